@@ -1,0 +1,10 @@
+//! What operators see and may ask for, as data: the JSON shapes of the admin API.
+//!
+//! `control` fills these, `admin` serves them, `cli` prints them; so they live below all three. There is no logic here
+//! beyond the exit codes, which are one promise for every verb.
+
+mod report;
+mod request;
+
+pub use report::*;
+pub use request::*;

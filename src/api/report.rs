@@ -1,0 +1,270 @@
+//! Reports: the state of the proxy at one moment.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Timestamp, Version};
+
+/// Everything `sluice status --json` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this document's shape; grows when a field changes its meaning or goes.
+    pub schema: u32,
+    /// Version of the running binary.
+    pub sluice: String,
+    /// Process id of the proxy.
+    pub pid: u32,
+    /// When the proxy started.
+    pub started: Timestamp,
+    /// When this report was made.
+    pub now: Timestamp,
+    /// Number of the snapshot that is serving; grows with every publication.
+    pub generation: u64,
+    /// False before shutdown drains, and while nothing is loaded.
+    pub ready: bool,
+    /// The configuration: what is loaded and what could not be.
+    pub config: ConfigStatus,
+    /// Open listeners.
+    pub listeners: Vec<ListenerStatus>,
+    /// One entry a service, by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// What the configuration file says against what runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The main file.
+    pub path: PathBuf,
+    /// Every file that was read.
+    pub files: Vec<PathBuf>,
+    /// When what runs was loaded.
+    pub loaded: Timestamp,
+    /// True if a file is newer than what runs, because it is invalid; `problems` says why.
+    pub stale: bool,
+    /// Every error and warning of the last read.
+    pub problems: Vec<Problem>,
+}
+
+/// One error in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The file, as the operator named it.
+    pub path: PathBuf,
+    /// Line, from 1; 0 if the whole file is meant.
+    pub line: usize,
+    /// Column in characters, from 1; 0 if the whole file is meant.
+    pub column: usize,
+    /// The line, quoted; empty if the whole file is meant.
+    pub text: String,
+    /// Length of the offending part in characters, for the caret line.
+    pub width: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The address it really listens on (a configured port 0 is resolved here).
+    pub address: String,
+    /// Why it could not be opened.
+    pub error: Option<String>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ServiceName,
+    /// The file that defines it.
+    pub source: PathBuf,
+    /// The version that shall serve; `-` for the short form.
+    pub release: Version,
+    /// Grows with every edit that changes what this service shall be: the number that `wait` waits for.
+    pub change: u64,
+    /// What is going on: `settled`, `waiting for health`, `rolling`, `keeping`, `draining`, `failed`.
+    pub phase: String,
+    /// Why, in words for people.
+    pub reason: Option<String>,
+    /// True if every node is unhealthy and traffic goes to all of them regardless.
+    pub all_down: bool,
+    /// The rollout in progress.
+    pub rollout: Option<RolloutStatus>,
+    /// How traffic is split.
+    pub versions: Vec<VersionStatus>,
+    /// Every node known, drained ones included until they are forgotten.
+    pub nodes: Vec<NodeStatus>,
+    /// Versions that were refused and are not tried again until they change.
+    pub refused: Vec<Refused>,
+}
+
+/// The rollout in progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// What served before; none for a first deploy.
+    pub from: Option<Version>,
+    /// What shall serve.
+    pub to: Version,
+    /// `rolling` or `blue-green`.
+    pub strategy: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// New nodes that are healthy and serve.
+    pub ready: usize,
+    /// New nodes in all.
+    pub wanted: usize,
+    /// When it gives up, or moves on by itself.
+    pub deadline: Option<Timestamp>,
+}
+
+/// One version's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// The version.
+    pub version: Version,
+    /// Its part of the traffic now, in percent.
+    pub share: f64,
+    /// Its nodes that get traffic.
+    pub serving: usize,
+    /// Its nodes in all.
+    pub nodes: usize,
+    /// Requests it was given since it was first seen.
+    pub requests: u64,
+    /// Requests that it failed: 5xx, resets, timeouts.
+    pub failures: u64,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its version.
+    pub version: Version,
+    /// Its address.
+    pub address: NodeAddress,
+    /// Where it is on its way.
+    pub state: NodeState,
+    /// Since when it is there.
+    pub since: Timestamp,
+    /// Why it is there.
+    pub reason: String,
+    /// The last probe's result.
+    pub probe: Option<ProbeReport>,
+    /// Requests it is working on.
+    pub in_flight: usize,
+    /// Requests it was given.
+    pub requests: u64,
+    /// Requests that it failed.
+    pub failures: u64,
+    /// What holds it open, if it is draining; oldest first, bounded.
+    pub holders: Vec<Holder>,
+}
+
+/// The result of one probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What was asked: `GET http://10.0.0.5:5001/healthz` or `connect 10.0.0.5:5001`.
+    pub target: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// The status, if there was a response.
+    pub status: Option<u16>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// The first bytes of the body of a failed probe.
+    pub body: Option<String>,
+}
+
+/// A version that is not tried again until it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The version.
+    pub version: Version,
+    /// Its nodes then; other nodes under the same name are a new try.
+    pub nodes: Vec<NodeAddress>,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// One finished rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The service's change number.
+    pub change: u64,
+    /// What served before.
+    pub from: Option<Version>,
+    /// What should serve.
+    pub to: Version,
+    /// The nodes of `to`, so that `rollback` can bring them back.
+    pub nodes: Vec<NodeAddress>,
+    /// `rolling` or `blue-green`.
+    pub strategy: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in words for people.
+    pub reason: String,
+    /// What drain deadlines cut.
+    pub cut: Vec<CutNode>,
+}
+
+/// Work that was cut on one node when its drain deadline came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutNode {
+    /// The node.
+    pub address: NodeAddress,
+    /// Its version.
+    pub version: Version,
+    /// What was cut.
+    pub work: Vec<Holder>,
+}
+
+/// How a rollout ended, or a verb that waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The old nodes may be stopped.
+    Done,
+    /// The new version never became healthy; the old one serves.
+    Unhealthy,
+    /// The guard, or an operator, sent it back.
+    RolledBack,
+    /// A newer change took over.
+    Superseded,
+    /// Done, but a drain deadline cut something.
+    DoneWithCuts,
+    /// The waiting verb's own `--timeout` passed; the rollout goes on.
+    TimedOut,
+}
+
+impl Outcome {
+    /// The exit code of every verb that waits.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Unhealthy => 3,
+            Self::RolledBack => 4,
+            Self::Superseded => 5,
+            Self::DoneWithCuts => 6,
+            Self::TimedOut => 7,
+        }
+    }
+
+    /// Whether the wanted version serves.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Done | Self::DoneWithCuts)
+    }
+}

@@ -1,0 +1,256 @@
+//! The configuration: valid by construction.
+//!
+//! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands, `validate` turns that
+//! into a [`Config`] and collects every error on the way, `error` shows them. Nothing past this module asks whether a
+//! value makes sense.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{NodeAddress, ServiceName, Version};
+
+/// Everything that the files say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where Sluice accepts; names are unique.
+    pub listeners: Vec<Listener>,
+    /// What it serves.
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    /// How verbs reach it.
+    pub admin: Admin,
+    /// `state_dir`; where the default is, `app` decides.
+    pub state_dir: Option<PathBuf>,
+    /// Number of data-plane threads; one a core if not given. Fixed for the life of the process.
+    pub workers: Option<usize>,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds on what clients may use.
+    pub limits: Limits,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// An address that Sluice accepts on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// The address; port 0 takes any free port, which `status` tells.
+    pub bind: SocketAddr,
+}
+
+/// How verbs reach the proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// `admin.socket`; where the default is, `app` decides.
+    pub socket: Option<PathBuf>,
+    /// `admin.http`: `/healthz`, `/readyz` and read-only status over TCP. Loopback only.
+    pub http: Option<SocketAddr>,
+}
+
+/// Bounds on what clients may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections open at once, over all listeners.
+    pub connections: usize,
+    /// Bytes of a request head.
+    pub head_size: usize,
+    /// A request head must be complete this long after its first byte.
+    pub head: Duration,
+    /// A kept-alive connection without a request is closed after this long.
+    pub idle: Duration,
+}
+
+/// How the process ends on SIGTERM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Time between `/readyz` turning false and the first change for clients.
+    pub delay: Duration,
+    /// How long an idle client connection is still served before it is closed.
+    pub linger: Duration,
+    /// When what is still running is cut, counted from the end of `delay`.
+    pub deadline: Duration,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// The file that defines it.
+    pub source: PathBuf,
+    /// Which requests are its own.
+    pub matches: Vec<Match>,
+    /// Whether the matched path prefix is removed before a node sees it.
+    pub strip_prefix: bool,
+    /// The version that shall serve; [`Version::unnamed`] in the short form.
+    pub release: Version,
+    /// The nodes of each version. `release` is among them.
+    pub versions: BTreeMap<Version, Vec<NodeAddress>>,
+    /// How nodes are probed.
+    pub health: Health,
+    /// How a new version takes over.
+    pub rollout: Rollout,
+    /// How long work on a leaving node may take.
+    pub drain: Drain,
+    /// How long a node may take.
+    pub timeouts: Timeouts,
+    /// When a request may be sent again.
+    pub retry: Retry,
+    /// How connections to nodes are kept.
+    pub connections: Connections,
+}
+
+/// A host, or a host and a path prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Match {
+    /// Which hosts.
+    pub host: HostPattern,
+    /// A path prefix on a segment border: starts with `/` and does not end with it; empty for all paths.
+    pub prefix: String,
+}
+
+/// Which hosts; all in lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostPattern {
+    /// This one.
+    Exact(String),
+    /// `*.example.com`: any name below `example.com`, held here without the `*.`.
+    Wildcard(String),
+    /// `*`.
+    Any,
+}
+
+/// How nodes are probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// What a probe does.
+    pub probe: Probe,
+    /// From one probe's end to the next one's start.
+    pub interval: Duration,
+    /// A probe must be answered within this.
+    pub timeout: Duration,
+    /// Consecutive passes that make a node healthy.
+    pub rise: u32,
+    /// Consecutive failures that make a node unhealthy.
+    pub fall: u32,
+    /// What happens when every node is unhealthy.
+    pub all_down: AllDown,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// Connects.
+    Tcp,
+    /// Asks with GET.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The `Host` header; the node's address if not given.
+        host: Option<String>,
+        /// Statuses that pass.
+        status: Vec<RangeInclusive<u16>>,
+        /// Text that the body (its first 64 KiB) must hold; `{version}` stands for the node's version.
+        body: Option<String>,
+        /// A header that must be there with this value; `{version}` as above.
+        header: Option<(String, String)>,
+    },
+}
+
+/// What happens when every node of a service is unhealthy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllDown {
+    /// Traffic goes to all of them: the checker is more likely wrong than every node.
+    Serve,
+    /// Requests are answered 503.
+    Refuse,
+}
+
+/// How a new version takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// The way.
+    pub strategy: Strategy,
+    /// Blue-green: how long the old version stays warm after the switch.
+    pub keep: Duration,
+    /// The new version is refused if it is not healthy after this long.
+    pub deadline: Duration,
+}
+
+/// The way from one version to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Each new node that becomes healthy takes the place of an old one.
+    Rolling,
+    /// All new nodes become healthy, then everything moves in one swap.
+    BlueGreen,
+}
+
+impl Strategy {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::BlueGreen => "blue-green",
+        }
+    }
+}
+
+/// Drain deadlines by kind of work, counted from the moment that the node leaves the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// For requests with an ordinary response.
+    pub requests: Duration,
+    /// For server-sent events and the like.
+    pub streams: Duration,
+    /// For WebSockets and other tunnels.
+    pub websockets: Duration,
+    /// Streams and WebSockets are ended spread over this last part of their time, so that clients do not all come back at once.
+    pub spread: Duration,
+}
+
+/// How long a node may take; each has its own error label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To accept a connection.
+    pub connect: Duration,
+    /// From the end of the request's head to the response's head.
+    pub response: Duration,
+    /// Without a byte of a body in either direction.
+    pub body: Duration,
+    /// Without a byte through a tunnel in either direction.
+    pub tunnel: Duration,
+}
+
+/// When a request may be sent again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Tries in all, the first one included.
+    pub attempts: u32,
+    /// Replays of requests that a node may have seen, as a part of all requests (0.2 is a fifth), above a small reserve.
+    pub budget: f64,
+    /// Bytes of a request body that are held for a replay.
+    pub buffer: usize,
+}
+
+/// How connections to nodes are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Connections to one node at once, over all workers.
+    pub max: usize,
+    /// Idle ones kept for one node, over all workers.
+    pub idle: usize,
+    /// An idle one is closed after this long; a node's `Keep-Alive: timeout=` shortens it.
+    pub idle_timeout: Duration,
+    /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago.
+    pub fresh: Duration,
+}

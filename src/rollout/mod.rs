@@ -1,0 +1,140 @@
+//! What to do next: pure. No sockets, no clock, no files; time is an argument, randomness is not needed.
+//!
+//! `diff` says what an edit changes, `plan` says by which steps a new version takes over, `machine` walks those steps for
+//! one service: [`Event`]s in, [`Action`]s out. `control` carries the actions out and does nothing else.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Strategy;
+use crate::model::{NodeAddress, Share, Version};
+
+/// What the configuration asks of one service, as far as nodes are concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The version that shall serve.
+    pub release: Version,
+    /// Its nodes, without doubles.
+    pub nodes: Vec<NodeAddress>,
+    /// The way there.
+    pub strategy: Strategy,
+    /// Blue-green: how long the old version stays warm.
+    pub keep: Duration,
+    /// The new nodes must be healthy within this.
+    pub deadline: Duration,
+    /// Whether traffic goes to every node when all are unhealthy.
+    pub serve_when_all_down: bool,
+}
+
+/// One stay of a node in a service. An address that leaves and comes back gets a new serial: a closed gate never reopens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeRef {
+    /// The version it runs.
+    pub version: Version,
+    /// Where it listens.
+    pub address: NodeAddress,
+    /// Which stay; unique within the service, never used twice.
+    pub serial: u64,
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.version.is_unnamed() {
+            write!(f, "{}", self.address)
+        } else {
+            write!(f, "{} {}", self.version, self.address)
+        }
+    }
+}
+
+/// How traffic is divided: what the workers shall see. Shares sum to [`Share::ALL`], or the split is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// One a version that gets traffic.
+    pub slices: Vec<Slice>,
+    /// True if no node is healthy and all of them are in here regardless.
+    pub all_down: bool,
+}
+
+/// One version's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The version.
+    pub version: Version,
+    /// Its part.
+    pub share: Share,
+    /// Its nodes; never empty.
+    pub nodes: Vec<NodeRef>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The configuration asks for this now. Told again after a restart.
+    Wanted(Wanted),
+    /// The service is gone from the configuration.
+    Removed,
+    /// A node's probes changed their verdict (after `rise` passes or `fall` failures). Told also when nothing changed since.
+    Health {
+        /// The node.
+        node: NodeRef,
+        /// The verdict.
+        healthy: bool,
+        /// Why, in words for people.
+        detail: String,
+    },
+    /// A node that was told to drain holds no work any more.
+    Drained {
+        /// The node.
+        node: NodeRef,
+    },
+    /// An operator takes a node out, or puts it back.
+    HeldOut {
+        /// The node's address.
+        address: NodeAddress,
+        /// Out, or back.
+        out: bool,
+    },
+    /// Time passed; `deadline()` asked for this.
+    Tick,
+}
+
+/// What to do. The order matters: they are carried out one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the node known and begin to probe it. It gets no traffic.
+    Join(NodeRef),
+    /// Let the workers see this split.
+    Publish(Split),
+    /// Close the node's gate and wait until it holds no work; then tell `Drained`. It is in no published split.
+    Drain(NodeRef),
+    /// The node is drained or never served: stop its probes and drop it.
+    Forget(NodeRef),
+    /// A rollout began.
+    Began {
+        /// What served before.
+        from: Option<Version>,
+        /// What shall serve.
+        to: Version,
+    },
+    /// The change that was last told by `Wanted` has ended.
+    Ended {
+        /// How.
+        ending: Ending,
+        /// Why, in words for people.
+        reason: String,
+    },
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// The wanted nodes serve, and every other one is drained.
+    Done,
+    /// The wanted version did not become healthy in time and is refused; what served before serves.
+    Unhealthy,
+    /// A newer `Wanted` came first.
+    Superseded,
+}
