@@ -1,1 +1,2 @@
-fn main(){}
+//! The command `sluice`.
+fn main() {}

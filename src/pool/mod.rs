@@ -1,1 +1,130 @@
-//! x
+//! What is serving: the one structure in which the two planes meet.
+//!
+//! The control plane publishes a [`Snapshot`], closes nodes and sends [`Command`]s; each worker subscribes, claims nodes and
+//! counts. Nothing else is shared.
+
+pub mod balance;
+pub mod gate;
+pub mod node;
+pub mod router;
+pub mod snapshot;
+pub mod stats;
+
+mod command;
+mod sync {
+    //! The atomics that `gate` uses; the loom test puts loom's in their place.
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+}
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::mpsc;
+
+pub use command::{Command, CutReason, CutSpec, ShutdownSpec, SocketId};
+pub use node::Node;
+pub use router::Router;
+pub use snapshot::{Edge, ServiceView, Slice, Snapshot};
+pub use stats::WorkerStats;
+
+/// The meeting place.
+#[derive(Debug)]
+pub struct Pool {
+    /// Swapped by the controller only.
+    current: Arc<ArcSwap<Snapshot>>,
+    /// Written by the controller only.
+    generation: AtomicU64,
+    /// One a worker.
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+    /// One a worker; each written by its own worker only.
+    stats: Vec<Arc<crossbeam_utils::CachePadded<WorkerStats>>>,
+}
+
+/// A worker's end of the pool.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Which worker: the index of its slots in every node.
+    pub worker: usize,
+    /// How many there are: for limits that are divided between them.
+    pub workers: usize,
+    /// The snapshot; asking it costs one relaxed load.
+    pub snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    /// What the controller asks. Unbounded, because the controller must never wait for a worker; it sends a few a change.
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    /// This worker's counters.
+    pub stats: Arc<crossbeam_utils::CachePadded<WorkerStats>>,
+}
+
+impl Pool {
+    /// An empty pool for this many workers, and their ends.
+    pub fn new(workers: usize) -> (Arc<Self>, Vec<Subscription>) {
+        let current = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let mut pool = Self {
+            current: Arc::clone(&current),
+            generation: AtomicU64::new(0),
+            workers: Vec::new(),
+            stats: Vec::new(),
+        };
+        let subscriptions = (0..workers)
+            .map(|worker| {
+                let (sender, commands) = mpsc::unbounded_channel();
+                let stats = Arc::new(crossbeam_utils::CachePadded::new(WorkerStats::default()));
+                pool.workers.push(sender);
+                pool.stats.push(Arc::clone(&stats));
+                Subscription {
+                    worker,
+                    workers,
+                    snapshot: Cache::new(Arc::clone(&current)),
+                    commands,
+                    stats,
+                }
+            })
+            .collect();
+        (Arc::new(pool), subscriptions)
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Makes `snapshot` what every worker sees from its next request on, and wakes the idle ones, so that they let go of
+    /// idle connections to closed nodes. The generation is set here.
+    pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        snapshot.generation = generation;
+        self.current.store(Arc::new(snapshot));
+        self.tell(|| Command::Refresh);
+        generation
+    }
+
+    /// What is serving now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Number of the last publication.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Sends a command to every worker. A worker that has ended is passed over.
+    pub fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            let _ = worker.send(command());
+        }
+    }
+
+    /// Sends a command to one worker; `false` if it has ended.
+    pub fn tell_one(&self, worker: usize, command: Command) -> bool {
+        self.workers
+            .get(worker)
+            .is_some_and(|sender| sender.send(command).is_ok())
+    }
+
+    /// Every worker's counters.
+    pub fn stats(&self) -> &[Arc<crossbeam_utils::CachePadded<WorkerStats>>] {
+        &self.stats
+    }
+}

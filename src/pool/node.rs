@@ -1,0 +1,126 @@
+//! One node as the data plane sees it: identity, gate, counters. It outlives snapshots.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::Notify;
+
+use super::gate::Gate;
+use super::stats::NodeStats;
+use crate::model::NodeId;
+
+/// One port-bound instance, for one stay in the pool. Shared by every snapshot that holds it.
+#[derive(Debug)]
+pub struct Node {
+    /// Never used twice in the life of the process: the key of each worker's own table.
+    pub key: u64,
+    /// Who it is.
+    pub id: NodeId,
+    /// The address, if no look-up is needed.
+    pub literal: Option<SocketAddr>,
+    /// Admission. Health is not here: it decides whether a snapshot holds the node, not whether a claim succeeds.
+    gate: Gate,
+    /// One a worker; each written by its own worker only.
+    stats: Box<[CachePadded<NodeStats>]>,
+    /// Told when a claim ends on a closed gate, and when the gate closes; the drain waits here.
+    vacated: Notify,
+    /// Told when a worker could not connect; the prober waits here.
+    alarm: Notify,
+}
+
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
+impl Node {
+    /// A node with an open gate.
+    pub fn new(id: NodeId, workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            literal: id.address.literal(),
+            id,
+            gate: Gate::new(workers),
+            stats: (0..workers)
+                .map(|_| CachePadded::new(NodeStats::default()))
+                .collect(),
+            vacated: Notify::new(),
+            alarm: Notify::new(),
+        })
+    }
+
+    /// Claims the node for one piece of work on this worker; see [`Gate::claim`].
+    pub fn claim(&self, worker: usize) -> bool {
+        self.gate.claim(worker)
+    }
+
+    /// Ends a claim.
+    pub fn release(&self, worker: usize) {
+        if self.gate.release(worker) {
+            self.vacated.notify_one();
+        }
+    }
+
+    /// Lets nothing new in. The caller has published a snapshot without the node.
+    pub fn close(&self) {
+        self.gate.close();
+        self.vacated.notify_one();
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    /// Work in progress.
+    pub fn inflight(&self) -> usize {
+        self.gate.inflight()
+    }
+
+    /// Work in progress on one worker.
+    pub fn inflight_on(&self, worker: usize) -> usize {
+        self.gate.inflight_on(worker)
+    }
+
+    /// Waits until a closed node holds no work, or until `deadline`. `true`: it is vacant, for good.
+    /// One waiter at a time.
+    pub async fn vacant(&self, deadline: Instant) -> bool {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        loop {
+            let told = self.vacated.notified();
+            if self.gate.inflight() == 0 {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, told).await.is_err() {
+                return self.gate.inflight() == 0;
+            }
+        }
+    }
+
+    /// This worker's counters.
+    pub fn stats(&self, worker: usize) -> &NodeStats {
+        &self.stats[worker]
+    }
+
+    /// Requests given and failed, over all workers.
+    pub fn totals(&self) -> (u64, u64) {
+        self.stats
+            .iter()
+            .fold((0, 0), |(requests, failures), shard| {
+                (
+                    requests + shard.requests.get(),
+                    failures + shard.failures.get(),
+                )
+            })
+    }
+
+    /// A worker could not connect: the node should be probed now, not at the next interval.
+    pub fn raise_alarm(&self) {
+        self.alarm.notify_one();
+    }
+
+    /// Where alarms arrive.
+    pub fn alarm(&self) -> &Notify {
+        &self.alarm
+    }
+}

@@ -1,0 +1,46 @@
+//! Counters with one writer each: a worker adds to its own without a locked instruction, anyone reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A count that only one thread may raise.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds one. A load and a store, not a read-modify-write: that is what the single writer buys.
+    pub fn add_one(&self) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The count now, or a moment ago.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker did with one node.
+#[derive(Debug, Default)]
+pub struct NodeStats {
+    /// Requests sent to it, retries included.
+    pub requests: Count,
+    /// Those that ended in a 5xx, a reset, a timeout or a truncated body.
+    pub failures: Count,
+}
+
+/// What one worker did in all, for status and for tests.
+#[derive(Debug, Default)]
+pub struct WorkerStats {
+    /// Client connections accepted.
+    pub accepted: Count,
+    /// Client connections refused because the limit was reached.
+    pub refused: Count,
+    /// Requests answered, by a node or by Sluice itself.
+    pub requests: Count,
+    /// Requests that Sluice answered itself because no node could.
+    pub failed: Count,
+    /// Requests sent again to another node.
+    pub retried: Count,
+}
