@@ -41,9 +41,7 @@ impl Node {
             literal: id.address.literal(),
             id,
             gate: Gate::new(workers),
-            stats: (0..workers)
-                .map(|_| CachePadded::new(NodeStats::default()))
-                .collect(),
+            stats: (0..workers).map(|_| CachePadded::new(NodeStats::default())).collect(),
             vacated: Notify::new(),
             alarm: Notify::new(),
         })
@@ -104,14 +102,9 @@ impl Node {
 
     /// Requests given and failed, over all workers.
     pub fn totals(&self) -> (u64, u64) {
-        self.stats
-            .iter()
-            .fold((0, 0), |(requests, failures), shard| {
-                (
-                    requests + shard.requests.get(),
-                    failures + shard.failures.get(),
-                )
-            })
+        self.stats.iter().fold((0, 0), |(requests, failures), shard| {
+            (requests + shard.requests.get(), failures + shard.failures.get())
+        })
     }
 
     /// A worker could not connect: the node should be probed now, not at the next interval.

@@ -46,10 +46,7 @@ impl Body for RespBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Relay(relay) => relay.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
@@ -141,11 +138,7 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
             }
         }
     }
-    Start::Whole(
-        first
-            .and_then(|frame| frame.into_data().ok())
-            .unwrap_or_default(),
-    )
+    Start::Whole(first.and_then(|frame| frame.into_data().ok()).unwrap_or_default())
 }
 
 impl Relay {
@@ -160,20 +153,8 @@ impl Relay {
         permit: Permit,
         call: Registered,
     ) -> Self {
-        let driver = if detached {
-            Driver::Task(upstream.detach())
-        } else {
-            Driver::Body(upstream)
-        };
-        Self {
-            ahead,
-            incoming,
-            driver,
-            border,
-            idle,
-            permit: Some(permit),
-            call: Some(call),
-        }
+        let driver = if detached { Driver::Task(upstream.detach()) } else { Driver::Body(upstream) };
+        Self { ahead, incoming, driver, border, idle, permit: Some(permit), call: Some(call) }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -181,9 +162,7 @@ impl Relay {
             return Poll::Ready(Some(frame));
         }
         let Driver::Body(upstream) = &mut self.driver else {
-            return Pin::new(&mut self.incoming)
-                .poll_frame(cx)
-                .map_err(BodyError::Node);
+            return Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Node);
         };
         // What is at hand first; then the connection, which alone can bring more, so only it needs the waker.
         let mut silent = Context::from_waker(Waker::noop());
@@ -200,10 +179,7 @@ impl Relay {
         polled.map_err(BodyError::Node)
     }
 
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let cut = self.call.as_ref().is_some_and(|call| call.is_cut());
         if cut && self.border.as_ref().is_some_and(EventBorder::is_at_border) {
             self.end(false);
@@ -253,13 +229,7 @@ impl Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self
-            .ahead
-            .iter()
-            .flatten()
-            .filter_map(Frame::data_ref)
-            .map(|data| data.len() as u64)
-            .sum::<u64>();
+        let ahead = self.ahead.iter().flatten().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
         let rest = self.incoming.size_hint();
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
@@ -271,10 +241,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
-        let stalled = self
-            .call
-            .as_ref()
-            .is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
+        let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {
             permit.count_failure();
         }

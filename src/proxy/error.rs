@@ -54,9 +54,7 @@ impl Fault {
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -106,11 +104,7 @@ impl Fault {
     fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_)
-                | Self::MethodNotAllowed
-                | Self::ClientTimeout
-                | Self::ClientBody
-                | Self::Shutdown
+            Self::BadRequest(_) | Self::MethodNotAllowed | Self::ClientTimeout | Self::ClientBody | Self::Shutdown
         )
     }
 
@@ -120,10 +114,7 @@ impl Fault {
         let mut response = Response::new(RespBody::full(format!("{status}: {}\n", self.text())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(FAULT, HeaderValue::from_static(self.label()));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -45,12 +45,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<RespBody>, Infallible> {
     worker.stats().requests.add_one();
-    let call = Registered::new(
-        &worker,
-        &front,
-        request.method().clone(),
-        request.uri().clone(),
-    );
+    let call = Registered::new(&worker, &front, request.method().clone(), request.uri().clone());
     let mut response = match answer(&worker, &front, call, request).await {
         Ok(response) => response,
         Err(fault) => {
@@ -59,9 +54,7 @@ pub async fn handle(
         }
     };
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
@@ -93,32 +86,15 @@ async fn answer(
         parts.uri = headers::target(&parts.uri, None)?;
     }
     let known = !has_body || parts.headers.contains_key(CONTENT_LENGTH);
-    let length = if known {
-        BodyLength::Known
-    } else {
-        BodyLength::Unknown
-    };
+    let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
-    forwarded::set(
-        &mut parts.headers,
-        front,
-        &seen,
-        &view.edge().trusted_proxies,
-    );
+    forwarded::set(&mut parts.headers, front, &seen, &view.edge().trusted_proxies);
     if seen.expects_continue {
         call.hold_body();
     }
-    let held = if seen.idempotent {
-        service.settings.retry.buffer
-    } else {
-        0
-    };
+    let held = if seen.idempotent { service.settings.retry.buffer } else { 0 };
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
-    let outgoing = Outgoing {
-        parts,
-        seen,
-        source: source.clone(),
-    };
+    let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if let (Err(_), Some(source)) = (&result, &source) {
         linger(source).await;
@@ -131,15 +107,8 @@ fn route<'a, B>(
     request: &Request<B>,
     seen: &Seen,
 ) -> Result<(Route, &'a ServiceView, &'a Rc<ServiceLocal>), Fault> {
-    let host = seen
-        .host
-        .as_ref()
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let route = view
-        .router()
-        .find(host, &normalised(request.uri().path()))
-        .ok_or(Fault::NoService)?;
+    let host = seen.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let route = view.router().find(host, &normalised(request.uri().path())).ok_or(Fault::NoService)?;
     let (service, local) = view.service(route.service).ok_or(Fault::NoService)?;
     Ok((route, service, local))
 }
@@ -160,9 +129,7 @@ async fn try_nodes(
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
-        if sends >= settings.retry.attempts
-            || tried.len() >= settings.retry.attempts as usize + SPARE_TRIES
-        {
+        if sends >= settings.retry.attempts || tried.len() >= settings.retry.attempts as usize + SPARE_TRIES {
             return Err(fault);
         }
         let Some(permit) = claim(worker, &call, service, local, &tried) else {
@@ -184,10 +151,7 @@ async fn try_nodes(
         let replayable = outgoing.seen.idempotent;
         match upstream::send(worker, &call, permit.local(), settings, request, replayable).await {
             Sent::Response(response, upstream) => {
-                return accept(
-                    worker, call, permit, upstream, response, &outgoing, settings,
-                )
-                .await;
+                return accept(worker, call, permit, upstream, response, &outgoing, settings).await;
             }
             Sent::Unsent(request, loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
@@ -202,17 +166,11 @@ async fn try_nodes(
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
-                let ended = matches!(
-                    fault,
-                    Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown
-                );
+                let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
                 if !ended {
                     permit.count_failure();
                 }
-                let whole = outgoing
-                    .source
-                    .as_ref()
-                    .is_none_or(|source| source.is_whole());
+                let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
                 if ended || !replayable || !whole || !local.spend() {
                     return Err(fault);
                 }
@@ -254,19 +212,13 @@ fn claim(
 impl Outgoing {
     /// The request for one more try.
     fn request(&mut self, call: &Registered) -> Request<ReqBody> {
-        let body = self
-            .source
-            .as_ref()
-            .map_or_else(ReqBody::empty, Source::body);
+        let body = self.source.as_ref().map_or_else(ReqBody::empty, Source::body);
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         // A request that cannot go twice needs no copy of its head.
-        *request.headers_mut() = if self.seen.idempotent {
-            self.parts.headers.clone()
-        } else {
-            std::mem::take(&mut self.parts.headers)
-        };
+        *request.headers_mut() =
+            if self.seen.idempotent { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
         if self.seen.host.is_none() {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
@@ -287,11 +239,7 @@ impl Outgoing {
     }
 
     fn fault(&self, loss: &Loss) -> Fault {
-        if self
-            .source
-            .as_ref()
-            .is_some_and(|source| source.is_broken())
-        {
+        if self.source.as_ref().is_some_and(|source| source.is_broken()) {
             return Fault::ClientBody;
         }
         match loss {
@@ -299,15 +247,8 @@ impl Outgoing {
             Loss::Busy => Fault::NodeBusy,
             Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Fault::ConnectTimeout,
             Loss::Judged(Verdict::TimedOut(_)) => {
-                let waiting = self
-                    .source
-                    .as_ref()
-                    .is_some_and(|source| source.awaits_client());
-                if waiting {
-                    Fault::ClientTimeout
-                } else {
-                    Fault::ResponseTimeout
-                }
+                let waiting = self.source.as_ref().is_some_and(|source| source.awaits_client());
+                if waiting { Fault::ClientTimeout } else { Fault::ResponseTimeout }
             }
             Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
             Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
@@ -331,10 +272,9 @@ async fn accept(
     if head.status.is_server_error() {
         permit.count_failure();
     }
-    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)
-        .inspect_err(|_| {
-            permit.count_failure();
-        })?;
+    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version).inspect_err(|_| {
+        permit.count_failure();
+    })?;
     upstream.set_keep_alive(keep_alive);
     head.version = Version::HTTP_11;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -344,11 +284,7 @@ async fn accept(
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
         let (stream, ahead, slot) = upstream.into_tunnel().await.ok_or(Fault::Reset)?;
-        call.set_kind(if websocket {
-            WorkKind::WebSocket
-        } else {
-            WorkKind::Tunnel
-        });
+        call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
         call.enter(Stage::Flow, settings.timeouts.tunnel);
         let front = Rc::clone(&call.front);
         front.set_tunnel(Tunnel::new(stream, ahead, call, permit, slot));
@@ -356,14 +292,8 @@ async fn accept(
     }
     let border = stream_border(&head.headers);
     let connections = &settings.connections;
-    let idle = IdlePolicy {
-        most: worker.part_of(connections.idle),
-        limit: connections.idle_timeout,
-    };
-    let uploading = outgoing
-        .source
-        .as_ref()
-        .filter(|source| !source.is_complete());
+    let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
+    let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
     let mut incoming = Some(incoming);
     let start = poll_fn(|cx| match incoming.take() {
         Some(incoming) => Poll::Ready(Some(body::begin(cx, &mut upstream, incoming))),
@@ -382,24 +312,11 @@ async fn accept(
         }
         Some(Start::Part(ahead, incoming)) => {
             let stream = border.is_some();
-            call.set_kind(if stream {
-                WorkKind::Stream
-            } else {
-                WorkKind::Request
-            });
-            call.enter(
-                Stage::Flow,
-                if stream {
-                    settings.timeouts.tunnel
-                } else {
-                    settings.timeouts.body
-                },
-            );
+            call.set_kind(if stream { WorkKind::Stream } else { WorkKind::Request });
+            call.enter(Stage::Flow, if stream { settings.timeouts.tunnel } else { settings.timeouts.body });
             let border = border.flatten();
             let detached = uploading.is_some();
-            RespBody::Relay(Box::new(Relay::new(
-                ahead, incoming, upstream, detached, border, idle, permit, call,
-            )))
+            RespBody::Relay(Box::new(Relay::new(ahead, incoming, upstream, detached, border, idle, permit, call)))
         }
     };
     Ok(Response::from_parts(head, body))
@@ -408,10 +325,7 @@ async fn accept(
 /// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
 fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
     let kind = headers.get(CONTENT_TYPE)?.as_bytes();
-    let is = |prefix: &str| {
-        kind.get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
+    let is = |prefix: &str| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
     if is("text/event-stream") {
         // The borders of a compressed stream cannot be seen.
         let plain = !headers.contains_key(http::header::CONTENT_ENCODING);
@@ -423,9 +337,5 @@ fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
 /// Reads and drops what the client is still sending, within bounds.
 async fn linger(source: &Source) {
     let mut left = LINGER_BYTES;
-    let _ = tokio::time::timeout(
-        LINGER_TIME,
-        poll_fn(|cx| source.poll_discard(cx, &mut left)),
-    )
-    .await;
+    let _ = tokio::time::timeout(LINGER_TIME, poll_fn(|cx| source.poll_discard(cx, &mut left))).await;
 }

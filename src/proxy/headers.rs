@@ -4,8 +4,8 @@
 //! reaches a node, and removes what belongs to one connection only (RFC 9110 §7.6.1).
 
 use http::header::{
-    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
@@ -47,10 +47,7 @@ struct Present {
 
 /// Examines a request's head.
 pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
-    let mut seen = Seen {
-        idempotent: is_idempotent(request.method()),
-        ..Seen::default()
-    };
+    let mut seen = Seen { idempotent: is_idempotent(request.method()), ..Seen::default() };
     let (mut hosts, mut te) = (0, false);
     for (name, value) in request.headers() {
         match name.as_str() {
@@ -67,9 +64,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
             }
             "transfer-encoding" => {
                 if te || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                    return Err(Fault::BadRequest(
-                        "only the transfer coding `chunked`, once, is understood",
-                    ));
+                    return Err(Fault::BadRequest("only the transfer coding `chunked`, once, is understood"));
                 }
                 te = true;
                 seen.present.transfer_encoding = true;
@@ -92,11 +87,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
     if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
         return Err(Fault::BadRequest("one Host header is required"));
     }
-    if seen
-        .host
-        .as_ref()
-        .is_some_and(|host| !is_host(host.as_bytes()))
-    {
+    if seen.host.as_ref().is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(Fault::BadRequest("the Host header is malformed"));
     }
     check_target(request, &mut seen)?;
@@ -132,25 +123,12 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
 
 fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
     let mut wants_upgrade = false;
-    for token in request
-        .headers()
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(tokens)
-    {
+    for token in request.headers().get_all(CONNECTION).iter().flat_map(tokens) {
         if token.eq_ignore_ascii_case("upgrade") {
             wants_upgrade = true;
         } else if let Ok(name) = HeaderName::from_bytes(token.as_bytes()) {
             // Fields that frame or address the message are never hop-by-hop, whoever says so.
-            if ![
-                CONTENT_LENGTH,
-                TRANSFER_ENCODING,
-                HOST,
-                TRAILER,
-                header::CONTENT_TYPE,
-            ]
-            .contains(&name)
-            {
+            if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST, TRAILER, header::CONTENT_TYPE].contains(&name) {
                 seen.drop.push(name);
             }
         }
@@ -162,10 +140,7 @@ fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
 }
 
 fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
-    )
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE)
 }
 
 /// Names that a node may take for another one: CGI and its heirs turn `-` into `_`.
@@ -190,11 +165,7 @@ fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.strip_prefix(b"[") {
         Some(rest) => match rest.iter().position(|b| *b == b']') {
             Some(end) => {
-                if !rest[..end]
-                    .iter()
-                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
-                    || end == 0
-                {
+                if !rest[..end].iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) || end == 0 {
                     return false;
                 }
                 (&b""[..], &rest[end + 1..])
@@ -206,21 +177,12 @@ fn is_host(host: &[u8]) -> bool {
             None => (host, &b""[..]),
         },
     };
-    let port_ok = port.is_empty()
-        || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
-    port_ok
-        && name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
+    let port_ok = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
+    port_ok && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value
-        .to_str()
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {
@@ -282,11 +244,7 @@ pub enum BodyLength {
 }
 
 fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(if version == Version::HTTP_10 {
-        "1.0 sluice"
-    } else {
-        "1.1 sluice"
-    })
+    HeaderValue::from_static(if version == Version::HTTP_10 { "1.0 sluice" } else { "1.1 sluice" })
 }
 
 /// The target for the node: origin form, `strip` bytes of the (normalised) path removed.
@@ -297,14 +255,8 @@ pub fn target(uri: &Uri, strip: Option<&str>) -> Result<Uri, Fault> {
     let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let (path, query) = whole.split_at(whole.find('?').unwrap_or(whole.len()));
     let path = strip.map_or(path, |stripped| stripped);
-    let slash = if path.starts_with('/') || path == "*" {
-        ""
-    } else {
-        "/"
-    };
-    format!("{slash}{path}{query}")
-        .parse()
-        .map_err(|_| Fault::BadRequest("the request target is malformed"))
+    let slash = if path.starts_with('/') || path == "*" { "" } else { "/" };
+    format!("{slash}{path}{query}").parse().map_err(|_| Fault::BadRequest("the request target is malformed"))
 }
 
 /// Turns a node's response head into the client's. `Err`: it frames its body in a way that cannot be passed on.
@@ -333,16 +285,7 @@ pub fn rewrite_response(
             .iter()
             .flat_map(tokens)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| {
-                ![
-                    CONTENT_LENGTH,
-                    TRANSFER_ENCODING,
-                    UPGRADE,
-                    KEEP_ALIVE,
-                    CONNECTION,
-                ]
-                .contains(name)
-            })
+            .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, CONNECTION].contains(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -350,9 +293,7 @@ pub fn rewrite_response(
         headers.remove(CONNECTION);
     }
     if present.keep_alive {
-        keep_alive = headers
-            .remove(KEEP_ALIVE)
-            .and_then(|value| parse_keep_alive(&value));
+        keep_alive = headers.remove(KEEP_ALIVE).and_then(|value| parse_keep_alive(&value));
     }
     if present.proxy_connection {
         headers.remove(PROXY_CONNECTION);
@@ -362,9 +303,7 @@ pub fn rewrite_response(
     }
     if present.transfer_encoding {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        let plain = codings
-            .next()
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        let plain = codings.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !plain || codings.next().is_some() {
             return Err(Fault::BadResponse);
         }
@@ -385,9 +324,5 @@ pub fn rewrite_response(
 
 fn parse_keep_alive(value: &HeaderValue) -> Option<std::time::Duration> {
     let timeout = tokens(value).find_map(|token| token.strip_prefix("timeout="))?;
-    timeout
-        .trim()
-        .parse()
-        .ok()
-        .map(std::time::Duration::from_secs)
+    timeout.trim().parse().ok().map(std::time::Duration::from_secs)
 }

@@ -1,0 +1,5 @@
+//! End to end: real sockets, real files, the real data plane.
+
+mod support;
+
+mod proxying;
