@@ -5,7 +5,7 @@ use super::nodes::{NodeEntry, Target, count, named};
 use super::{Split, Wanted};
 use crate::api::Refused;
 use crate::config::Strategy;
-use crate::model::{NodeState, Timestamp, Version};
+use crate::model::{NodeAddress, NodeState, Timestamp, Version};
 
 /// What is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,11 @@ impl Machine {
     /// Every node known, drained ones included until they are forgotten; oldest stay first.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeEntry> {
         self.nodes.iter()
+    }
+
+    /// Addresses that an operator took out; each is free again once it is not wanted any more.
+    pub fn held(&self) -> impl Iterator<Item = &NodeAddress> {
+        self.held.iter()
     }
 
     /// Versions that are not tried again until they change, oldest first.
