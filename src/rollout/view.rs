@@ -240,7 +240,7 @@ impl Machine {
             match self.alive(target, address) {
                 Some(entry) if entry.healthy => {}
                 Some(entry) if entry.detail.is_empty() => {
-                    missing.push(format!("{address}: no probe has passed yet"))
+                    missing.push(format!("{address}: no probe has passed yet"));
                 }
                 Some(entry) => missing.push(format!("{address}: {}", entry.detail)),
                 None => missing.push(format!("{address}: not joined")),
