@@ -297,7 +297,7 @@ impl Machine {
         if change.arrived.is_none() && prepared && left {
             change.arrived = Some(now);
             if self.wanted.is_some() {
-                self.stable = Some(target.clone());
+                self.stable = Some(target.clone()).filter(|target| !target.nodes.is_empty());
             }
         }
     }

@@ -24,8 +24,8 @@ fn wanted(release: &str, nodes: &[&str]) -> Wanted {
         },
         nodes: nodes.iter().map(|&node| node.into()).collect(),
         strategy: Strategy::Rolling,
-        keep: Duration::from_secs(300),
-        deadline: Duration::from_secs(60),
+        keep: Duration::from_mins(5),
+        deadline: Duration::from_mins(1),
         serve_when_all_down: true,
     }
 }
@@ -358,7 +358,7 @@ fn blue_green_moves_nothing_before_every_new_node_is_healthy_and_then_everything
     assert_eq!(service.machine.phase(), Phase::Keeping);
     assert_eq!(
         service.machine.deadline(),
-        Some(service.now.plus(Duration::from_secs(300)))
+        Some(service.now.plus(Duration::from_mins(5)))
     );
     service.pass_time(299);
     assert!(service.endings().is_empty());
@@ -426,7 +426,7 @@ fn a_version_that_does_not_become_healthy_is_refused_with_its_reason_and_the_old
         service.health("d", false);
         assert_eq!(
             service.machine.deadline(),
-            Some(service.now.plus(Duration::from_secs(60)))
+            Some(service.now.plus(Duration::from_mins(1)))
         );
         service.pass_time(60);
         assert_eq!(service.endings(), [Ending::Unhealthy]);
@@ -685,7 +685,7 @@ fn after_a_restart_the_same_split_is_published_and_the_rollout_goes_on() {
     assert_eq!(restored, service.machine);
     service.machine = restored;
 
-    service.now = service.now.plus(Duration::from_secs(3600));
+    service.now = service.now.plus(Duration::from_hours(1));
     let actions = service.machine.resume(service.now);
     let a = service.node("a");
     assert_eq!(
@@ -746,4 +746,97 @@ fn a_clock_that_goes_back_does_not_stretch_the_deadline() {
     service.tell(Event::Tick);
     assert_eq!(service.endings(), [Ending::Unhealthy]);
     assert_eq!(service.split(), ["a"]);
+}
+
+#[test]
+fn a_refused_version_that_comes_again_supersedes_what_is_under_way() {
+    let mut service = Service::serving(wanted("v1", &["a"]));
+    service.want(wanted("v2", &["b"]));
+    service.pass_time(60);
+    service.want(wanted("v3", &["c"]));
+    service.log.clear();
+    service.want(wanted("v2", &["b"]));
+    assert_eq!(service.endings(), [Ending::Superseded, Ending::Unhealthy]);
+    assert_eq!(service.known(), ["a"]);
+    assert_eq!(service.machine.phase(), Phase::Failed);
+}
+
+#[test]
+fn a_version_without_nodes_is_nothing_to_go_back_to() {
+    let mut service = Service::serving(wanted("v1", &["a"]));
+    service.want(wanted("v1", &[]));
+    assert_eq!(service.split(), [""; 0]);
+    service.want(wanted("v2", &["b"]));
+    service.pass_time(60);
+    assert!(service.machine.refused().is_empty());
+    service.health("b", true);
+    assert_eq!(service.split(), ["b"]);
+}
+
+#[test]
+fn after_a_first_deploy_that_stopped_halfway_a_refused_version_leaves_what_serves() {
+    let mut service = Service::new();
+    service.want(wanted("v1", &["a", "b"]));
+    service.health("a", true);
+    service.want(wanted("v2", &["c", "d"]));
+    service.health("c", true);
+    service.pass_time(60);
+    assert_eq!(service.endings(), [Ending::Superseded, Ending::Unhealthy]);
+    assert_eq!(
+        service.split(),
+        ["c"],
+        "a was displaced and must pass again"
+    );
+    service.health("a", true);
+    assert_eq!(service.split(), ["a"]);
+    assert_eq!(service.known(), ["a"]);
+}
+
+#[test]
+fn a_strategy_that_is_edited_in_the_middle_of_a_change_applies_from_then_on() {
+    let mut service = Service::serving(blue_green("v1", &["a", "b"]));
+    service.want(blue_green("v2", &["c", "d"]));
+    service.health("c", true);
+    assert_eq!(service.split(), ["a", "b"]);
+    service.want(wanted("v2", &["c", "d"]));
+    assert_eq!(service.split(), ["b", "c"]);
+}
+
+#[test]
+fn a_shorter_keep_ends_the_warm_time_at_once() {
+    let mut service = Service::serving(blue_green("v1", &["a"]));
+    service.want(blue_green("v2", &["b"]));
+    service.health("b", true);
+    service.pass_time(10);
+    service.want(Wanted {
+        keep: Duration::from_secs(5),
+        ..blue_green("v2", &["b"])
+    });
+    assert_eq!(service.endings(), [Ending::Done]);
+}
+
+#[test]
+fn blue_green_does_not_wait_for_the_last_node_when_nothing_healthy_serves() {
+    let mut service = Service::serving(blue_green("v1", &["a"]));
+    service.want(blue_green("v2", &["b", "c"]));
+    service.health("b", true);
+    assert_eq!(service.split(), ["a"]);
+    service.health("a", false);
+    assert_eq!(service.split(), ["b"]);
+}
+
+#[test]
+fn the_view_of_a_rollout_counts_what_is_ready() {
+    let mut service = Service::serving(wanted("v1", &["a", "b"]));
+    assert_eq!(service.machine.rollout(), None);
+    service.want(wanted("v2", &["c", "d"]));
+    service.health("c", true);
+    let view = service.machine.rollout().expect("a rollout");
+    assert_eq!((view.from, view.to), (Some("v1".into()), "v2".into()));
+    assert_eq!((view.ready, view.wanted), (1, 2));
+    assert_eq!(view.deadline, service.machine.deadline());
+    assert_eq!(
+        service.machine.reason(),
+        Some("waiting for 1 of 2 nodes (d: no probe has passed yet)")
+    );
 }
