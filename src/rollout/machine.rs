@@ -17,6 +17,7 @@ const REFUSED_KEPT: usize = 32;
 
 /// The rollout logic of one service, for as long as the service lives.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// The next stay's number; only grows.
     pub(super) next_serial: u64,
@@ -51,7 +52,8 @@ pub(super) struct Change {
     pub(super) started: Timestamp,
     /// The start, or the last time that a new node passed for the first time: the deadline counts from here.
     pub(super) progress: Timestamp,
-    /// Healthy nodes that serve must not become fewer by our doing. Rises when a sick old node recovers.
+    /// Healthy nodes that serve must not become fewer than this by our doing: as many as there were when the change began,
+    /// and more when a sick old node recovers. Written by `raise_floor`, the first time before anything moves.
     pub(super) floor: usize,
     /// Healthy old nodes that gave their place to new ones.
     pub(super) displaced: usize,
@@ -240,7 +242,7 @@ impl Machine {
             from: self.stable.as_ref().map(|stable| stable.version.clone()),
             started: now,
             progress: now,
-            floor: self.nodes.iter().filter(|entry| entry.serves()).count(),
+            floor: 0,
             displaced: 0,
             first_serial: self.next_serial,
             prior: None,

@@ -55,6 +55,14 @@ impl Observer {
         }
         let next_serial = self.next_serial();
         let actions = machine.handle(event.clone(), now);
+        let is_sound = |node: &NodeRef| {
+            self.nodes
+                .get(node)
+                .is_some_and(|stay| stay.served && stay.healthy)
+        };
+        let drains_sound = actions
+            .iter()
+            .any(|action| matches!(action, Action::Drain(node) if is_sound(node)));
         self.check_actions(&actions, begins)?;
 
         let after = self.healthy_in_split();

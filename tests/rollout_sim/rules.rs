@@ -840,3 +840,22 @@ fn the_view_of_a_rollout_counts_what_is_ready() {
         Some("waiting for 1 of 2 nodes (d: no probe has passed yet)")
     );
 }
+
+#[test]
+fn with_every_node_sick_a_removed_one_leaves_all_the_same() {
+    let mut service = Service::serving(wanted("v1", &["a", "b"]));
+    service.health("a", false);
+    service.health("b", false);
+    service.want(wanted("v1", &["a"]));
+    assert_eq!(service.endings(), [Ending::Done]);
+    assert_eq!(service.split(), ["a"]);
+    assert!(service.machine.split().all_down);
+}
+
+#[test]
+fn a_journal_with_less_in_it_is_read() {
+    let machine: Machine = serde_json::from_str("{}").expect("missing fields have defaults");
+    assert_eq!(machine, Machine::new());
+    assert!(machine.is_empty());
+    assert!(machine.clone().resume(Timestamp(1)).is_empty());
+}
