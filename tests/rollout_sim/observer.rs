@@ -81,6 +81,9 @@ impl Observer {
                 )
             },
         )?;
+        ensure(excused || !drains_sound || after > 0, || {
+            "a healthy node drains, and none that is healthy is left".into()
+        })?;
         if machine.phase() == Phase::Failed
             && actions
                 .iter()

@@ -823,6 +823,15 @@ fn blue_green_does_not_wait_for_the_last_node_when_nothing_healthy_serves() {
     assert_eq!(service.split(), ["a"]);
     service.health("a", false);
     assert_eq!(service.split(), ["b"]);
+    service.health("a", true);
+    assert_eq!(
+        service.split(),
+        ["a", "b"],
+        "nothing old leaves before every new node is healthy"
+    );
+    service.health("c", true);
+    assert_eq!(service.split(), ["b", "c"]);
+    assert_eq!(service.state("a"), NodeState::Standby);
 }
 
 #[test]
@@ -858,4 +867,31 @@ fn a_journal_with_less_in_it_is_read() {
     assert_eq!(machine, Machine::new());
     assert!(machine.is_empty());
     assert!(machine.clone().resume(Timestamp(1)).is_empty());
+}
+
+#[test]
+fn warm_nodes_that_stepped_in_step_back_for_the_first_new_node_that_recovers() {
+    let mut service = Service::serving(blue_green("v1", &["a"]));
+    service.want(blue_green("v2", &["b", "c"]));
+    for healthy in [true, false] {
+        service.health("b", healthy);
+        service.health("c", healthy);
+    }
+    assert_eq!(service.split(), ["a"]);
+    service.health("c", true);
+    assert_eq!(service.split(), ["c"]);
+    assert_eq!(service.state("a"), NodeState::Standby);
+}
+
+#[test]
+fn an_old_node_that_recovers_after_another_was_displaced_adds_to_the_floor() {
+    let mut service = Service::serving(wanted("v1", &["a", "b", "c"]));
+    service.health("c", false);
+    service.want(wanted("v2", &["x", "y", "z"]));
+    service.health("x", true);
+    assert_eq!(service.split(), ["b", "x"]);
+    service.health("c", true);
+    assert_eq!(service.split(), ["b", "c", "x"]);
+    service.health("y", true);
+    assert_eq!(service.split().len(), 3);
 }
