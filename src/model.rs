@@ -122,7 +122,7 @@ impl Share {
 
     /// `part` of `whole`, rounded down; nothing of nothing.
     pub fn of(part: usize, whole: usize) -> Self {
-        if whole == 0 { Self::NONE } else { Self((part * 10_000 / whole) as u32) }
+        (part * 10_000).checked_div(whole).map_or(Self::NONE, |share| Self(share as u32))
     }
 
     /// In percent, for people.

@@ -69,38 +69,15 @@ impl Changes {
         if self.global.is_some() {
             lines.push("the settings of the proxy change".into());
         }
-        lines.extend(
-            self.closed
-                .iter()
-                .map(|(name, bind)| format!("listener {name} closes ({bind})")),
-        );
-        lines.extend(
-            self.opened
-                .iter()
-                .map(|(name, bind)| format!("listener {name} opens on {bind}")),
-        );
-        lines.extend(
-            self.removed
-                .iter()
-                .map(|name| format!("service {name} is removed; its nodes drain")),
-        );
+        lines.extend(self.closed.iter().map(|(name, bind)| format!("listener {name} closes ({bind})")));
+        lines.extend(self.opened.iter().map(|(name, bind)| format!("listener {name} opens on {bind}")));
+        lines.extend(self.removed.iter().map(|name| format!("service {name} is removed; its nodes drain")));
         for (name, service) in &self.added {
-            let nodes = service
-                .versions
-                .get(&service.release)
-                .map_or_else(String::new, list);
-            lines.push(format!(
-                "service {name} is added: {} on {nodes}",
-                named(&service.release)
-            ));
+            let nodes = service.versions.get(&service.release).map_or_else(String::new, list);
+            lines.push(format!("service {name} is added: {} on {nodes}", named(&service.release)));
         }
         for (name, change) in &self.changed {
-            lines.extend(
-                change
-                    .lines()
-                    .into_iter()
-                    .map(|line| format!("service {name}: {line}")),
-            );
+            lines.extend(change.lines().into_iter().map(|line| format!("service {name}: {line}")));
         }
         lines
     }
@@ -126,11 +103,7 @@ impl ServiceChange {
                 VersionChange::Removed => lines.push(format!("{version} is gone")),
                 VersionChange::Edited { added, removed } => {
                     lines.extend(added.iter().map(|node| format!("{node} joins {version}")));
-                    lines.extend(
-                        removed
-                            .iter()
-                            .map(|node| format!("{node} leaves {version}")),
-                    );
+                    lines.extend(removed.iter().map(|node| format!("{node} leaves {version}")));
                 }
             }
         }
@@ -147,9 +120,7 @@ impl ServiceChange {
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lines()
-            .iter()
-            .try_for_each(|line| writeln!(f, "{line}"))
+        self.lines().iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
@@ -167,12 +138,7 @@ pub fn diff(serving: &Spec, wanted: &Spec) -> Changes {
         opened: missing(&wanted.listeners, &serving.listeners),
         ..Changes::default()
     };
-    changes.removed = serving
-        .services
-        .keys()
-        .filter(|name| !wanted.services.contains_key(*name))
-        .cloned()
-        .collect();
+    changes.removed = serving.services.keys().filter(|name| !wanted.services.contains_key(*name)).cloned().collect();
     for (name, service) in &wanted.services {
         match serving.services.get(name) {
             None => {
@@ -202,18 +168,13 @@ fn diff_service(serving: &ServiceSpec, wanted: &ServiceSpec) -> ServiceChange {
         };
         versions.insert(version.clone(), change);
     }
-    for version in serving
-        .versions
-        .keys()
-        .filter(|version| !wanted.versions.contains_key(*version))
-    {
+    for version in serving.versions.keys().filter(|version| !wanted.versions.contains_key(*version)) {
         versions.insert(version.clone(), VersionChange::Removed);
     }
     ServiceChange {
         settings: (serving.settings != wanted.settings).then(|| wanted.settings.clone()),
         routes: (serving.routes != wanted.routes).then(|| wanted.routes.clone()),
-        release: (serving.release != wanted.release)
-            .then(|| (serving.release.clone(), wanted.release.clone())),
+        release: (serving.release != wanted.release).then(|| (serving.release.clone(), wanted.release.clone())),
         versions,
     }
 }
@@ -224,22 +185,10 @@ pub fn apply(changes: &Changes, serving: &Spec) -> Spec {
     if let Some(global) = &changes.global {
         spec.global = global.clone();
     }
-    spec.listeners
-        .retain(|name, _| !changes.closed.contains_key(name));
-    spec.listeners.extend(
-        changes
-            .opened
-            .iter()
-            .map(|(name, bind)| (name.clone(), *bind)),
-    );
-    spec.services
-        .retain(|name, _| !changes.removed.contains(name));
-    spec.services.extend(
-        changes
-            .added
-            .iter()
-            .map(|(name, service)| (name.clone(), service.clone())),
-    );
+    spec.listeners.retain(|name, _| !changes.closed.contains_key(name));
+    spec.listeners.extend(changes.opened.iter().map(|(name, bind)| (name.clone(), *bind)));
+    spec.services.retain(|name, _| !changes.removed.contains(name));
+    spec.services.extend(changes.added.iter().map(|(name, service)| (name.clone(), service.clone())));
     for (name, change) in &changes.changed {
         if let Some(service) = spec.services.get_mut(name) {
             apply_service(change, service);

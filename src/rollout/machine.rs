@@ -80,11 +80,7 @@ impl Machine {
         match event {
             Event::Wanted(wanted) => self.want(wanted, now, &mut out),
             Event::Removed => self.remove(now, &mut out),
-            Event::Health {
-                node,
-                healthy,
-                detail,
-            } => self.observe(&node, healthy, detail, now),
+            Event::Health { node, healthy, detail } => self.observe(&node, healthy, detail, now),
             Event::Drained { node } => self.note_drained(&node, now),
             Event::HeldOut { address, out } => self.hold(address, out),
             Event::Tick => {}
@@ -124,30 +120,18 @@ impl Machine {
             return stable.clone();
         }
         match &self.wanted {
-            Some(wanted) => Target {
-                version: wanted.release.clone(),
-                nodes: wanted.nodes.clone(),
-            },
-            None => Target {
-                version: Version::unnamed(),
-                nodes: Vec::new(),
-            },
+            Some(wanted) => Target { version: wanted.release.clone(), nodes: wanted.nodes.clone() },
+            None => Target { version: Version::unnamed(), nodes: Vec::new() },
         }
     }
 
     fn want(&mut self, wanted: Wanted, now: Timestamp, out: &mut Vec<Action>) {
-        let same = self
-            .wanted
-            .as_ref()
-            .is_some_and(|last| is_same(last, &wanted));
+        let same = self.wanted.as_ref().is_some_and(|last| is_same(last, &wanted));
         if same {
             self.wanted = Some(wanted);
             return;
         }
-        self.supersede(
-            &format!("a newer change took over: {}", named(&wanted.release)),
-            out,
-        );
+        self.supersede(&format!("a newer change took over: {}", named(&wanted.release)), out);
         self.wanted = Some(wanted);
         self.removed = false;
         self.back = false;
@@ -157,32 +141,24 @@ impl Machine {
         }
         let target = self.target();
         let mut change = self.begin(now);
-        let earlier = self.refused.iter().find(|refused| {
-            refused.version == target.version && same_set(&refused.nodes, &target.nodes)
-        });
+        let earlier = self
+            .refused
+            .iter()
+            .find(|refused| refused.version == target.version && same_set(&refused.nodes, &target.nodes));
         if let (Some(refused), Some(_)) = (earlier, &self.stable) {
             let reason = format!(
                 "{} was refused earlier and is not tried again until its name or its nodes change: {}",
                 named(&refused.version),
                 refused.reason
             );
-            out.push(Action::Ended {
-                ending: Ending::Unhealthy,
-                reason: reason.clone(),
-            });
+            out.push(Action::Ended { ending: Ending::Unhealthy, reason: reason.clone() });
             self.failure = Some(reason);
             self.back = true;
             change.told = true;
         } else {
-            change.prior = self
-                .stable
-                .clone()
-                .filter(|stable| stable.version != target.version);
+            change.prior = self.stable.clone().filter(|stable| stable.version != target.version);
             if !self.is_fulfilled(&target) {
-                out.push(Action::Began {
-                    from: change.from.clone(),
-                    to: target.version,
-                });
+                out.push(Action::Began { from: change.from.clone(), to: target.version });
             }
         }
         self.change = Some(change);
@@ -222,10 +198,7 @@ impl Machine {
         if let Some(change) = self.change.take()
             && !change.told
         {
-            out.push(Action::Ended {
-                ending: Ending::Superseded,
-                reason: reason.into(),
-            });
+            out.push(Action::Ended { ending: Ending::Superseded, reason: reason.into() });
         }
     }
 
@@ -239,9 +212,8 @@ impl Machine {
         let prior = change.prior.clone();
         let reason = self.describe_failure(prior.as_ref());
         if let (Some(prior), Some(wanted)) = (prior, &self.wanted) {
-            self.refused.retain(|refused| {
-                refused.version != wanted.release || !same_set(&refused.nodes, &wanted.nodes)
-            });
+            self.refused
+                .retain(|refused| refused.version != wanted.release || !same_set(&refused.nodes, &wanted.nodes));
             self.refused.push(Refused {
                 version: wanted.release.clone(),
                 nodes: wanted.nodes.clone(),
@@ -252,28 +224,17 @@ impl Machine {
                 self.refused.remove(0);
             }
             let from = wanted.release.clone();
-            self.change = Some(Change {
-                from: Some(from),
-                told: true,
-                ..self.begin(now)
-            });
+            self.change = Some(Change { from: Some(from), told: true, ..self.begin(now) });
             self.stable = Some(prior);
             self.back = true;
         }
         self.failure = Some(reason.clone());
-        out.push(Action::Ended {
-            ending: Ending::Unhealthy,
-            reason,
-        });
+        out.push(Action::Ended { ending: Ending::Unhealthy, reason });
     }
 
     fn observe(&mut self, node: &NodeRef, healthy: bool, detail: String, now: Timestamp) {
         let wanted = self.target().holds(node);
-        let Some(entry) = self
-            .nodes
-            .iter_mut()
-            .find(|entry| entry.node == *node && entry.is_alive())
-        else {
+        let Some(entry) = self.nodes.iter_mut().find(|entry| entry.node == *node && entry.is_alive()) else {
             return;
         };
         entry.healthy = healthy;
@@ -296,16 +257,9 @@ impl Machine {
     }
 
     fn note_drained(&mut self, node: &NodeRef, now: Timestamp) {
-        let draining = self
-            .nodes
-            .iter_mut()
-            .find(|entry| entry.node == *node && entry.state == NodeState::Draining);
+        let draining = self.nodes.iter_mut().find(|entry| entry.node == *node && entry.state == NodeState::Draining);
         if let Some(entry) = draining {
-            let reason = if entry.held_out {
-                super::reconcile::TAKEN_OUT
-            } else {
-                "holds no work"
-            };
+            let reason = if entry.held_out { super::reconcile::TAKEN_OUT } else { "holds no work" };
             entry.enter(NodeState::Drained, reason, now);
         }
     }
@@ -329,17 +283,8 @@ impl Machine {
 
     /// What serves, as a place to go back to, before anything ever served in full.
     fn on_duty(&self) -> Option<Target> {
-        let version = self
-            .nodes
-            .iter()
-            .find(|entry| entry.is_on_duty())?
-            .node
-            .version
-            .clone();
-        let of_version = self
-            .nodes
-            .iter()
-            .filter(|entry| entry.is_on_duty() && entry.node.version == version);
+        let version = self.nodes.iter().find(|entry| entry.is_on_duty())?.node.version.clone();
+        let of_version = self.nodes.iter().filter(|entry| entry.is_on_duty() && entry.node.version == version);
         let nodes = of_version.map(|entry| entry.node.address.clone()).collect();
         Some(Target { version, nodes })
     }
@@ -349,16 +294,11 @@ impl Machine {
         let there = |address: &NodeAddress| {
             self.held.contains(address)
                 || self.nodes.iter().any(|entry| {
-                    entry.is_on_duty()
-                        && entry.node.address == *address
-                        && entry.node.version == target.version
+                    entry.is_on_duty() && entry.node.address == *address && entry.node.version == target.version
                 })
         };
         target.nodes.iter().all(there)
-            && self
-                .nodes
-                .iter()
-                .all(|entry| entry.state == NodeState::Drained || target.holds(&entry.node))
+            && self.nodes.iter().all(|entry| entry.state == NodeState::Drained || target.holds(&entry.node))
     }
 }
 

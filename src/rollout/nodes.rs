@@ -48,10 +48,7 @@ impl NodeEntry {
 
     /// Whether it gets traffic, or would if it were healthy.
     pub fn is_on_duty(&self) -> bool {
-        matches!(
-            self.state,
-            NodeState::Warming | NodeState::Serving | NodeState::Ejected
-        )
+        matches!(self.state, NodeState::Warming | NodeState::Serving | NodeState::Ejected)
     }
 
     /// Whether it is on duty and healthy.
@@ -86,18 +83,10 @@ pub(super) fn same_set(left: &[NodeAddress], right: &[NodeAddress]) -> bool {
 
 /// `1 node`, `2 nodes`.
 pub(super) fn count(number: usize) -> String {
-    if number == 1 {
-        "1 node".into()
-    } else {
-        format!("{number} nodes")
-    }
+    if number == 1 { "1 node".into() } else { format!("{number} nodes") }
 }
 
 /// How a version is named in a sentence.
 pub(super) fn named(version: &Version) -> String {
-    if version.is_unnamed() {
-        "the node list".into()
-    } else {
-        version.to_string()
-    }
+    if version.is_unnamed() { "the node list".into() } else { version.to_string() }
 }

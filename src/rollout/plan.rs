@@ -55,19 +55,13 @@ pub fn plan(situation: Situation) -> Plan {
     match situation.strategy {
         Strategy::BlueGreen if situation.replaces => Plan {
             // With nothing healthy to protect, waiting for the last node would only prolong an outage.
-            admit: if situation.protects {
-                Admit::Together
-            } else {
-                Admit::Each
-            },
+            admit: if situation.protects { Admit::Together } else { Admit::Each },
             retire: Retire::Together,
             keep: situation.keep,
         },
-        Strategy::Rolling | Strategy::BlueGreen => Plan {
-            admit: Admit::Each,
-            retire: Retire::OneForOne,
-            keep: Duration::ZERO,
-        },
+        Strategy::Rolling | Strategy::BlueGreen => {
+            Plan { admit: Admit::Each, retire: Retire::OneForOne, keep: Duration::ZERO }
+        }
     }
 }
 
@@ -76,61 +70,30 @@ mod tests {
     use super::*;
 
     fn situation(strategy: Strategy) -> Situation {
-        Situation {
-            strategy,
-            keep: Duration::from_mins(1),
-            replaces: true,
-            protects: true,
-        }
+        Situation { strategy, keep: Duration::from_mins(1), replaces: true, protects: true }
     }
 
     #[test]
     fn rolling_goes_node_by_node_and_keeps_nothing() {
         let plan = plan(situation(Strategy::Rolling));
-        assert_eq!(
-            plan,
-            Plan {
-                admit: Admit::Each,
-                retire: Retire::OneForOne,
-                keep: Duration::ZERO
-            }
-        );
+        assert_eq!(plan, Plan { admit: Admit::Each, retire: Retire::OneForOne, keep: Duration::ZERO });
     }
 
     #[test]
     fn blue_green_moves_everything_together_and_keeps_the_old() {
         let plan = plan(situation(Strategy::BlueGreen));
-        assert_eq!(
-            plan,
-            Plan {
-                admit: Admit::Together,
-                retire: Retire::Together,
-                keep: Duration::from_mins(1)
-            }
-        );
+        assert_eq!(plan, Plan { admit: Admit::Together, retire: Retire::Together, keep: Duration::from_mins(1) });
     }
 
     #[test]
     fn blue_green_with_nothing_to_protect_lets_each_node_in() {
-        let plan = plan(Situation {
-            protects: false,
-            ..situation(Strategy::BlueGreen)
-        });
+        let plan = plan(Situation { protects: false, ..situation(Strategy::BlueGreen) });
         assert_eq!(plan.admit, Admit::Each);
     }
 
     #[test]
     fn blue_green_within_one_version_is_rolling() {
-        let within = Situation {
-            replaces: false,
-            ..situation(Strategy::BlueGreen)
-        };
-        assert_eq!(
-            plan(within),
-            plan(Situation {
-                strategy: Strategy::Rolling,
-                ..within
-            })
-        );
+        let within = Situation { replaces: false, ..situation(Strategy::BlueGreen) };
+        assert_eq!(plan(within), plan(Situation { strategy: Strategy::Rolling, ..within }));
     }
 }

@@ -34,10 +34,7 @@ impl Machine {
             None => Some(change.progress.plus(wanted.deadline)),
             Some(arrived) => {
                 let target = self.target();
-                let stepped_in = self
-                    .nodes
-                    .iter()
-                    .any(|entry| entry.is_on_duty() && !target.holds(&entry.node));
+                let stepped_in = self.nodes.iter().any(|entry| entry.is_on_duty() && !target.holds(&entry.node));
                 stepped_in.then(|| arrived.plus(wanted.keep).plus(wanted.deadline))
             }
         }
@@ -46,16 +43,8 @@ impl Machine {
     /// When `Tick` is wanted next. Some in every phase that waits for time; later than `now` right after handling.
     pub fn deadline(&self) -> Option<Timestamp> {
         let keep_until = self.change.as_ref().and_then(|change| {
-            let standby = self
-                .nodes
-                .iter()
-                .any(|entry| entry.state == NodeState::Standby);
-            Some(
-                change
-                    .arrived
-                    .filter(|_| standby)?
-                    .plus(self.wanted.as_ref()?.keep),
-            )
+            let standby = self.nodes.iter().any(|entry| entry.state == NodeState::Standby);
+            Some(change.arrived.filter(|_| standby)?.plus(self.wanted.as_ref()?.keep))
         });
         [keep_until, self.give_up_at()].into_iter().flatten().min()
     }
@@ -79,10 +68,7 @@ impl Machine {
         self.arrive(&target, prepared, now);
         self.end_standby(&target, plan, now, &mut drains);
 
-        let when_all_down = self
-            .wanted
-            .as_ref()
-            .is_some_and(|wanted| wanted.serve_when_all_down);
+        let when_all_down = self.wanted.as_ref().is_some_and(|wanted| wanted.serve_when_all_down);
         let split = split(&self.nodes, when_all_down);
         if split != self.published {
             self.published = split.clone();
@@ -94,19 +80,10 @@ impl Machine {
     fn plan(&self, target: &Target) -> Plan {
         let change = self.change.as_ref();
         let protects = change.is_some_and(|change| change.arrived.is_none())
-            && self
-                .nodes
-                .iter()
-                .any(|entry| entry.serves() && !target.holds(&entry.node));
+            && self.nodes.iter().any(|entry| entry.serves() && !target.holds(&entry.node));
         plan(Situation {
-            strategy: self
-                .wanted
-                .as_ref()
-                .map_or(Strategy::Rolling, |wanted| wanted.strategy),
-            keep: self
-                .wanted
-                .as_ref()
-                .map_or(Duration::ZERO, |wanted| wanted.keep),
+            strategy: self.wanted.as_ref().map_or(Strategy::Rolling, |wanted| wanted.strategy),
+            keep: self.wanted.as_ref().map_or(Duration::ZERO, |wanted| wanted.keep),
             replaces: change.is_some_and(|change| change.prior.is_some()),
             protects,
         })
@@ -117,15 +94,9 @@ impl Machine {
         let (wanted, stable, nodes) = (&self.wanted, &self.stable, &self.nodes);
         self.held.retain(|address| {
             target.nodes.contains(address)
-                || wanted
-                    .as_ref()
-                    .is_some_and(|wanted| wanted.nodes.contains(address))
-                || stable
-                    .as_ref()
-                    .is_some_and(|stable| stable.nodes.contains(address))
-                || nodes.iter().any(|entry| {
-                    entry.node.address == *address && entry.state != NodeState::Drained
-                })
+                || wanted.as_ref().is_some_and(|wanted| wanted.nodes.contains(address))
+                || stable.as_ref().is_some_and(|stable| stable.nodes.contains(address))
+                || nodes.iter().any(|entry| entry.node.address == *address && entry.state != NodeState::Drained)
         });
         for entry in &mut self.nodes {
             entry.held_out &= self.held.contains(&entry.node.address);
@@ -157,11 +128,7 @@ impl Machine {
             if self.held.contains(address) || self.alive(target, address).is_some() {
                 continue;
             }
-            let node = NodeRef {
-                version: target.version.clone(),
-                address: address.clone(),
-                serial: self.next_serial,
-            };
+            let node = NodeRef { version: target.version.clone(), address: address.clone(), serial: self.next_serial };
             self.next_serial += 1;
             out.push(Action::Join(node.clone()));
             self.nodes.push(NodeEntry::joining(node, now));
@@ -170,24 +137,17 @@ impl Machine {
 
     /// The open stay of a wanted node.
     pub(super) fn alive(&self, target: &Target, address: &NodeAddress) -> Option<&NodeEntry> {
-        self.nodes.iter().find(|entry| {
-            entry.is_alive()
-                && entry.node.address == *address
-                && entry.node.version == target.version
-        })
+        self.nodes
+            .iter()
+            .find(|entry| entry.is_alive() && entry.node.address == *address && entry.node.version == target.version)
     }
 
     /// Whether the target can stand alone: every new node is healthy (an old one may be sick: it was not our doing), and
     /// no healthy node would have to leave for sick ones.
     fn is_prepared(&self, target: &Target) -> bool {
-        let mut open = target
-            .nodes
-            .iter()
-            .filter(|address| !self.held.contains(*address));
-        open.all(|address| {
-            self.alive(target, address)
-                .is_some_and(|entry| self.is_ready(entry))
-        }) && self.can_stand_alone(target)
+        let mut open = target.nodes.iter().filter(|address| !self.held.contains(*address));
+        open.all(|address| self.alive(target, address).is_some_and(|entry| self.is_ready(entry)))
+            && self.can_stand_alone(target)
     }
 
     pub(super) fn is_ready(&self, entry: &NodeEntry) -> bool {
@@ -197,17 +157,13 @@ impl Machine {
 
     fn can_stand_alone(&self, target: &Target) -> bool {
         target.nodes.is_empty()
-            || self
-                .nodes
-                .iter()
-                .any(|entry| entry.is_alive() && entry.healthy && target.holds(&entry.node))
+            || self.nodes.iter().any(|entry| entry.is_alive() && entry.healthy && target.holds(&entry.node))
             || !self.nodes.iter().any(NodeEntry::serves)
     }
 
     fn admit(&mut self, target: &Target, now: Timestamp) {
         for entry in &mut self.nodes {
-            let ready =
-                matches!(entry.state, NodeState::Joining | NodeState::Standby) && entry.healthy;
+            let ready = matches!(entry.state, NodeState::Joining | NodeState::Standby) && entry.healthy;
             if ready && target.holds(&entry.node) {
                 entry.enter(NodeState::Serving, "its probes pass", now);
             }
@@ -221,37 +177,21 @@ impl Machine {
             return;
         };
         let old = |entry: &&NodeEntry| entry.serves() && entry.node.serial < change.first_serial;
-        change.floor = change
-            .floor
-            .max(self.nodes.iter().filter(old).count() + change.displaced);
+        change.floor = change.floor.max(self.nodes.iter().filter(old).count() + change.displaced);
     }
 
-    fn retire(
-        &mut self,
-        target: &Target,
-        plan: Plan,
-        prepared: bool,
-        now: Timestamp,
-        drains: &mut Vec<NodeRef>,
-    ) {
+    fn retire(&mut self, target: &Target, plan: Plan, prepared: bool, now: Timestamp, drains: &mut Vec<NodeRef>) {
         let Some(change) = &mut self.change else {
             return;
         };
         let (version, arrived, floor) = (&target.version, change.arrived, change.floor);
         let leaves = |entry: &NodeEntry| entry.is_on_duty() && !target.holds(&entry.node);
-        let standing = self
-            .nodes
-            .iter()
-            .any(|entry| entry.serves() && target.holds(&entry.node));
+        let standing = self.nodes.iter().any(|entry| entry.serves() && target.holds(&entry.node));
         if prepared || (arrived.is_some() && standing) {
             let keep_on = arrived.unwrap_or(now).plus(plan.keep) > now;
             for entry in self.nodes.iter_mut().filter(|entry| leaves(entry)) {
                 if keep_on {
-                    entry.enter(
-                        NodeState::Standby,
-                        format!("{version} serves; ready to go back to"),
-                        now,
-                    );
+                    entry.enter(NodeState::Standby, format!("{version} serves; ready to go back to"), now);
                 } else {
                     entry.enter(NodeState::Draining, "not wanted any more", now);
                     drains.push(entry.node.clone());
@@ -260,10 +200,7 @@ impl Machine {
         } else if plan.retire == Retire::OneForOne {
             let serving = self.nodes.iter().filter(|entry| entry.serves()).count();
             let spare = serving.saturating_sub(floor);
-            let healthy = self
-                .nodes
-                .iter_mut()
-                .filter(|entry| entry.serves() && leaves(entry));
+            let healthy = self.nodes.iter_mut().filter(|entry| entry.serves() && leaves(entry));
             for entry in healthy.take(spare) {
                 change.displaced += usize::from(entry.node.serial < change.first_serial);
                 entry.enter(NodeState::Draining, "a new node took its place", now);
@@ -290,10 +227,7 @@ impl Machine {
         let Some(change) = &mut self.change else {
             return;
         };
-        let left = !self
-            .nodes
-            .iter()
-            .any(|entry| entry.is_on_duty() && !target.holds(&entry.node));
+        let left = !self.nodes.iter().any(|entry| entry.is_on_duty() && !target.holds(&entry.node));
         if change.arrived.is_none() && prepared && left {
             change.arrived = Some(now);
             if self.wanted.is_some() {
@@ -302,13 +236,7 @@ impl Machine {
         }
     }
 
-    fn end_standby(
-        &mut self,
-        target: &Target,
-        plan: Plan,
-        now: Timestamp,
-        drains: &mut Vec<NodeRef>,
-    ) {
+    fn end_standby(&mut self, target: &Target, plan: Plan, now: Timestamp, drains: &mut Vec<NodeRef>) {
         let arrived = self.change.as_ref().and_then(|change| change.arrived);
         if arrived.is_some_and(|arrived| arrived.plus(plan.keep) > now) {
             return;
@@ -332,17 +260,11 @@ impl Machine {
                 entry.state != NodeState::Drained
             }
         };
-        let over = self
-            .change
-            .as_ref()
-            .is_some_and(|change| change.arrived.is_some())
-            && !self.nodes.iter().any(pending);
+        let over =
+            self.change.as_ref().is_some_and(|change| change.arrived.is_some()) && !self.nodes.iter().any(pending);
         if over && let Some(change) = self.change.take() {
             if !change.told {
-                out.push(Action::Ended {
-                    ending: Ending::Done,
-                    reason: self.describe_done(&target),
-                });
+                out.push(Action::Ended { ending: Ending::Done, reason: self.describe_done(&target) });
             }
             if !self.back {
                 self.failure = None;

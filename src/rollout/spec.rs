@@ -81,8 +81,7 @@ impl PartialEq for Settings {
             connections,
         } = &*self.0;
         let other = &*other.0;
-        (name, source, health, rollout)
-            == (&other.name, &other.source, &other.health, &other.rollout)
+        (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
             && (retry, connections) == (&other.retry, &other.connections)
     }
@@ -91,16 +90,7 @@ impl PartialEq for Settings {
 impl Spec {
     /// The summary of a configuration. `state_dir` and `workers` are not in it: they are fixed for the life of the process.
     pub fn of(config: &Config) -> Self {
-        let Config {
-            listeners,
-            services,
-            admin,
-            state_dir: _,
-            workers: _,
-            trusted_proxies,
-            limits,
-            shutdown,
-        } = config;
+        let Config { listeners, services, admin, state_dir: _, workers: _, trusted_proxies, limits, shutdown } = config;
         Self {
             global: Global {
                 admin: admin.clone(),
@@ -108,14 +98,8 @@ impl Spec {
                 limits: limits.clone(),
                 shutdown: shutdown.clone(),
             },
-            listeners: listeners
-                .iter()
-                .map(|listener| (listener.name.clone(), listener.bind))
-                .collect(),
-            services: services
-                .iter()
-                .map(|(name, service)| (name.clone(), ServiceSpec::of(service)))
-                .collect(),
+            listeners: listeners.iter().map(|listener| (listener.name.clone(), listener.bind)).collect(),
+            services: services.iter().map(|(name, service)| (name.clone(), ServiceSpec::of(service))).collect(),
         }
     }
 }
@@ -123,16 +107,12 @@ impl Spec {
 impl ServiceSpec {
     /// The summary of one service.
     pub fn of(service: &Arc<Service>) -> Self {
-        let nodes = |(version, nodes): (&Version, &Vec<NodeAddress>)| {
-            (version.clone(), nodes.iter().cloned().collect())
-        };
+        let nodes =
+            |(version, nodes): (&Version, &Vec<NodeAddress>)| (version.clone(), nodes.iter().cloned().collect());
         Self {
             release: service.release.clone(),
             versions: service.versions.iter().map(nodes).collect(),
-            routes: Routes {
-                matches: service.matches.clone(),
-                strip_prefix: service.strip_prefix,
-            },
+            routes: Routes { matches: service.matches.clone(), strip_prefix: service.strip_prefix },
             settings: Settings(Arc::clone(service)),
         }
     }

@@ -98,15 +98,10 @@ impl Machine {
         if self.held.contains(address) {
             return Ok(());
         }
-        let (here, others): (Vec<&NodeEntry>, Vec<&NodeEntry>) = self
-            .nodes
-            .iter()
-            .filter(|entry| entry.is_alive())
-            .partition(|entry| entry.node.address == *address);
+        let (here, others): (Vec<&NodeEntry>, Vec<&NodeEntry>) =
+            self.nodes.iter().filter(|entry| entry.is_alive()).partition(|entry| entry.node.address == *address);
         if here.is_empty() {
-            return Err(format!(
-                "{address} is not a node of this service; `sluice status` lists its nodes"
-            ));
+            return Err(format!("{address} is not a node of this service; `sluice status` lists its nodes"));
         }
         let healthy = |entry: &&NodeEntry| entry.healthy && entry.state != NodeState::Joining;
         if here.iter().any(|entry| entry.serves()) && !others.iter().any(healthy) {
@@ -115,13 +110,9 @@ impl Machine {
             ));
         }
         if here.iter().any(|entry| entry.is_on_duty())
-            && !others
-                .iter()
-                .any(|entry| entry.is_on_duty() || healthy(entry))
+            && !others.iter().any(|entry| entry.is_on_duty() || healthy(entry))
         {
-            return Err(format!(
-                "{address} is the last node of this service; add another one first"
-            ));
+            return Err(format!("{address} is the last node of this service; add another one first"));
         }
         Ok(())
     }
@@ -135,25 +126,16 @@ impl Machine {
             return Phase::Settled;
         };
         let target = self.target();
-        let others = |state: NodeState| {
-            self.nodes
-                .iter()
-                .any(|entry| entry.state == state && !target.holds(&entry.node))
-        };
+        let others =
+            |state: NodeState| self.nodes.iter().any(|entry| entry.state == state && !target.holds(&entry.node));
         if self.removed {
             Phase::Draining
         } else if change.arrived.is_none() {
             let moving = change.from.is_some()
                 && self.nodes.iter().any(|entry| {
-                    entry.serves()
-                        && entry.node.serial >= change.first_serial
-                        && target.holds(&entry.node)
+                    entry.serves() && entry.node.serial >= change.first_serial && target.holds(&entry.node)
                 });
-            if moving {
-                Phase::Rolling
-            } else {
-                Phase::WaitingForHealth
-            }
+            if moving { Phase::Rolling } else { Phase::WaitingForHealth }
         } else if others(NodeState::Standby) {
             Phase::Keeping
         } else if others(NodeState::Serving) || others(NodeState::Ejected) {
@@ -167,24 +149,13 @@ impl Machine {
     pub fn rollout(&self) -> Option<RolloutView> {
         let (change, wanted) = (self.change.as_ref()?, self.wanted.as_ref()?);
         let target = self.target();
-        let open = || {
-            target
-                .nodes
-                .iter()
-                .filter(|address| !self.held.contains(*address))
-        };
+        let open = || target.nodes.iter().filter(|address| !self.held.contains(*address));
         let healthy = |entry: &NodeEntry| entry.healthy;
         Some(RolloutView {
             from: change.from.clone(),
-            ready: open()
-                .filter(|address| self.alive(&target, address).is_some_and(healthy))
-                .count(),
+            ready: open().filter(|address| self.alive(&target, address).is_some_and(healthy)).count(),
             wanted: open().count(),
-            strategy: if self.back {
-                Strategy::Rolling
-            } else {
-                wanted.strategy
-            },
+            strategy: if self.back { Strategy::Rolling } else { wanted.strategy },
             started: change.started,
             deadline: self.deadline(),
             to: target.version,
@@ -202,20 +173,12 @@ impl Machine {
                 Some(failure) => Some(format!("{failure}; still waiting")),
                 None => Some(self.describe_missing(&self.target())),
             },
-            Phase::Keeping => Some(format!(
-                "{} serves; what served before is kept warm",
-                named(&self.target().version)
-            )),
+            Phase::Keeping => {
+                Some(format!("{} serves; what served before is kept warm", named(&self.target().version)))
+            }
             Phase::Draining => {
-                let draining = self
-                    .nodes
-                    .iter()
-                    .filter(|entry| entry.state == NodeState::Draining)
-                    .count();
-                Some(format!(
-                    "waiting for {} to finish its work",
-                    count(draining)
-                ))
+                let draining = self.nodes.iter().filter(|entry| entry.state == NodeState::Draining).count();
+                Some(format!("waiting for {} to finish its work", count(draining)))
             }
         }
     }
@@ -224,33 +187,17 @@ impl Machine {
         if self.removed {
             return "the service is removed and its nodes are drained".into();
         }
-        let serving = self
-            .nodes
-            .iter()
-            .filter(|entry| entry.serves() && target.holds(&entry.node))
-            .count();
+        let serving = self.nodes.iter().filter(|entry| entry.serves() && target.holds(&entry.node)).count();
         if target.version.is_unnamed() {
-            format!(
-                "{} of {} serving, every other one is drained",
-                serving,
-                count(target.nodes.len())
-            )
+            format!("{} of {} serving, every other one is drained", serving, count(target.nodes.len()))
         } else {
-            format!(
-                "{} serves on {}, every other node is drained",
-                target.version,
-                count(serving)
-            )
+            format!("{} serves on {}, every other node is drained", target.version, count(serving))
         }
     }
 
     pub(super) fn describe_failure(&self, prior: Option<&Target>) -> String {
         let target = self.target();
-        let deadline = self
-            .wanted
-            .as_ref()
-            .map(|wanted| wanted.deadline)
-            .unwrap_or_default();
+        let deadline = self.wanted.as_ref().map(|wanted| wanted.deadline).unwrap_or_default();
         let next = match prior {
             Some(prior) => format!("; {} goes on serving", named(&prior.version)),
             None => String::new(),
@@ -265,11 +212,7 @@ impl Machine {
     /// Which nodes are missing, each with what its last probe said.
     fn describe_missing(&self, target: &Target) -> String {
         let mut missing = Vec::new();
-        for address in target
-            .nodes
-            .iter()
-            .filter(|address| !self.held.contains(*address))
-        {
+        for address in target.nodes.iter().filter(|address| !self.held.contains(*address)) {
             match self.alive(target, address) {
                 Some(entry) if entry.healthy => {}
                 Some(entry) if entry.detail.is_empty() => {
@@ -280,20 +223,11 @@ impl Machine {
             }
         }
         match missing.len() {
-            0 if target
-                .nodes
-                .iter()
-                .all(|address| self.held.contains(address)) =>
-            {
+            0 if target.nodes.iter().all(|address| self.held.contains(address)) => {
                 "every wanted node is taken out by an operator".into()
             }
             0 => "waiting for the others to make room".into(),
-            number => format!(
-                "waiting for {} of {} ({})",
-                number,
-                count(target.nodes.len()),
-                missing.join("; ")
-            ),
+            number => format!("waiting for {} of {} ({})", number, count(target.nodes.len()), missing.join("; ")),
         }
     }
 }

@@ -16,10 +16,7 @@ const STEPS: usize = 250;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")),
-    )
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
 }
 
 #[test]
@@ -40,9 +37,7 @@ fn no_sequence_of_edits_sickness_loss_restarts_and_clock_jumps_breaks_a_promise(
             }
         }
         if let Err(broken) = result {
-            panic!(
-                "seed {seed}: {broken}\nreplay it with SIM_SEED={seed} cargo test --test rollout_sim"
-            );
+            panic!("seed {seed}: {broken}\nreplay it with SIM_SEED={seed} cargo test --test rollout_sim");
         }
     }
 }
@@ -52,9 +47,7 @@ fn the_simulation_reaches_every_phase_and_every_ending() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..60 {
         let mut world = World::new(seed);
-        world
-            .run(STEPS)
-            .unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+        world.run(STEPS).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
         seen.append(&mut world.observer.seen);
     }
     for word in [
@@ -71,9 +64,6 @@ fn the_simulation_reaches_every_phase_and_every_ending() {
         "restart",
         "removed",
     ] {
-        assert!(
-            seen.contains(word),
-            "no run came across {word:?}, only {seen:?}"
-        );
+        assert!(seen.contains(word), "no run came across {word:?}, only {seen:?}");
     }
 }

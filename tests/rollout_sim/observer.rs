@@ -40,12 +40,7 @@ pub fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String
 
 impl Observer {
     /// Carries an event to the machine and checks everything about the answer.
-    pub fn tell(
-        &mut self,
-        machine: &mut Machine,
-        event: Event,
-        now: Timestamp,
-    ) -> Result<Vec<Action>, String> {
+    pub fn tell(&mut self, machine: &mut Machine, event: Event, now: Timestamp) -> Result<Vec<Action>, String> {
         self.trace.push(format!("{:>12} {event:?}", now.0));
         let begins = self.note_event(&event);
         let before = self.healthy_in_split();
@@ -55,40 +50,21 @@ impl Observer {
         }
         let next_serial = self.next_serial();
         let actions = machine.handle(event.clone(), now);
-        let is_sound = |node: &NodeRef| {
-            self.nodes
-                .get(node)
-                .is_some_and(|stay| stay.served && stay.healthy)
-        };
-        let drains_sound = actions
-            .iter()
-            .any(|action| matches!(action, Action::Drain(node) if is_sound(node)));
+        let is_sound = |node: &NodeRef| self.nodes.get(node).is_some_and(|stay| stay.served && stay.healthy);
+        let drains_sound = actions.iter().any(|action| matches!(action, Action::Drain(node) if is_sound(node)));
         self.check_actions(&actions, begins)?;
 
         let after = self.healthy_in_split();
         let excused = matches!(event, Event::HeldOut { .. } | Event::Removed)
             || self.removed
-            || self
-                .wanted
-                .as_ref()
-                .is_some_and(|wanted| wanted.nodes.is_empty());
-        ensure(
-            excused || after >= before.min(self.floor) || self.all_new_are_ready(machine),
-            || {
-                format!(
-                    "capacity fell from {before} to {after}, the floor is {}",
-                    self.floor
-                )
-            },
-        )?;
+            || self.wanted.as_ref().is_some_and(|wanted| wanted.nodes.is_empty());
+        ensure(excused || after >= before.min(self.floor) || self.all_new_are_ready(machine), || {
+            format!("capacity fell from {before} to {after}, the floor is {}", self.floor)
+        })?;
         ensure(excused || !drains_sound || after > 0, || {
             "a healthy node drains, and none that is healthy is left".into()
         })?;
-        if machine.phase() == Phase::Failed
-            && actions
-                .iter()
-                .any(|action| matches!(action, Action::Ended { .. }))
-        {
+        if machine.phase() == Phase::Failed && actions.iter().any(|action| matches!(action, Action::Ended { .. })) {
             self.floor = after;
             self.first_serial = next_serial;
         }
@@ -101,9 +77,7 @@ impl Observer {
     }
 
     pub(super) fn healthy_in_split(&self) -> usize {
-        self.split_nodes()
-            .filter(|node| self.nodes[*node].healthy)
-            .count()
+        self.split_nodes().filter(|node| self.nodes[*node].healthy).count()
     }
 
     fn next_serial(&self) -> u64 {
@@ -115,10 +89,8 @@ impl Observer {
         match event {
             Event::Wanted(wanted) => {
                 let set = |wanted: &Wanted| wanted.nodes.iter().cloned().collect::<BTreeSet<_>>();
-                let same = self
-                    .wanted
-                    .as_ref()
-                    .is_some_and(|last| last.release == wanted.release && set(last) == set(wanted));
+                let same =
+                    self.wanted.as_ref().is_some_and(|last| last.release == wanted.release && set(last) == set(wanted));
                 self.wanted = Some(wanted.clone());
                 self.removed = false;
                 !same
@@ -155,15 +127,11 @@ impl Observer {
             self.trace.push(format!("{:>12}   -> {action:?}", ""));
             match action {
                 Action::Join(node) => {
-                    ensure(self.serials.insert(node.serial), || {
-                        format!("serial {} is used twice", node.serial)
-                    })?;
+                    ensure(self.serials.insert(node.serial), || format!("serial {} is used twice", node.serial))?;
                     self.nodes.insert(node.clone(), Stay::default());
                 }
                 Action::Publish(split) => {
-                    ensure(*split != self.published, || {
-                        "the same split is published again".into()
-                    })?;
+                    ensure(*split != self.published, || "the same split is published again".into())?;
                     self.check_split(split)?;
                     self.published = split.clone();
                 }
@@ -171,33 +139,21 @@ impl Observer {
                     ensure(!self.split_nodes().any(|other| other == node), || {
                         format!("{node:?} drains, but is in the split")
                     })?;
-                    let stay = self
-                        .nodes
-                        .get_mut(node)
-                        .ok_or_else(|| format!("{node:?} drains, but is unknown"))?;
+                    let stay = self.nodes.get_mut(node).ok_or_else(|| format!("{node:?} drains, but is unknown"))?;
                     ensure(!stay.closed, || format!("{node:?} drains twice"))?;
                     stay.closed = true;
                 }
                 Action::Forget(node) => {
-                    let stay = self
-                        .nodes
-                        .remove(node)
-                        .ok_or_else(|| format!("{node:?} is forgotten twice"))?;
-                    ensure(stay.drained || !stay.served, || {
-                        format!("{node:?} is forgotten before it is drained")
-                    })?;
+                    let stay = self.nodes.remove(node).ok_or_else(|| format!("{node:?} is forgotten twice"))?;
+                    ensure(stay.drained || !stay.served, || format!("{node:?} is forgotten before it is drained"))?;
                 }
                 Action::Began { .. } => {
-                    ensure(begins && self.open && !began, || {
-                        "a change begins out of turn".into()
-                    })?;
+                    ensure(begins && self.open && !began, || "a change begins out of turn".into())?;
                     began = true;
                 }
                 Action::Ended { ending, .. } => {
                     self.seen.insert(format!("{ending:?}"));
-                    ensure(self.open, || {
-                        format!("{ending:?} is told, but no change is open")
-                    })?;
+                    ensure(self.open, || format!("{ending:?} is told, but no change is open"))?;
                     ensure(superseded == (*ending == Ending::Superseded), || {
                         format!("{ending:?} is told for a change that is superseded: {superseded}")
                     })?;
@@ -208,44 +164,25 @@ impl Observer {
                 }
             }
         }
-        ensure(!superseded, || {
-            "a change was superseded without a word".into()
-        })
+        ensure(!superseded, || "a change was superseded without a word".into())
     }
 
     fn check_split(&mut self, split: &Split) -> Result<(), String> {
         let sum: u32 = split.slices.iter().map(|slice| slice.share.0).sum();
-        ensure(split.slices.is_empty() || sum == Share::ALL.0, || {
-            format!("shares sum to {sum}")
-        })?;
-        ensure(!split.all_down || !split.slices.is_empty(), || {
-            "all down, but nothing is in the split".into()
-        })?;
+        ensure(split.slices.is_empty() || sum == Share::ALL.0, || format!("shares sum to {sum}"))?;
+        ensure(!split.all_down || !split.slices.is_empty(), || "all down, but nothing is in the split".into())?;
         let mut doubles = BTreeSet::new();
         for slice in &split.slices {
-            ensure(!slice.nodes.is_empty(), || {
-                format!("{} has a slice without nodes", slice.version)
-            })?;
+            ensure(!slice.nodes.is_empty(), || format!("{} has a slice without nodes", slice.version))?;
             for node in &slice.nodes {
-                let stay = self
-                    .nodes
-                    .get_mut(node)
-                    .ok_or_else(|| format!("{node:?} is published, but unknown"))?;
-                ensure(stay.passed, || {
-                    format!("{node:?} gets traffic, but never passed")
-                })?;
-                ensure(!stay.closed, || {
-                    format!("{node:?} gets traffic, but its gate is closed")
-                })?;
+                let stay = self.nodes.get_mut(node).ok_or_else(|| format!("{node:?} is published, but unknown"))?;
+                ensure(stay.passed, || format!("{node:?} gets traffic, but never passed"))?;
+                ensure(!stay.closed, || format!("{node:?} gets traffic, but its gate is closed"))?;
                 ensure(stay.healthy != split.all_down, || {
                     format!("{node:?} gets traffic; all down: {}", split.all_down)
                 })?;
-                ensure(node.version == slice.version, || {
-                    format!("{node:?} is in the slice of {}", slice.version)
-                })?;
-                ensure(doubles.insert((&node.version, &node.address)), || {
-                    format!("{node:?} is in the split twice")
-                })?;
+                ensure(node.version == slice.version, || format!("{node:?} is in the slice of {}", slice.version))?;
+                ensure(doubles.insert((&node.version, &node.address)), || format!("{node:?} is in the split twice"))?;
                 stay.served = true;
             }
         }
@@ -258,16 +195,15 @@ impl Observer {
     /// Done means: what was wanted has served, and every other node may be stopped.
     fn check_done(&self) -> Result<(), String> {
         let wanted = |node: &NodeRef| {
-            self.wanted.as_ref().is_some_and(|wanted| {
-                wanted.release == node.version && wanted.nodes.contains(&node.address)
-            })
+            self.wanted
+                .as_ref()
+                .is_some_and(|wanted| wanted.release == node.version && wanted.nodes.contains(&node.address))
         };
         for (node, stay) in &self.nodes {
             let held = self.held.contains(&node.address);
-            ensure(
-                stay.drained || (wanted(node) && (held || !stay.closed)),
-                || format!("done, but {node:?} is {stay:?}"),
-            )?;
+            ensure(stay.drained || (wanted(node) && (held || !stay.closed)), || {
+                format!("done, but {node:?} is {stay:?}")
+            })?;
         }
         Ok(())
     }
@@ -282,73 +218,44 @@ impl Observer {
     }
 
     pub(super) fn check_state(&mut self, machine: &Machine, now: Timestamp) -> Result<(), String> {
-        ensure(
-            machine.held().all(|address| self.held.contains(address)),
-            || "an address is out that nobody took out".into(),
-        )?;
+        ensure(machine.held().all(|address| self.held.contains(address)), || {
+            "an address is out that nobody took out".into()
+        })?;
         self.held = machine.held().cloned().collect();
         let phase = machine.phase();
         self.seen.insert(phase.as_str().into());
-        ensure(machine.split() == self.published, || {
-            "split() is not what was published".into()
-        })?;
+        ensure(machine.split() == self.published, || "split() is not what was published".into())?;
         ensure(
-            machine
-                .nodes()
-                .map(|entry| &entry.node)
-                .collect::<BTreeSet<_>>()
-                .iter()
-                .copied()
-                .eq(self.nodes.keys()),
+            machine.nodes().map(|entry| &entry.node).collect::<BTreeSet<_>>().iter().copied().eq(self.nodes.keys()),
             || "the machine knows other nodes than the outside".into(),
         )?;
         for entry in machine.nodes() {
             let stay = &self.nodes[&entry.node];
             let fits = match entry.state {
                 NodeState::Joining => !stay.served && !stay.closed,
-                NodeState::Warming | NodeState::Serving => {
-                    stay.healthy && stay.served && !stay.closed
-                }
+                NodeState::Warming | NodeState::Serving => stay.healthy && stay.served && !stay.closed,
                 NodeState::Ejected => !stay.healthy && stay.served && !stay.closed,
                 NodeState::Standby => stay.served && !stay.closed,
                 NodeState::Draining => stay.closed && !stay.drained,
                 NodeState::Drained => stay.drained,
             };
-            ensure(fits, || {
-                format!(
-                    "{:?} is {}, but outside it is {stay:?}",
-                    entry.node, entry.state
-                )
-            })?;
-            ensure(!entry.reason.is_empty(), || {
-                format!("{:?} has no reason", entry.node)
-            })?;
+            ensure(fits, || format!("{:?} is {}, but outside it is {stay:?}", entry.node, entry.state))?;
+            ensure(!entry.reason.is_empty(), || format!("{:?} has no reason", entry.node))?;
         }
-        let serviceable = self
-            .nodes
-            .values()
-            .any(|stay| stay.served && stay.healthy && !stay.closed);
+        let serviceable = self.nodes.values().any(|stay| stay.served && stay.healthy && !stay.closed);
         ensure(!serviceable || self.healthy_in_split() > 0, || {
             "nothing healthy is in the split, though a healthy node that served is there".into()
         })?;
         if let Some(deadline) = machine.deadline() {
-            ensure(deadline > now, || {
-                format!("the deadline {deadline:?} is not later than {now:?}")
-            })?;
+            ensure(deadline > now, || format!("the deadline {deadline:?} is not later than {now:?}"))?;
         }
-        let waits = matches!(
-            phase,
-            Phase::WaitingForHealth | Phase::Rolling | Phase::Keeping
-        );
+        let waits = matches!(phase, Phase::WaitingForHealth | Phase::Rolling | Phase::Keeping);
         ensure(!waits || !self.open || machine.deadline().is_some(), || {
             format!("{} without a deadline", phase.as_str())
         })?;
-        ensure(
-            phase == Phase::Settled || machine.reason().is_some(),
-            || format!("{} without a reason", phase.as_str()),
-        )?;
-        ensure(phase != Phase::Settled || !self.open, || {
-            "settled, but the change has not ended".into()
-        })
+        ensure(phase == Phase::Settled || machine.reason().is_some(), || {
+            format!("{} without a reason", phase.as_str())
+        })?;
+        ensure(phase != Phase::Settled || !self.open, || "settled, but the change has not ended".into())
     }
 }

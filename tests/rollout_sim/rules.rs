@@ -22,11 +22,7 @@ struct Service {
 
 fn wanted(release: &str, nodes: &[&str]) -> Wanted {
     Wanted {
-        release: if release == "-" {
-            Version::unnamed()
-        } else {
-            release.into()
-        },
+        release: if release == "-" { Version::unnamed() } else { release.into() },
         nodes: nodes.iter().map(|&node| node.into()).collect(),
         strategy: Strategy::Rolling,
         keep: Duration::from_mins(5),
@@ -36,20 +32,12 @@ fn wanted(release: &str, nodes: &[&str]) -> Wanted {
 }
 
 fn blue_green(release: &str, nodes: &[&str]) -> Wanted {
-    Wanted {
-        strategy: Strategy::BlueGreen,
-        ..wanted(release, nodes)
-    }
+    Wanted { strategy: Strategy::BlueGreen, ..wanted(release, nodes) }
 }
 
 impl Service {
     fn new() -> Self {
-        Self {
-            machine: Machine::new(),
-            now: Timestamp(1_000_000),
-            log: Vec::new(),
-            drains_finish: true,
-        }
+        Self { machine: Machine::new(), now: Timestamp(1_000_000), log: Vec::new(), drains_finish: true }
     }
 
     /// A service that serves `wanted` on healthy nodes, with an empty log.
@@ -81,37 +69,20 @@ impl Service {
 
     /// The newest stay of this address.
     fn node(&self, address: &str) -> NodeRef {
-        let newest = self
-            .machine
-            .nodes()
-            .filter(|entry| entry.node.address.as_str() == address)
-            .last();
-        newest
-            .unwrap_or_else(|| panic!("{address} is not known"))
-            .node
-            .clone()
+        let newest = self.machine.nodes().filter(|entry| entry.node.address.as_str() == address).last();
+        newest.unwrap_or_else(|| panic!("{address} is not known")).node.clone()
     }
 
     fn health(&mut self, address: &str, healthy: bool) {
         let detail = if healthy { "status 200" } else { "status 503" };
-        self.tell(Event::Health {
-            node: self.node(address),
-            healthy,
-            detail: detail.into(),
-        });
+        self.tell(Event::Health { node: self.node(address), healthy, detail: detail.into() });
     }
 
     fn drained(&mut self, address: &str) {
         let draining = |entry: &&sluicegate::rollout::NodeEntry| {
             entry.node.address.as_str() == address && entry.state == NodeState::Draining
         };
-        let node = self
-            .machine
-            .nodes()
-            .find(draining)
-            .expect("a draining node")
-            .node
-            .clone();
+        let node = self.machine.nodes().find(draining).expect("a draining node").node.clone();
         self.tell(Event::Drained { node });
     }
 
@@ -121,32 +92,21 @@ impl Service {
     }
 
     fn hold(&mut self, address: &str, out: bool) {
-        self.tell(Event::HeldOut {
-            address: address.into(),
-            out,
-        });
+        self.tell(Event::HeldOut { address: address.into(), out });
     }
 
     /// Addresses that get traffic, sorted.
     fn split(&self) -> Vec<String> {
         let split = self.machine.split();
-        let mut nodes: Vec<String> = split
-            .slices
-            .iter()
-            .flat_map(|slice| &slice.nodes)
-            .map(|node| node.address.to_string())
-            .collect();
+        let mut nodes: Vec<String> =
+            split.slices.iter().flat_map(|slice| &slice.nodes).map(|node| node.address.to_string()).collect();
         nodes.sort();
         nodes
     }
 
     fn state(&self, address: &str) -> NodeState {
         let node = self.node(address);
-        self.machine
-            .nodes()
-            .find(|entry| entry.node == node)
-            .expect("known")
-            .state
+        self.machine.nodes().find(|entry| entry.node == node).expect("known").state
     }
 
     fn endings(&self) -> Vec<Ending> {
@@ -158,10 +118,7 @@ impl Service {
     }
 
     fn publications(&self) -> usize {
-        self.log
-            .iter()
-            .filter(|action| matches!(action, Action::Publish(_)))
-            .count()
+        self.log.iter().filter(|action| matches!(action, Action::Publish(_))).count()
     }
 
     fn last_reason(&self) -> String {
@@ -169,17 +126,10 @@ impl Service {
             Action::Ended { reason, .. } => Some(reason.clone()),
             _ => None,
         };
-        self.log
-            .iter()
-            .filter_map(reason)
-            .next_back()
-            .expect("an ending")
+        self.log.iter().filter_map(reason).next_back().expect("an ending")
     }
 
     fn known(&self) -> Vec<String> {
-        self.machine
-            .nodes()
-            .map(|entry| entry.node.address.to_string())
-            .collect()
+        self.machine.nodes().map(|entry| entry.node.address.to_string()).collect()
     }
 }

@@ -99,11 +99,7 @@ impl World {
             _ => {
                 let release = RELEASES[self.random.usize(0..RELEASES.len())];
                 Wanted {
-                    release: if release == "-" {
-                        Version::unnamed()
-                    } else {
-                        release.into()
-                    },
+                    release: if release == "-" { Version::unnamed() } else { release.into() },
                     nodes: Vec::new(),
                     strategy: Strategy::Rolling,
                     keep: Duration::ZERO,
@@ -112,11 +108,7 @@ impl World {
                 }
             }
         };
-        let size = if self.random.u8(0..50) == 0 {
-            0
-        } else {
-            self.random.usize(1..=4)
-        };
+        let size = if self.random.u8(0..50) == 0 { 0 } else { self.random.usize(1..=4) };
         let nodes = self.random.choose_multiple(ADDRESSES, size);
         wanted.nodes = nodes.into_iter().map(NodeAddress::new).collect();
         self.change_settings(&mut wanted);
@@ -124,11 +116,7 @@ impl World {
     }
 
     fn change_settings(&mut self, wanted: &mut Wanted) {
-        wanted.strategy = if self.random.bool() {
-            Strategy::Rolling
-        } else {
-            Strategy::BlueGreen
-        };
+        wanted.strategy = if self.random.bool() { Strategy::Rolling } else { Strategy::BlueGreen };
         wanted.keep = Duration::from_secs(self.random.u64(0..60));
         wanted.deadline = Duration::from_secs(self.random.u64(0..200));
         wanted.serve_when_all_down = self.random.bool();
@@ -205,16 +193,8 @@ impl World {
         let nodes: Vec<NodeRef> = self.observer.nodes.keys().cloned().collect();
         for node in nodes {
             let healthy = self.answers(&node);
-            let detail = if healthy {
-                "status 200"
-            } else {
-                "connection refused"
-            };
-            let event = Event::Health {
-                node,
-                healthy,
-                detail: detail.into(),
-            };
+            let detail = if healthy { "status 200" } else { "connection refused" };
+            let event = Event::Health { node, healthy, detail: detail.into() };
             match self.random.u8(0..10) {
                 0..=2 => {}
                 3 => self.under_way.extend([event.clone(), event]),
@@ -224,11 +204,7 @@ impl World {
     }
 
     fn finish_drains(&mut self) {
-        let draining = self
-            .observer
-            .nodes
-            .iter()
-            .filter(|(_, stay)| stay.closed && !stay.drained);
+        let draining = self.observer.nodes.iter().filter(|(_, stay)| stay.closed && !stay.drained);
         for (node, _) in draining {
             if self.random.bool() {
                 self.under_way.push(Event::Drained { node: node.clone() });
@@ -243,11 +219,7 @@ impl World {
         if self.random.u8(0..4) == 0 {
             self.now = deadline;
         }
-        if deadline <= self.now {
-            self.tell(Event::Tick)
-        } else {
-            Ok(())
-        }
+        if deadline <= self.now { self.tell(Event::Tick) } else { Ok(()) }
     }
 
     fn deliver(&mut self) -> Result<(), String> {
@@ -261,24 +233,18 @@ impl World {
 
     /// Everything is healthy, nothing is lost, time goes on: the machine must come to rest, where it shall.
     fn settle(&mut self) -> Result<(), String> {
-        self.observer
-            .trace
-            .push("the outside is well from here on".into());
+        self.observer.trace.push("the outside is well from here on".into());
         self.under_way.clear();
         // With every node that could serve taken out by hand, what serves goes on serving: there is no end to wait for.
         let stuck = self.machine.phase() == Phase::Failed
-            || self.observer.wanted.iter().all(|wanted| {
-                wanted
-                    .nodes
-                    .iter()
-                    .all(|node| self.observer.held.contains(node))
-            });
+            || self
+                .observer
+                .wanted
+                .iter()
+                .all(|wanted| wanted.nodes.iter().all(|node| self.observer.held.contains(node)));
         if stuck {
             for address in self.observer.held.clone() {
-                self.tell(Event::HeldOut {
-                    address,
-                    out: false,
-                })?;
+                self.tell(Event::HeldOut { address, out: false })?;
             }
         }
         for _ in 0..200 {
@@ -287,22 +253,14 @@ impl World {
                 let event = if stay.closed {
                     Event::Drained { node }
                 } else {
-                    Event::Health {
-                        node,
-                        healthy: true,
-                        detail: "status 200".into(),
-                    }
+                    Event::Health { node, healthy: true, detail: "status 200".into() }
                 };
                 acted.append(&mut self.observer.tell(&mut self.machine, event, self.now)?);
             }
             let deadline = self.machine.deadline();
             if let Some(deadline) = deadline {
                 self.now = deadline;
-                acted.append(
-                    &mut self
-                        .observer
-                        .tell(&mut self.machine, Event::Tick, self.now)?,
-                );
+                acted.append(&mut self.observer.tell(&mut self.machine, Event::Tick, self.now)?);
             }
             if acted.is_empty() && deadline.is_none() {
                 return self.observer.check_end(&self.machine);

@@ -18,10 +18,7 @@ fn blue_green_moves_nothing_before_every_new_node_is_healthy_and_then_everything
     assert_eq!(service.split(), ["c", "d"]);
     assert_eq!(service.state("a"), NodeState::Standby);
     assert_eq!(service.machine.phase(), Phase::Keeping);
-    assert_eq!(
-        service.machine.deadline(),
-        Some(service.now.plus(Duration::from_mins(5)))
-    );
+    assert_eq!(service.machine.deadline(), Some(service.now.plus(Duration::from_mins(5))));
     service.pass_time(299);
     assert!(service.endings().is_empty());
     service.pass_time(1);
@@ -92,10 +89,7 @@ fn a_shorter_keep_ends_the_warm_time_at_once() {
     service.want(blue_green("v2", &["b"]));
     service.health("b", true);
     service.pass_time(10);
-    service.want(Wanted {
-        keep: Duration::from_secs(5),
-        ..blue_green("v2", &["b"])
-    });
+    service.want(Wanted { keep: Duration::from_secs(5), ..blue_green("v2", &["b"]) });
     assert_eq!(service.endings(), [Ending::Done]);
 }
 
@@ -108,11 +102,7 @@ fn blue_green_does_not_wait_for_the_last_node_when_nothing_healthy_serves() {
     service.health("a", false);
     assert_eq!(service.split(), ["b"]);
     service.health("a", true);
-    assert_eq!(
-        service.split(),
-        ["a", "b"],
-        "nothing old leaves before every new node is healthy"
-    );
+    assert_eq!(service.split(), ["a", "b"], "nothing old leaves before every new node is healthy");
     service.health("c", true);
     assert_eq!(service.split(), ["b", "c"]);
     assert_eq!(service.state("a"), NodeState::Standby);

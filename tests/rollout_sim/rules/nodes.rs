@@ -34,12 +34,7 @@ fn a_sick_node_leaves_the_split_without_draining_and_comes_back() {
     service.health("a", false);
     assert_eq!(service.split(), ["b"]);
     assert_eq!(service.state("a"), NodeState::Ejected);
-    assert!(
-        !service
-            .log
-            .iter()
-            .any(|action| matches!(action, Action::Drain(_)))
-    );
+    assert!(!service.log.iter().any(|action| matches!(action, Action::Drain(_))));
     service.health("a", true);
     assert_eq!(service.split(), ["a", "b"]);
 }
@@ -52,10 +47,7 @@ fn when_every_node_is_sick_traffic_goes_to_all_that_ever_passed_or_to_none_as_co
     service.health("b", false);
     assert_eq!(service.split(), ["a", "b"]);
     assert!(service.machine.split().all_down);
-    service.want(Wanted {
-        serve_when_all_down: false,
-        ..wanted("v1", &["a", "b", "c"])
-    });
+    service.want(Wanted { serve_when_all_down: false, ..wanted("v1", &["a", "b", "c"]) });
     assert_eq!(service.split(), [""; 0]);
     assert!(!service.machine.split().all_down);
 }
@@ -66,11 +58,7 @@ fn a_node_taken_out_by_hand_drains_and_comes_back_as_a_new_stay() {
     let first = service.node("a");
     service.hold("a", true);
     assert_eq!(service.split(), ["b"]);
-    let entry = service
-        .machine
-        .nodes()
-        .find(|entry| entry.node == first)
-        .expect("listed");
+    let entry = service.machine.nodes().find(|entry| entry.node == first).expect("listed");
     assert_eq!((entry.state, entry.held_out), (NodeState::Drained, true));
     assert_eq!(entry.reason, "taken out by an operator");
     service.hold("a", false);
@@ -133,19 +121,11 @@ fn after_a_restart_the_same_split_is_published_and_the_rollout_goes_on() {
     service.now = service.now.plus(Duration::from_hours(1));
     let actions = service.machine.resume(service.now);
     let a = service.node("a");
-    assert_eq!(
-        actions
-            .iter()
-            .filter(|action| matches!(action, Action::Join(_)))
-            .count(),
-        4
-    );
+    assert_eq!(actions.iter().filter(|action| matches!(action, Action::Join(_))).count(), 4);
     assert!(actions.contains(&Action::Publish(split)));
     assert!(actions.contains(&Action::Drain(a.clone())));
     assert!(
-        !actions
-            .iter()
-            .any(|action| matches!(action, Action::Ended { .. })),
+        !actions.iter().any(|action| matches!(action, Action::Ended { .. })),
         "new nodes get their full time again"
     );
 
@@ -161,20 +141,10 @@ fn after_a_restart_the_same_split_is_published_and_the_rollout_goes_on() {
 fn events_for_unknown_nodes_do_nothing() {
     let mut service = Service::serving(wanted("v1", &["a"]));
     let before = service.machine.clone();
-    let ghost = NodeRef {
-        version: "v1".into(),
-        address: "a".into(),
-        serial: 99,
-    };
-    service.tell(Event::Health {
-        node: ghost.clone(),
-        healthy: false,
-        detail: "late".into(),
-    });
+    let ghost = NodeRef { version: "v1".into(), address: "a".into(), serial: 99 };
+    service.tell(Event::Health { node: ghost.clone(), healthy: false, detail: "late".into() });
     service.tell(Event::Drained { node: ghost });
-    service.tell(Event::Drained {
-        node: service.node("a"),
-    });
+    service.tell(Event::Drained { node: service.node("a") });
     service.hold("nowhere", true);
     assert_eq!(service.machine, before);
     assert!(service.log.is_empty());

@@ -14,11 +14,7 @@ fn a_first_deploy_is_never_refused_and_may_succeed_late() {
     service.health("a", false);
     service.pass_time(61);
     assert_eq!(service.endings(), [Ending::Unhealthy]);
-    assert!(
-        service.last_reason().contains("a: status 503"),
-        "{}",
-        service.last_reason()
-    );
+    assert!(service.last_reason().contains("a: status 503"), "{}", service.last_reason());
     assert_eq!(service.machine.phase(), Phase::WaitingForHealth);
     service.pass_time(1000);
     service.health("a", true);
@@ -38,32 +34,15 @@ fn a_version_that_does_not_become_healthy_is_refused_with_its_reason_and_the_old
         service.want(second);
         service.health("c", false);
         service.health("d", false);
-        assert_eq!(
-            service.machine.deadline(),
-            Some(service.now.plus(Duration::from_mins(1)))
-        );
+        assert_eq!(service.machine.deadline(), Some(service.now.plus(Duration::from_mins(1))));
         service.pass_time(60);
         assert_eq!(service.endings(), [Ending::Unhealthy]);
         assert_eq!(service.split(), ["a", "b"]);
         assert_eq!(service.known(), ["a", "b"]);
         assert_eq!(service.machine.phase(), Phase::Failed);
-        assert!(
-            service
-                .machine
-                .reason()
-                .expect("a reason")
-                .contains("c: status 503")
-        );
+        assert!(service.machine.reason().expect("a reason").contains("c: status 503"));
         assert_eq!(service.machine.refused()[0].version.as_str(), "v2");
-        assert_eq!(
-            service
-                .machine
-                .wanted()
-                .expect("still wanted")
-                .release
-                .as_str(),
-            "v2"
-        );
+        assert_eq!(service.machine.wanted().expect("still wanted").release.as_str(), "v2");
         assert_eq!(service.publications(), 0);
     }
 }
@@ -91,11 +70,7 @@ fn on_the_way_back_new_nodes_leave_only_as_old_ones_return() {
     assert_eq!(service.split(), ["b", "c"]);
     service.pass_time(60);
     assert_eq!(service.endings(), [Ending::Unhealthy]);
-    assert_eq!(
-        service.split(),
-        ["b", "c"],
-        "a must pass its probes again first"
-    );
+    assert_eq!(service.split(), ["b", "c"], "a must pass its probes again first");
     assert_eq!(service.machine.split(), old_a);
     assert_eq!(service.state("a"), NodeState::Joining);
     service.health("a", true);
@@ -119,11 +94,7 @@ fn a_refused_version_is_not_tried_again_until_its_nodes_differ() {
     service.health("b", true);
     service.health("c", true);
     assert_eq!(service.endings(), [Ending::Unhealthy, Ending::Done]);
-    assert_eq!(
-        service.machine.refused().len(),
-        1,
-        "success of another change clears nothing"
-    );
+    assert_eq!(service.machine.refused().len(), 1, "success of another change clears nothing");
 }
 
 #[test]
@@ -210,11 +181,7 @@ fn after_a_first_deploy_that_stopped_halfway_a_refused_version_leaves_what_serve
     service.health("c", true);
     service.pass_time(60);
     assert_eq!(service.endings(), [Ending::Superseded, Ending::Unhealthy]);
-    assert_eq!(
-        service.split(),
-        ["c"],
-        "a was displaced and must pass again"
-    );
+    assert_eq!(service.split(), ["c"], "a was displaced and must pass again");
     service.health("a", true);
     assert_eq!(service.split(), ["a"]);
     assert_eq!(service.known(), ["a"]);

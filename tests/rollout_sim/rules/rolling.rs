@@ -151,17 +151,10 @@ fn a_change_of_settings_restarts_nothing() {
     service.want(wanted("v2", &["b"]));
     service.pass_time(10);
     service.log.clear();
-    service.want(Wanted {
-        deadline: Duration::from_secs(20),
-        ..wanted("v2", &["b"])
-    });
+    service.want(Wanted { deadline: Duration::from_secs(20), ..wanted("v2", &["b"]) });
     assert!(service.log.is_empty());
     service.pass_time(10);
-    assert_eq!(
-        service.endings(),
-        [Ending::Unhealthy],
-        "the new deadline counts from the same start"
-    );
+    assert_eq!(service.endings(), [Ending::Unhealthy], "the new deadline counts from the same start");
 }
 
 #[test]
@@ -174,10 +167,7 @@ fn the_view_of_a_rollout_counts_what_is_ready() {
     assert_eq!((view.from, view.to), (Some("v1".into()), "v2".into()));
     assert_eq!((view.ready, view.wanted), (1, 2));
     assert_eq!(view.deadline, service.machine.deadline());
-    assert_eq!(
-        service.machine.reason(),
-        Some("waiting for 1 of 2 nodes (d: no probe has passed yet)")
-    );
+    assert_eq!(service.machine.reason(), Some("waiting for 1 of 2 nodes (d: no probe has passed yet)"));
 }
 
 #[test]
