@@ -1,1 +1,3 @@
-//! x
+//! Sockets.
+
+pub mod listener;
