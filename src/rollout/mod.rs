@@ -3,6 +3,14 @@
 //! `diff` says what an edit changes, `plan` says by which steps a new version takes over, `machine` walks those steps for
 //! one service: [`Event`]s in, [`Action`]s out. `control` carries the actions out and does nothing else.
 
+pub mod machine;
+pub mod plan;
+
+mod nodes;
+mod reconcile;
+mod split;
+mod view;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Strategy;
 use crate::model::{NodeAddress, Share, Version};
+
+pub use machine::Machine;
+pub use nodes::NodeEntry;
+pub use view::{Phase, RolloutView};
 
 /// What the configuration asks of one service, as far as nodes are concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
