@@ -1,3 +1,4 @@
 //! x
 
+pub mod state;
 pub mod watch;
