@@ -311,10 +311,10 @@ impl Machine {
         entry.detail.clone_from(&detail);
         match entry.state {
             NodeState::Serving | NodeState::Warming if !healthy => {
-                entry.enter(NodeState::Ejected, detail, now)
+                entry.enter(NodeState::Ejected, detail, now);
             }
             NodeState::Ejected if healthy => {
-                entry.enter(NodeState::Serving, "its probes pass again", now)
+                entry.enter(NodeState::Serving, "its probes pass again", now);
             }
             _ => {}
         }

@@ -3,11 +3,13 @@
 //! `diff` says what an edit changes, `plan` says by which steps a new version takes over, `machine` walks those steps for
 //! one service: [`Event`]s in, [`Action`]s out. `control` carries the actions out and does nothing else.
 
+pub mod diff;
 pub mod machine;
 pub mod plan;
 
 mod nodes;
 mod reconcile;
+mod spec;
 mod split;
 mod view;
 

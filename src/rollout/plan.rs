@@ -78,7 +78,7 @@ mod tests {
     fn situation(strategy: Strategy) -> Situation {
         Situation {
             strategy,
-            keep: Duration::from_secs(60),
+            keep: Duration::from_mins(1),
             replaces: true,
             protects: true,
         }
@@ -105,7 +105,7 @@ mod tests {
             Plan {
                 admit: Admit::Together,
                 retire: Retire::Together,
-                keep: Duration::from_secs(60)
+                keep: Duration::from_mins(1)
             }
         );
     }

@@ -114,7 +114,7 @@ impl Machine {
 
     /// An address that is neither wanted nor gone back to is free again: when it comes back, it is a node like any other.
     fn prune_held(&mut self, target: &Target) {
-        let (wanted, stable) = (&self.wanted, &self.stable);
+        let (wanted, stable, nodes) = (&self.wanted, &self.stable, &self.nodes);
         self.held.retain(|address| {
             target.nodes.contains(address)
                 || wanted
@@ -123,6 +123,9 @@ impl Machine {
                 || stable
                     .as_ref()
                     .is_some_and(|stable| stable.nodes.contains(address))
+                || nodes.iter().any(|entry| {
+                    entry.node.address == *address && entry.state != NodeState::Drained
+                })
         });
         for entry in &mut self.nodes {
             entry.held_out &= self.held.contains(&entry.node.address);

@@ -5,7 +5,7 @@ use super::nodes::{NodeEntry, Target, count, named};
 use super::{Split, Wanted};
 use crate::api::Refused;
 use crate::config::Strategy;
-use crate::model::{NodeState, Timestamp, Version};
+use crate::model::{NodeAddress, NodeState, Timestamp, Version};
 
 /// What is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,11 @@ impl Machine {
     /// Every node known, drained ones included until they are forgotten; oldest stay first.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeEntry> {
         self.nodes.iter()
+    }
+
+    /// Addresses that an operator took out; each is free again once it is not wanted any more.
+    pub fn held(&self) -> impl Iterator<Item = &NodeAddress> {
+        self.held.iter()
     }
 
     /// Versions that are not tried again until they change, oldest first.
@@ -235,7 +240,7 @@ impl Machine {
             match self.alive(target, address) {
                 Some(entry) if entry.healthy => {}
                 Some(entry) if entry.detail.is_empty() => {
-                    missing.push(format!("{address}: no probe has passed yet"))
+                    missing.push(format!("{address}: no probe has passed yet"));
                 }
                 Some(entry) => missing.push(format!("{address}: {}", entry.detail)),
                 None => missing.push(format!("{address}: not joined")),
