@@ -1,4 +1,5 @@
 //! x
 
+pub mod health;
 pub mod state;
 pub mod watch;

@@ -184,16 +184,9 @@ fn run(store: &Store, shared: &Shared) {
                 if queue.closing {
                     return;
                 }
-                let timed_out;
-                (queue, timed_out) = shared
-                    .work
-                    .wait_timeout(queue, RETRY)
-                    .map(|(queue, timeout)| (queue, timeout.timed_out()))
-                    .unwrap_or_else(|poisoned| {
-                        let (queue, timeout) = poisoned.into_inner();
-                        (queue, timeout.timed_out())
-                    });
-                if timed_out {
+                let woken;
+                (queue, woken) = shared.work.wait_timeout(queue, RETRY).unwrap_or_else(PoisonError::into_inner);
+                if woken.timed_out() {
                     queue.retry();
                 }
             }
