@@ -191,6 +191,8 @@ mod tests {
                     break;
                 }
             }
+            // What came in the same moment is not carried out any more.
+            while workers[0].commands.try_recv().is_ok() {}
         };
         let limits = limits();
         let (cut, ()) = tokio::join!(drain(&pool, &node, &limits), worker);

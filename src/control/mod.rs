@@ -32,3 +32,6 @@ pub use clock::Clock;
 pub use controller::{Parts, Signal, run};
 pub use shutdown::Summary;
 pub use start::StartError;
+
+#[cfg(test)]
+mod tests;
