@@ -5,10 +5,12 @@
 //! it is on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tracing::{error, info, warn};
 
 use super::build;
@@ -17,6 +19,7 @@ use super::drain;
 use super::entry::{Draining, Entry, Member};
 use super::followers::ended;
 use super::probing::Prober;
+use super::report;
 use super::words;
 use crate::api::{CutNode, Ended, Outcome};
 use crate::model::{Holder, NodeId, NodeState, ServiceName, Timestamp};
@@ -28,6 +31,9 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A machine that asks for a moment that has passed is told the time again after this long, not at once.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// After a drain broke down, it begins again after this long.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// What the end of a turn must do.
 #[derive(Debug, Default)]
@@ -66,11 +72,8 @@ impl Controller {
         for action in actions {
             match action {
                 Action::Join(node) => {
-                    let id = NodeId {
-                        service: name.clone(),
-                        version: node.version.clone(),
-                        address: node.address.clone(),
-                    };
+                    let id =
+                        NodeId { service: name.clone(), version: node.version.clone(), address: node.address.clone() };
                     info!(service = %name, version = %node.version, node = %node.address, "node joins");
                     let pooled = Node::new(id, self.pool.workers());
                     // A node that came back from the journal is as healthy as it was, until its probes say otherwise.
@@ -124,7 +127,9 @@ impl Controller {
         let turn = std::mem::take(&mut self.turn);
         self.publish(&turn);
         self.close_gates(turn.closing, turn.retired);
-        if turn.listeners && let Some(config) = &self.config {
+        if turn.listeners
+            && let Some(config) = &self.config
+        {
             self.listeners.apply(&config.listeners);
             self.set_ready();
         }
@@ -156,9 +161,8 @@ impl Controller {
             }
             entry.told_all_down = split.all_down;
             let members = &entry.members;
-            let view = build::view(&entry.settings, &split, |node| {
-                members.get(node).map(|member| Arc::clone(&member.node))
-            });
+            let view =
+                build::view(&entry.settings, &split, |node| members.get(node).map(|member| Arc::clone(&member.node)));
             if turn.routes {
                 fresh.insert(name.clone(), view);
             } else {
@@ -204,7 +208,15 @@ impl Controller {
             let limits = entry.settings.drain.clone();
             let happened = self.happened.clone();
             tokio::task::spawn_local(async move {
-                let cut = drain::drain(&pool, &pooled, &limits).await;
+                let cut = loop {
+                    // A bug must not leave a node draining for ever, nor call it drained while it works.
+                    let drained = drain::drain(&pool, &pooled, &limits);
+                    if let Ok(cut) = AssertUnwindSafe(drained).catch_unwind().await {
+                        break cut;
+                    }
+                    error!(node = %pooled.id, "draining broke down; it begins again");
+                    tokio::time::sleep(RESTART).await;
+                };
                 let service = name;
                 let _ = happened.send(Happened::Drained { service, node, cut }).await;
             });
@@ -246,7 +258,7 @@ impl Controller {
             if let Some(old) = entry.deadline {
                 self.deadlines.remove(&(old, name.clone()));
             }
-            let status = self.service_status(&entry);
+            let status = report::service(&entry);
             let end = ended(Outcome::Superseded, format!("{name}: the service was removed"));
             entry.followers.end_change(&status, entry.change.ended.as_ref().unwrap_or(&end));
             entry.followers.end_drains(&status, |_| Some(end.clone()));
@@ -303,17 +315,15 @@ impl Controller {
         };
         if let Some(member) = entry.members.get_mut(&node) {
             member.draining = Draining::Over;
-            member.holders = cut.clone();
+            member.holders.clone_from(&cut);
         }
-        entry.change.drained.push((node.version.clone(), node.address.clone()));
         if !cut.is_empty() {
             warn!(service = %name, version = %node.version, node = %node.address, pieces = cut.len(),
                 "work was cut when its drain deadline came");
-            entry.change.cut.push(CutNode {
-                address: node.address.clone(),
-                version: node.version.clone(),
-                work: cut,
-            });
+        }
+        let by_hand = entry.machine.nodes().any(|known| known.node == node && known.held_out);
+        if !by_hand {
+            entry.change.note_drained(&node, cut);
         }
         self.tell(name, Event::Drained { node });
     }
@@ -327,7 +337,7 @@ impl Controller {
         if !followers.is_empty()
             && let Some(entry) = self.entries.get(name)
         {
-            let status = self.service_status(entry);
+            let status = report::service(entry);
             followers.update(&status);
             if let Some(end) = entry.change.ended.as_ref().filter(|_| entry.durable) {
                 followers.end_change(&status, end);

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::controller::Controller;
 use super::entry::{Change, Entry, is_new_change, wanted};
 use super::followers::ended;
+use super::report;
 use crate::api::Outcome;
 use crate::config::{self, Config, Loaded};
 use crate::model::ServiceName;
@@ -45,12 +46,7 @@ impl Controller {
     fn take_over(&mut self, mut config: Config) {
         self.turn.edge |= self.assembler.set_edge(&config);
         self.turn.routes |= self.assembler.routes_differ(&config.services);
-        let gone: Vec<_> = self
-            .entries
-            .keys()
-            .filter(|name| !config.services.contains_key(*name))
-            .cloned()
-            .collect();
+        let gone: Vec<_> = self.entries.keys().filter(|name| !config.services.contains_key(*name)).cloned().collect();
         for name in gone {
             self.remove_service(&name);
         }
@@ -64,8 +60,7 @@ impl Controller {
                 _ => self.change_service(name, Arc::clone(service)),
             }
         }
-        self.turn.listeners |=
-            self.config.as_ref().is_none_or(|running| running.listeners != config.listeners);
+        self.turn.listeners |= self.config.as_ref().is_none_or(|running| running.listeners != config.listeners);
         self.config = Some(config);
     }
 
@@ -122,16 +117,11 @@ impl Controller {
             entry.end(crate::rollout::Ending::Superseded, reason, now);
         }
         // Followers of a change whose end is on its way to the disk learn that end; the others, that it was overtaken.
-        let end = entry.change.ended.take().unwrap_or_else(|| {
-            ended(Outcome::Superseded, format!("{name}: {reason}"))
-        });
+        let end = entry.change.ended.take().unwrap_or_else(|| ended(Outcome::Superseded, format!("{name}: {reason}")));
         entry.number += 1;
         // What an overtaken change drained may be stopped too, and nobody was told yet.
-        let drained = if end.outcome == Outcome::Superseded {
-            std::mem::take(&mut entry.change.drained)
-        } else {
-            Vec::new()
-        };
+        let drained =
+            if end.outcome == Outcome::Superseded { std::mem::take(&mut entry.change.drained) } else { Vec::new() };
         entry.change = Change { drained, ..Change::default() };
         entry.durable = true;
         let mut followers = std::mem::take(&mut entry.followers);
@@ -139,7 +129,7 @@ impl Controller {
             return;
         }
         if let Some(entry) = self.entries.get(name) {
-            let status = self.service_status(entry);
+            let status = report::service(entry);
             followers.end_change(&status, &end);
         }
         if let Some(entry) = self.entries.get_mut(name) {

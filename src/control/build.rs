@@ -19,17 +19,9 @@ pub(super) fn view(
 ) -> Arc<ServiceView> {
     let slices = split.slices.iter().filter_map(|slice| {
         let nodes: Vec<_> = slice.nodes.iter().filter_map(&find).collect();
-        (!nodes.is_empty()).then(|| Slice {
-            version: slice.version.clone(),
-            share: slice.share,
-            nodes,
-        })
+        (!nodes.is_empty()).then(|| Slice { version: slice.version.clone(), share: slice.share, nodes })
     });
-    Arc::new(ServiceView {
-        settings: Arc::clone(settings),
-        slices: slices.collect(),
-        all_down: split.all_down,
-    })
+    Arc::new(ServiceView { settings: Arc::clone(settings), slices: slices.collect(), all_down: split.all_down })
 }
 
 /// Holds the parts of the next snapshot.
@@ -44,30 +36,21 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// Whether these services need other routes than there are.
-    pub(super) fn routes_differ(
-        &self,
-        services: &BTreeMap<ServiceName, Arc<config::Service>>,
-    ) -> bool {
+    pub(super) fn routes_differ(&self, services: &BTreeMap<ServiceName, Arc<config::Service>>) -> bool {
         self.index.len() != services.len()
-            || self
-                .index
-                .iter()
-                .zip(services)
-                .any(|((ours, index), (theirs, service))| {
-                    ours != theirs || self.views[*index].settings.matches != service.matches
-                })
+            || self.index.iter().zip(services).any(|((ours, index), (theirs, service))| {
+                ours != theirs || self.views[*index].settings.matches != service.matches
+            })
     }
 
     /// Replaces services and routes.
     pub(super) fn set_views(&mut self, views: BTreeMap<ServiceName, Arc<ServiceView>>) {
-        self.router = Arc::new(Router::new(views.values().enumerate().flat_map(
-            |(index, view)| {
-                view.settings
-                    .matches
-                    .iter()
-                    .map(move |pattern| (pattern, index))
-            },
-        )));
+        self.router = Arc::new(Router::new(
+            views
+                .values()
+                .enumerate()
+                .flat_map(|(index, view)| view.settings.matches.iter().map(move |pattern| (pattern, index))),
+        ));
         self.index = views.keys().cloned().zip(0..).collect();
         self.views = views.into_values().collect();
     }
@@ -88,13 +71,10 @@ impl Assembler {
 
     /// Takes over what holds for every request. Whether anything differs.
     pub(super) fn set_edge(&mut self, config: &Config) -> bool {
-        let same = self.edge.trusted_proxies == config.trusted_proxies
-            && self.edge.limits == config.limits;
+        let same = self.edge.trusted_proxies == config.trusted_proxies && self.edge.limits == config.limits;
         if !same {
-            self.edge = Arc::new(Edge {
-                trusted_proxies: config.trusted_proxies.clone(),
-                limits: config.limits.clone(),
-            });
+            self.edge =
+                Arc::new(Edge { trusted_proxies: config.trusted_proxies.clone(), limits: config.limits.clone() });
         }
         !same
     }

@@ -10,9 +10,7 @@ use super::entry::{Draining, Entry};
 use super::followers::{self, ended};
 use super::report;
 use super::words;
-use crate::api::{
-    Call, Ended, Outcome, Progress, Refusal, RefusalKind, Reply, Request,
-};
+use crate::api::{Call, Ended, Outcome, Progress, Refusal, RefusalKind, Reply, Request};
 use crate::config;
 use crate::model::{NodeAddress, ServiceName, Version};
 use crate::rollout::{Event, Phase};
@@ -51,11 +49,7 @@ impl Controller {
                 None => Reply::Refused(self.unknown(&service)),
             },
             Request::Drain { service, node, undo } => {
-                let answer = if undo {
-                    self.put_back(&service, &node)
-                } else {
-                    self.take_out(&service, &node)
-                };
+                let answer = if undo { self.put_back(&service, &node) } else { self.take_out(&service, &node) };
                 answer.map_or_else(Reply::Refused, Reply::Progress)
             }
         };
@@ -68,9 +62,9 @@ impl Controller {
     pub(super) fn answer_after_read(&mut self, caller: Caller) {
         let answer = match caller.asks {
             Asks::Reload => Reply::Config(self.config_status()),
-            Asks::Wait { service, version } => self
-                .follow(&service, version.as_ref())
-                .map_or_else(Reply::Refused, Reply::Progress),
+            Asks::Wait { service, version } => {
+                self.follow(&service, version.as_ref()).map_or_else(Reply::Refused, Reply::Progress)
+            }
         };
         let _ = caller.reply.send(answer);
     }
@@ -118,7 +112,7 @@ impl Controller {
                 message: format!("{name}: the configuration asks for {release} now, not for {version}"),
             });
         }
-        let status = self.service_status(entry);
+        let status = report::service(entry);
         if let Some(end) = recorded_end(entry).filter(|_| entry.durable) {
             return Ok(followers::over(status, end));
         }
@@ -171,15 +165,15 @@ impl Controller {
         if !entry.machine.nodes().any(|node| node.node.address == *address) {
             return Err(unknown_node(entry, address));
         }
-        entry.machine.can_hold_out(address).map_err(|why| Refusal {
-            kind: RefusalKind::Conflict,
-            message: format!("{name}: {why}"),
-        })?;
+        entry
+            .machine
+            .can_hold_out(address)
+            .map_err(|why| Refusal { kind: RefusalKind::Conflict, message: format!("{name}: {why}") })?;
         info!(service = %name, node = %address, "an operator takes a node out");
         self.tell(name, Event::HeldOut { address: address.clone(), out: true });
         // The drain must have begun before its end is looked for.
         self.end_turn();
-        let Some(status) = self.entries.get(name).map(|entry| self.service_status(entry)) else {
+        let Some(status) = self.entries.get(name).map(report::service) else {
             return Err(self.unknown(name));
         };
         let receiver = match self.entries.get_mut(name) {
@@ -215,15 +209,13 @@ impl Controller {
         let Some(entry) = self.entries.get(name) else {
             return Err(self.unknown(name));
         };
-        let status = self.service_status(entry);
+        let status = report::service(entry);
         if let Some(entry) = self.entries.get_mut(name) {
             let end = ended(Outcome::Superseded, format!("{name}: {address} was put back"));
             entry.followers.end_drains(&status, |drained| (drained == address).then(|| end.clone()));
         }
-        let end = ended(
-            Outcome::Done,
-            format!("{name}: {address} is back; it gets requests as soon as its probes pass"),
-        );
+        let end =
+            ended(Outcome::Done, format!("{name}: {address} is back; it gets requests as soon as its probes pass"));
         Ok(followers::over(status, end))
     }
 
@@ -261,10 +253,7 @@ impl Controller {
             Some((_, known)) => format!("; did you mean `{known}`?"),
             None => "; `sluice status` lists the services".into(),
         };
-        Refusal {
-            kind: RefusalKind::NotFound,
-            message: format!("there is no service `{name}`{hint}"),
-        }
+        Refusal { kind: RefusalKind::NotFound, message: format!("there is no service `{name}`{hint}") }
     }
 }
 
@@ -285,9 +274,11 @@ fn recorded_end(entry: &Entry) -> Option<Ended> {
     let settled = entry.machine.phase() == Phase::Settled;
     match &entry.change.ended {
         // It came good after its end was told: a first deploy, say, whose nodes were late.
-        Some(end) if end.outcome == Outcome::Unhealthy && settled => {
-            Some(Ended { outcome: Outcome::Done, message: words::ended(entry, Outcome::Done, ""), entry: end.entry.clone() })
-        }
+        Some(end) if end.outcome == Outcome::Unhealthy && settled => Some(Ended {
+            outcome: Outcome::Done,
+            message: words::ended(entry, Outcome::Done, ""),
+            entry: end.entry.clone(),
+        }),
         Some(end) => Some(end.clone()),
         None if settled => Some(ended(Outcome::Done, words::ended(entry, Outcome::Done, ""))),
         None => None,

@@ -14,17 +14,12 @@ pub struct Clock {
 impl Clock {
     /// A clock that says `now` at this moment.
     pub fn starting_at(now: Timestamp) -> Self {
-        Self {
-            wall: now,
-            origin: Instant::now(),
-        }
+        Self { wall: now, origin: Instant::now() }
     }
 
     /// A clock that starts at the system's time.
     pub fn system() -> Self {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self::starting_at(Timestamp::default().plus(since))
     }
 

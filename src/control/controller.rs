@@ -15,7 +15,7 @@ use super::act::Turn;
 use super::build::Assembler;
 use super::calls::Caller;
 use super::clock::Clock;
-use super::entry::{Entry, Kept};
+use super::entry::{Draining, Entry, Kept};
 use super::listeners::Listeners;
 use super::probing::Mailbox;
 use super::reading::Reading;
@@ -36,7 +36,7 @@ const POLL: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// A listener that could not be opened is tried again after this long.
-const LISTEN_RETRY: Duration = Duration::from_secs(2);
+const LISTEN_RETRY: Duration = Duration::from_millis(500);
 
 /// Followers see counters and what holds a draining node this often, even if nothing else changes.
 const FOLLOW: Duration = Duration::from_millis(500);
@@ -249,13 +249,8 @@ impl Controller {
     /// Tells the machines whose moment has come.
     fn tick(&mut self) {
         let now = self.clock.now();
-        let due: Vec<_> = self
-            .deadlines
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(BATCH)
-            .map(|(_, name)| name.clone())
-            .collect();
+        let due: Vec<_> =
+            self.deadlines.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, name)| name.clone()).collect();
         for name in due {
             self.tell(&name, Event::Tick);
         }
@@ -266,7 +261,9 @@ impl Controller {
             Happened::Drained { service, node, cut } => self.note_drained(&service, node, cut),
             Happened::Held { service, node, holders } => {
                 let entry = self.entries.get_mut(&service);
-                if let Some(member) = entry.and_then(|entry| entry.members.get_mut(&node)) {
+                let member = entry.and_then(|entry| entry.members.get_mut(&node));
+                // Once the drain is over, `holders` is what it cut.
+                if let Some(member) = member.filter(|member| member.draining == Draining::Running) {
                     member.holders = holders;
                 }
             }

@@ -27,7 +27,7 @@ const REPORT_WAIT: Duration = Duration::from_secs(1);
 fn stages(limits: &config::Drain) -> Vec<(Duration, WorkKind, Duration)> {
     let early = |limit: Duration| {
         let spread = limits.spread.min(limit);
-        (limit - spread, spread)
+        (limit.saturating_sub(spread), spread)
     };
     let (streams, stream_spread) = early(limits.streams);
     let (sockets, socket_spread) = early(limits.websockets);
@@ -77,13 +77,7 @@ fn cut(
 ) -> impl Iterator<Item = oneshot::Receiver<Vec<Holder>>> {
     (0..pool.workers()).filter_map(move |worker| {
         let (reply, answer) = oneshot::channel();
-        let spec = CutSpec {
-            node,
-            kind,
-            spread,
-            grace: GRACE,
-            reply,
-        };
+        let spec = CutSpec { node, kind, spread, grace: GRACE, reply };
         pool.tell_one(worker, Command::Cut(spec)).then_some(answer)
     })
 }
@@ -91,13 +85,7 @@ fn cut(
 async fn gather(replies: Vec<oneshot::Receiver<Vec<Holder>>>) -> Vec<Holder> {
     let end = Instant::now() + REPORT_WAIT;
     let answers = replies.into_iter().map(|answer| timeout_at(end, answer));
-    let mut cut: Vec<Holder> = join_all(answers)
-        .await
-        .into_iter()
-        .flatten()
-        .flatten()
-        .flatten()
-        .collect();
+    let mut cut: Vec<Holder> = join_all(answers).await.into_iter().flatten().flatten().flatten().collect();
     cut.sort_by_key(|holder| std::cmp::Reverse(holder.age_ms));
     cut
 }
@@ -112,29 +100,19 @@ mod tests {
     fn limits() -> config::Drain {
         config::Drain {
             requests: Duration::from_secs(30),
-            streams: Duration::from_secs(300),
-            websockets: Duration::from_secs(600),
+            streams: Duration::from_mins(5),
+            websockets: Duration::from_mins(10),
             spread: Duration::from_secs(20),
         }
     }
 
     fn node() -> Arc<Node> {
-        let id = NodeId {
-            service: "shop".into(),
-            version: "v1".into(),
-            address: "127.0.0.1:1".into(),
-        };
+        let id = NodeId { service: "shop".into(), version: "v1".into(), address: "127.0.0.1:1".into() };
         Node::new(id, 1)
     }
 
     fn holder(kind: WorkKind) -> Holder {
-        Holder {
-            kind,
-            method: "GET".into(),
-            path: "/".into(),
-            client: "127.0.0.1:9".into(),
-            age_ms: 1,
-        }
+        Holder { kind, method: "GET".into(), path: "/".into(), client: "127.0.0.1:9".into(), age_ms: 1 }
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,14 +174,7 @@ mod tests {
         };
         let limits = limits();
         let (cut, ()) = tokio::join!(drain(&pool, &node, &limits), worker);
-        assert_eq!(
-            told,
-            [
-                (30, WorkKind::Request, 0),
-                (280, WorkKind::Stream, 20),
-                (580, WorkKind::WebSocket, 20),
-            ]
-        );
+        assert_eq!(told, [(30, WorkKind::Request, 0), (280, WorkKind::Stream, 20), (580, WorkKind::WebSocket, 20),]);
         assert_eq!(cut.len(), 3);
         assert_eq!(start.elapsed().as_secs(), 600);
     }

@@ -40,6 +40,25 @@ pub(super) struct Change {
     pub(super) ended: Option<Ended>,
 }
 
+/// Drained nodes that are remembered; the list is for people.
+const DRAINED_KEPT: usize = 1000;
+
+impl Change {
+    /// A node left because of this change. What happens after its end is told is not part of it.
+    pub(super) fn note_drained(&mut self, node: &NodeRef, cut: Vec<Holder>) {
+        if self.ended.is_some() {
+            return;
+        }
+        let drained = (node.version.clone(), node.address.clone());
+        if !self.drained.contains(&drained) && self.drained.len() < DRAINED_KEPT {
+            self.drained.push(drained);
+        }
+        if !cut.is_empty() {
+            self.cut.push(CutNode { address: node.address.clone(), version: node.version.clone(), work: cut });
+        }
+    }
+}
+
 /// Where a node's drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Draining {
@@ -153,19 +172,10 @@ impl Entry {
             self.history.drain(..excess);
         }
         self.durable = false;
-        self.change.ended = Some(Ended {
-            outcome,
-            message: super::words::ended(self, outcome, reason),
-            entry,
-        });
+        self.change.ended = Some(Ended { outcome, message: super::words::ended(self, outcome, reason), entry });
     }
 
-    fn history_entry(
-        &self,
-        outcome: Outcome,
-        reason: &str,
-        now: Timestamp,
-    ) -> Option<HistoryEntry> {
+    fn history_entry(&self, outcome: Outcome, reason: &str, now: Timestamp) -> Option<HistoryEntry> {
         let (started, from) = self.change.began.clone()?;
         let wanted = self.machine_wanted()?;
         Some(HistoryEntry {

@@ -34,11 +34,7 @@ impl Followers {
     }
 
     /// Follows one node until it is drained.
-    pub(super) fn follow_drain(
-        &mut self,
-        address: NodeAddress,
-        service: ServiceStatus,
-    ) -> watch::Receiver<Progress> {
+    pub(super) fn follow_drain(&mut self, address: NodeAddress, service: ServiceStatus) -> watch::Receiver<Progress> {
         let (sender, receiver) = running(service);
         self.drains.push((address, sender));
         unread(receiver)
@@ -60,11 +56,7 @@ impl Followers {
     }
 
     /// Tells those of the nodes for which `ended` has an answer, and lets them go.
-    pub(super) fn end_drains(
-        &mut self,
-        service: &ServiceStatus,
-        ended: impl Fn(&NodeAddress) -> Option<Ended>,
-    ) {
+    pub(super) fn end_drains(&mut self, service: &ServiceStatus, ended: impl Fn(&NodeAddress) -> Option<Ended>) {
         self.drains.retain(|(address, sender)| match ended(address) {
             Some(ended) => {
                 sender.send_replace(last(service.clone(), ended));

@@ -31,11 +31,7 @@ struct Entry {
 
 impl Listeners {
     pub(super) fn new(pool: Arc<Pool>) -> Self {
-        Self {
-            pool,
-            entries: Vec::new(),
-            next: 1,
-        }
+        Self { pool, entries: Vec::new(), next: 1 }
     }
 
     /// Makes the open listeners those that are wanted. Those that stay are not touched. Whether all could be opened.
@@ -56,16 +52,16 @@ impl Listeners {
             })
             .collect();
         // Close before opening: the new one may want the port of an old one (`0.0.0.0:80` for `127.0.0.1:80`).
-        for entry in old {
-            self.close(&entry);
+        for entry in &old {
+            self.close(entry);
         }
+        let failed = old;
         for (slot, wanted) in kept.iter_mut().zip(wanted) {
             if slot.is_none() {
-                let state = self.open(wanted);
-                *slot = Some(Entry {
-                    wanted: wanted.clone(),
-                    state,
-                });
+                // What could not be opened before is asked again, and told again only if the reason is another one.
+                let before = failed.iter().find(|entry| entry.wanted == *wanted);
+                let state = self.open(wanted, before.and_then(|entry| entry.state.as_ref().err()));
+                *slot = Some(Entry { wanted: wanted.clone(), state });
             }
         }
         self.entries = kept.into_iter().flatten().collect();
@@ -76,7 +72,7 @@ impl Listeners {
     pub(super) fn retry(&mut self) -> bool {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.iter_mut().filter(|entry| entry.state.is_err()) {
-            entry.state = self.open(&entry.wanted);
+            entry.state = self.open(&entry.wanted, entry.state.as_ref().err());
         }
         self.entries = entries;
         self.all_open()
@@ -95,10 +91,7 @@ impl Listeners {
 
     /// The first one that could not be opened: why.
     pub(super) fn error(&self) -> Option<&str> {
-        self.entries
-            .iter()
-            .find_map(|entry| entry.state.as_ref().err())
-            .map(String::as_str)
+        self.entries.iter().find_map(|entry| entry.state.as_ref().err()).map(String::as_str)
     }
 
     pub(super) fn report(&self) -> Vec<ListenerStatus> {
@@ -115,14 +108,16 @@ impl Listeners {
             .collect()
     }
 
-    fn open(&mut self, wanted: &config::Listener) -> Result<(SocketId, SocketAddr), String> {
+    fn open(&mut self, wanted: &config::Listener, told: Option<&String>) -> Result<(SocketId, SocketAddr), String> {
         let opened = listener::bind(wanted.bind, self.pool.workers())
-            .and_then(|sockets| Ok((sockets.first().map(TcpListener::local_addr), sockets)));
+            .map(|sockets| (sockets.first().map(TcpListener::local_addr), sockets));
         let (address, sockets) = match opened {
             Ok((Some(Ok(address)), sockets)) => (address, sockets),
             Ok((Some(Err(error)), _)) | Err(error) => {
                 let message = explain(wanted, &error);
-                warn!(listener = wanted.name, "{message}");
+                if told != Some(&message) {
+                    warn!(listener = wanted.name, "{message}");
+                }
                 return Err(message);
             }
             Ok((None, _)) => return Err("no socket".into()),
@@ -158,10 +153,7 @@ fn explain(wanted: &config::Listener, error: &io::Error) -> String {
         }
         _ => String::new(),
     };
-    format!(
-        "cannot listen on {} (listener `{}`): {error}{hint}",
-        wanted.bind, wanted.name
-    )
+    format!("cannot listen on {} (listener `{}`): {error}{hint}", wanted.bind, wanted.name)
 }
 
 #[cfg(test)]
@@ -170,10 +162,7 @@ mod tests {
     use crate::pool::Subscription;
 
     fn listener(name: &str, bind: &str) -> config::Listener {
-        config::Listener {
-            name: name.into(),
-            bind: bind.parse().unwrap_or_else(|_| ([127, 0, 0, 1], 0).into()),
-        }
+        config::Listener { name: name.into(), bind: bind.parse().unwrap_or_else(|_| ([127, 0, 0, 1], 0).into()) }
     }
 
     fn told(worker: &mut Subscription) -> Vec<String> {

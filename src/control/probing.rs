@@ -92,8 +92,7 @@ impl Prober {
                     }
                     ours.replace(Some(report));
                 };
-                let watched =
-                    watch_node(target.clone(), initially, settings.clone(), Arc::clone(&alarm), report);
+                let watched = watch_node(target.clone(), initially, settings.clone(), Arc::clone(&alarm), report);
                 // A bug in a probe must not leave a node unwatched.
                 if AssertUnwindSafe(watched).catch_unwind().await.is_ok() {
                     return;

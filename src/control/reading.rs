@@ -23,13 +23,7 @@ pub(super) struct Reading<T> {
 
 impl<T> Reading<T> {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            running: None,
-            served: Vec::new(),
-            again: false,
-            waiting: Vec::new(),
-        }
+        Self { path, running: None, served: Vec::new(), again: false, waiting: Vec::new() }
     }
 
     /// Asks for a read that begins now or later.

@@ -9,9 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::controller::Controller;
 use super::entry::{Draining, Entry};
-use crate::api::{
-    ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, VersionStatus,
-};
+use crate::api::{ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, VersionStatus};
 use crate::model::{Holder, NodeState, ServiceName, Share, Version};
 use crate::pool::{Command, Pool};
 
@@ -28,8 +26,8 @@ impl Controller {
     /// The state of everything, or of one service. What holds draining nodes open is as it was when last asked.
     pub(super) fn status(&self, only: Option<&ServiceName>) -> Status {
         let services = match only {
-            Some(name) => self.entries.get(name).map(|entry| self.service_status(entry)).into_iter().collect(),
-            None => self.entries.values().map(|entry| self.service_status(entry)).collect(),
+            Some(name) => self.entries.get(name).map(service).into_iter().collect(),
+            None => self.entries.values().map(service).collect(),
         };
         Status {
             schema: SCHEMA,
@@ -47,84 +45,6 @@ impl Controller {
 
     pub(super) fn config_status(&self) -> ConfigStatus {
         self.files.clone()
-    }
-
-    pub(super) fn service_status(&self, entry: &Entry) -> ServiceStatus {
-        let machine = &entry.machine;
-        let split = machine.split();
-        let nodes: Vec<NodeStatus> = machine
-            .nodes()
-            .map(|node| {
-                let member = entry.members.get(&node.node);
-                let (requests, failures) = member.map(|member| member.node.totals()).unwrap_or_default();
-                let draining = node.state == NodeState::Draining;
-                NodeStatus {
-                    version: node.node.version.clone(),
-                    address: node.node.address.clone(),
-                    state: node.state,
-                    since: node.since,
-                    reason: node.reason.clone(),
-                    probe: member.and_then(|member| member.prober.report()),
-                    in_flight: member.map_or(0, |member| member.node.inflight()),
-                    requests,
-                    failures,
-                    holders: member
-                        .filter(|_| draining)
-                        .map(|member| member.holders.clone())
-                        .unwrap_or_default(),
-                }
-            })
-            .collect();
-        let mut versions: BTreeMap<&Version, VersionStatus> = BTreeMap::new();
-        let version = |version: &Version| VersionStatus {
-            version: version.clone(),
-            share: split
-                .slices
-                .iter()
-                .find(|slice| slice.version == *version)
-                .map_or(Share::NONE, |slice| slice.share)
-                .percent(),
-            serving: split
-                .slices
-                .iter()
-                .filter(|slice| slice.version == *version)
-                .map(|slice| slice.nodes.len())
-                .sum(),
-            nodes: 0,
-            requests: entry.gone.get(version).map_or(0, |sums| sums.0),
-            failures: entry.gone.get(version).map_or(0, |sums| sums.1),
-        };
-        for known in machine.wanted().map(|wanted| &wanted.release).into_iter().chain(entry.gone.keys()) {
-            versions.entry(known).or_insert_with(|| version(known));
-        }
-        for node in &nodes {
-            let sums = versions.entry(&node.version).or_insert_with(|| version(&node.version));
-            sums.nodes += 1;
-            sums.requests += node.requests;
-            sums.failures += node.failures;
-        }
-        let versions = versions.into_values().collect();
-        ServiceStatus {
-            name: entry.name().clone(),
-            source: entry.settings.source.clone(),
-            release: entry.settings.release.clone(),
-            change: entry.number,
-            phase: machine.phase().as_str().into(),
-            reason: machine.reason().map(Into::into),
-            all_down: split.all_down,
-            rollout: machine.rollout().map(|rollout| RolloutStatus {
-                from: rollout.from,
-                to: rollout.to,
-                strategy: rollout.strategy.as_str().into(),
-                started: rollout.started,
-                ready: rollout.ready,
-                wanted: rollout.wanted,
-                deadline: rollout.deadline,
-            }),
-            versions,
-            nodes,
-            refused: machine.refused().to_vec(),
-        }
     }
 
     /// Draining nodes of the reported services: where each stands in the report, and its key in the pool.
@@ -146,6 +66,77 @@ impl Controller {
             }
         }
         found
+    }
+}
+
+/// One service. What holds its draining nodes open is as it was when last asked.
+pub(super) fn service(entry: &Entry) -> ServiceStatus {
+    let machine = &entry.machine;
+    let split = machine.split();
+    let nodes: Vec<NodeStatus> = machine
+        .nodes()
+        .map(|node| {
+            let member = entry.members.get(&node.node);
+            let (requests, failures) = member.map(|member| member.node.totals()).unwrap_or_default();
+            let draining = node.state == NodeState::Draining;
+            NodeStatus {
+                version: node.node.version.clone(),
+                address: node.node.address.clone(),
+                state: node.state,
+                since: node.since,
+                reason: node.reason.clone(),
+                probe: member.and_then(|member| member.prober.report()),
+                in_flight: member.map_or(0, |member| member.node.inflight()),
+                requests,
+                failures,
+                holders: member.filter(|_| draining).map(|member| member.holders.clone()).unwrap_or_default(),
+            }
+        })
+        .collect();
+    let mut versions: BTreeMap<&Version, VersionStatus> = BTreeMap::new();
+    let version = |version: &Version| VersionStatus {
+        version: version.clone(),
+        share: split
+            .slices
+            .iter()
+            .find(|slice| slice.version == *version)
+            .map_or(Share::NONE, |slice| slice.share)
+            .percent(),
+        serving: split.slices.iter().filter(|slice| slice.version == *version).map(|slice| slice.nodes.len()).sum(),
+        nodes: 0,
+        requests: entry.gone.get(version).map_or(0, |sums| sums.0),
+        failures: entry.gone.get(version).map_or(0, |sums| sums.1),
+    };
+    for known in machine.wanted().map(|wanted| &wanted.release).into_iter().chain(entry.gone.keys()) {
+        versions.entry(known).or_insert_with(|| version(known));
+    }
+    for node in &nodes {
+        let sums = versions.entry(&node.version).or_insert_with(|| version(&node.version));
+        sums.nodes += 1;
+        sums.requests += node.requests;
+        sums.failures += node.failures;
+    }
+    let versions = versions.into_values().collect();
+    ServiceStatus {
+        name: entry.name().clone(),
+        source: entry.settings.source.clone(),
+        release: entry.settings.release.clone(),
+        change: entry.number,
+        phase: machine.phase().as_str().into(),
+        reason: machine.reason().map(Into::into),
+        all_down: split.all_down,
+        rollout: machine.rollout().map(|rollout| RolloutStatus {
+            from: rollout.from,
+            to: rollout.to,
+            strategy: rollout.strategy.as_str().into(),
+            started: rollout.started,
+            ready: rollout.ready,
+            wanted: rollout.wanted,
+            deadline: rollout.deadline,
+        }),
+        versions,
+        nodes,
+        refused: machine.refused().to_vec(),
     }
 }
 

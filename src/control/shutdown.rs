@@ -49,10 +49,7 @@ impl Controller {
 }
 
 /// Closes the listeners, lets the workers' clients go, and saves what waits. A second signal ends it at once.
-pub(super) async fn let_clients_go(
-    mut controller: Controller,
-    signals: &mut mpsc::Receiver<Signal>,
-) -> Summary {
+pub(super) async fn let_clients_go(mut controller: Controller, signals: &mut mpsc::Receiver<Signal>) -> Summary {
     let Shutdown { linger, deadline, .. } = controller.ending();
     controller.listeners.close_all();
     let end = Instant::now() + deadline + MARGIN;

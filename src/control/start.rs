@@ -25,11 +25,7 @@ pub enum StartError {
 }
 
 /// Takes up what the journal holds, applies the configuration, publishes, and then opens the listeners.
-pub(super) fn start(
-    controller: &mut Controller,
-    initial: Loaded,
-    state_dir: Option<&Path>,
-) -> Result<(), StartError> {
+pub(super) fn start(controller: &mut Controller, initial: Loaded, state_dir: Option<&Path>) -> Result<(), StartError> {
     if let Some(dir) = state_dir {
         let store = Store::open(dir)?;
         let records = store.load_all::<Kept>();
@@ -45,11 +41,7 @@ pub(super) fn start(
         controller.listeners.close_all();
         return Err(StartError::Listen(error));
     }
-    info!(
-        generation = controller.pool.generation(),
-        services = controller.entries.len(),
-        "serving"
-    );
+    info!(generation = controller.pool.generation(), services = controller.entries.len(), "serving");
     Ok(())
 }
 

@@ -30,16 +30,10 @@ fn done(entry: &Entry) -> String {
         .machine
         .nodes()
         .filter(|node| {
-            matches!(node.state, NodeState::Serving | NodeState::Warming)
-                && node.node.version == wanted.release
+            matches!(node.state, NodeState::Serving | NodeState::Warming) && node.node.version == wanted.release
         })
         .count();
-    let mut text = format!(
-        "{}: {}serves on {}",
-        entry.name(),
-        named(&wanted.release),
-        count(serving, "node")
-    );
+    let mut text = format!("{}: {}serves on {}", entry.name(), named(&wanted.release), count(serving, "node"));
     let old = stopped(entry);
     if !old.is_empty() {
         let _ = write!(text, "; the old nodes may be stopped: {old}");
@@ -48,9 +42,7 @@ fn done(entry: &Entry) -> String {
 }
 
 fn stopped(entry: &Entry) -> String {
-    let stays = |address: &NodeAddress| {
-        entry.machine.wanted().is_some_and(|wanted| wanted.nodes.contains(address))
-    };
+    let stays = |address: &NodeAddress| entry.machine.wanted().is_some_and(|wanted| wanted.nodes.contains(address));
     let old: BTreeSet<_> = entry
         .change
         .drained

@@ -71,7 +71,7 @@ fn an_included_file_that_is_held_back_leaves_its_service_and_lets_the_others_go_
         }
         // It stays away from the journal's broom too: a restart must not forget it.
         let dir = bench.kill().await?;
-        let bench = Bench::start_in(dir)?;
+        let bench = Bench::start_in(dir);
         bench.wait("blog").await?;
         assert!(bench.view("shop").is_none());
         bench.write("s/shop.toml", &plain("shop", &[a.address], ""))?;

@@ -39,10 +39,7 @@ fn a_new_version_takes_over_and_wait_says_what_may_be_stopped() -> Outcome {
         old[0].release(0);
         let ended = end_of(progress).await?;
         assert_eq!(ended.outcome, api::Outcome::Done);
-        assert_eq!(
-            ended.message,
-            format!("shop: v2 serves on 1 node; the old nodes may be stopped: {}", a.address)
-        );
+        assert_eq!(ended.message, format!("shop: v2 serves on 1 node; the old nodes may be stopped: {}", a.address));
         let entry = ended.entry.ok_or("no entry")?;
         assert_eq!((entry.from, entry.to, entry.change), (Some("v1".into()), "v2".into(), 2));
         assert_eq!(bench.wait("shop").await?.message, ended.message, "it is remembered");
@@ -88,6 +85,7 @@ fn a_version_that_is_never_healthy_is_refused_with_its_last_probe() -> Outcome {
         bench.write("sluice.toml", &service("shop", "v2", versions, deadline))?;
         let ended = bench.wait("shop").await?;
         assert_eq!(ended.outcome, api::Outcome::Unhealthy);
+        println!("{}", ended.message);
         assert!(ended.message.contains("v1 goes on serving"), "{}", ended.message);
         assert!(ended.message.contains(&format!("last probe: connect {gone}: ")), "{}", ended.message);
         assert!(ended.message.contains("\nNext: "), "{}", ended.message);
@@ -167,12 +165,12 @@ fn a_sick_node_leaves_and_comes_back_when_it_is_well() -> Outcome {
         let address = a.address;
         drop(a);
         eventually("it is ejected", || (bench.nodes("shop").len() == 1).then_some(())).await?;
-        let _a = Origin::on(address)?;
+        let again = Origin::on(address)?;
         eventually("it is back", || (bench.nodes("shop").len() == 2).then_some(())).await?;
         let address = b.address;
         drop(b);
         eventually("the other is ejected", || (bench.nodes("shop").len() == 1).then_some(())).await?;
-        drop(_a);
+        drop(again);
         eventually("all are down and serve", || bench.view("shop").filter(|view| view.all_down)).await?;
         assert!(bench.service("shop").await?.all_down);
         let _b = Origin::on(address)?;

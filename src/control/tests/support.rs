@@ -176,11 +176,11 @@ impl Bench {
     pub fn start(text: &str) -> Result<Self, Failure> {
         let dir = Rc::new(tempfile::tempdir()?);
         std::fs::write(dir.path().join("sluice.toml"), with_listener(text))?;
-        Self::start_in(dir)
+        Ok(Self::start_in(dir))
     }
 
     /// Starts with the files and the state that are there.
-    pub fn start_in(dir: Rc<TempDir>) -> Result<Self, Failure> {
+    pub fn start_in(dir: Rc<TempDir>) -> Self {
         let (pool, workers) = Pool::new(2);
         let (told, claimed) = (Told::default(), Rc::<RefCell<Vec<_>>>::default());
         for end in workers {
@@ -207,7 +207,7 @@ impl Bench {
             clock,
         };
         let run = tokio::task::spawn_local(run(parts));
-        Ok(Self { dir, pool, port, signals, ready: is_ready, told, claimed, run })
+        Self { dir, pool, port, signals, ready: is_ready, told, claimed, run }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
