@@ -3,7 +3,7 @@
 //! Sections whose values do not depend on each other are read into their valid form at once; what takes a second look
 //! (names, addresses, one key against another) is left as written for `validate`.
 
-use toml::de::{DeTable, Error};
+use toml::de::DeTable;
 
 use super::error::{Fault, Findings};
 use super::reader::{At, Field, Table};
@@ -61,43 +61,6 @@ pub(super) struct RawHealth<'t> {
     pub(super) rest: super::Health,
 }
 
-/// Parses TOML. `None` if its syntax is wrong, which is in the findings then.
-pub(super) fn parse<'t>(
-    text: &'t str,
-    findings: &Findings<'_>,
-) -> Option<toml::Spanned<DeTable<'t>>> {
-    /// A larger file gets its first syntax error only: the parser keeps all of them, and garbage has one a byte.
-    const SMALL: usize = 256 << 10;
-    let error = match DeTable::parse(text) {
-        Ok(table) => return Some(table),
-        Err(error) => error,
-    };
-    let mut errors = if text.len() <= SMALL {
-        DeTable::parse_recoverable(text).1
-    } else {
-        vec![error]
-    };
-    let start = |error: &Error| error.span().map_or(0, |span| span.start);
-    errors.sort_by_key(start);
-    // Behind a bracket that was not closed everything looks wrong.
-    if errors
-        .iter()
-        .any(|error| error.message().contains("array") || error.message().contains("unclosed"))
-    {
-        errors.truncate(1);
-    }
-    // The first error of a line is the mistake, the others follow from it.
-    errors.dedup_by_key(|error| findings.line(start(error)));
-    for error in errors {
-        let fault = Fault::new(format!("not valid TOML: {}", error.message()));
-        match error.span() {
-            Some(span) => findings.add(&span, fault),
-            None => findings.add_whole(fault),
-        }
-    }
-    None
-}
-
 /// Reads the main file.
 pub(super) fn read<'t>(
     table: &'t toml::Spanned<DeTable<'t>>,
@@ -118,7 +81,7 @@ pub(super) fn read<'t>(
     if let Some(mut t) = root.table("admin", "admin") {
         admin_socket = t.string("socket");
         admin_http = t.string("http");
-        t.finish(nowhere);
+        t.finish(misplaced);
     }
     let limits = root
         .table("limits", "limits")
@@ -136,7 +99,7 @@ pub(super) fn read<'t>(
         "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" => {
             Some(format!("write `[service.NAME.{key}]`"))
         }
-        _ => None,
+        _ => misplaced(key),
     });
     File {
         include,
@@ -176,12 +139,21 @@ pub(super) fn read_included<'t>(
         root.refuse(key, fault.hint(format!("move `{key}` into the main file")));
     }
     let services = services(&mut root);
-    root.finish(nowhere);
+    root.finish(misplaced);
     services
 }
 
-fn nowhere(_: &str) -> Option<String> {
-    None
+/// Where a key belongs that is written under the wrong header: in TOML, a header reaches to the next one.
+fn misplaced(key: &str) -> Option<String> {
+    match key {
+        "include" | "state_dir" | "workers" | "trusted_proxies" => Some(format!(
+            "write `{key}` above the first `[…]` of the main file"
+        )),
+        "match" | "strip_prefix" | "release" | "versions" | "nodes" => Some(format!(
+            "write `{key}` straight under `[service.NAME]`, above its other tables"
+        )),
+        _ => None,
+    }
 }
 
 fn list(field: Field<Strings<'_>>) -> Strings<'_> {
@@ -197,7 +169,7 @@ fn listener(mut t: Table<'_>) -> RawListener<'_> {
         bind: t.string("bind"),
         span: t.span.clone(),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     listener
 }
 
@@ -209,7 +181,7 @@ fn limits(mut t: Table<'_>) -> Limits {
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     limits
 }
 
@@ -220,7 +192,7 @@ fn shutdown(mut t: Table<'_>) -> Shutdown {
         linger: t.duration("linger", d.linger),
         deadline: t.some_duration("deadline", d.deadline),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     shutdown
 }
 
@@ -271,7 +243,7 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
         "host" | "path" | "hosts" | "domain" => {
             Some("a service is chosen by `match`, like \"example.com/shop\"".into())
         }
-        _ => None,
+        _ => misplaced(key),
     });
     service
 }
@@ -306,7 +278,7 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
         header: t.string("header"),
         rest,
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     health
 }
 
@@ -330,7 +302,7 @@ fn rollout(mut t: Table<'_>) -> Rollout {
         deadline: t.some_duration("deadline", d.deadline),
     };
     t.refuse("steps", later("`steps` are"));
-    t.finish(nowhere);
+    t.finish(misplaced);
     rollout
 }
 
@@ -342,7 +314,7 @@ fn drain(mut t: Table<'_>) -> Drain {
         websockets: t.duration("websockets", d.websockets),
         spread: t.duration("spread", d.spread),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     drain
 }
 
@@ -354,7 +326,7 @@ fn timeouts(mut t: Table<'_>) -> Timeouts {
         body: t.some_duration("body", d.body),
         tunnel: t.some_duration("tunnel", d.tunnel),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     timeouts
 }
 
@@ -365,7 +337,7 @@ fn retry(mut t: Table<'_>) -> Retry {
         budget: t.percent("budget", d.budget),
         buffer: t.size("buffer", d.buffer, 0..=64 << 20),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     retry
 }
 
@@ -386,6 +358,6 @@ fn connections(mut t: Table<'_>) -> Connections {
         idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
         fresh: t.duration("fresh", d.fresh),
     };
-    t.finish(nowhere);
+    t.finish(misplaced);
     connections
 }

@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::claims::Claims;
 use super::error::{Fault, Findings, whole};
 use super::file::{self, Strings};
-use super::validate;
 use super::{Config, Match, Service};
+use super::{syntax, validate};
 use crate::api::Problem;
 
 /// A larger file is surely not a configuration. 10,000 services take 2 MiB.
@@ -72,7 +72,7 @@ pub fn load_str(text: &str, path: &Path) -> Loaded {
 /// `disk` is the digest of what is read from it; without one nothing is.
 fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loaded) {
     let findings = Findings::new(text);
-    let Some(table) = file::parse(text, &findings) else {
+    let Some(table) = syntax::parse(text, &findings) else {
         loaded.problems = findings.into_problems(path);
         return;
     };
@@ -85,7 +85,13 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
             included = expand(&file.include, path, &findings, &mut loaded.folders);
         }
         let services = validate::services(&file.services, path, &findings);
-        claims.claim(services, path, &findings, &mut config.services);
+        claims.claim(
+            services,
+            path,
+            !included.is_empty(),
+            &findings,
+            &mut config.services,
+        );
         config
     };
     let usable = findings.is_empty();
@@ -116,7 +122,7 @@ fn include(
     services: &mut BTreeMap<crate::model::ServiceName, std::sync::Arc<Service>>,
 ) -> Vec<Problem> {
     let findings = Findings::new(text);
-    if let Some(table) = file::parse(text, &findings) {
+    if let Some(table) = syntax::parse(text, &findings) {
         let raw = file::read_included(&table, &findings);
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.
@@ -126,7 +132,7 @@ fn include(
             );
         }
         let checked = validate::services(&raw, path, &findings);
-        claims.claim(checked, path, &findings, services);
+        claims.claim(checked, path, true, &findings, services);
     }
     findings.into_problems(path)
 }
@@ -232,7 +238,9 @@ fn expand(
         }
     }
     // A pattern like "*.toml" finds the main file, too.
-    files.remove(main);
+    let plain = |path: &Path| path.strip_prefix(".").unwrap_or(path).to_owned();
+    let main = plain(main);
+    files.retain(|file| plain(file) != main);
     files
 }
 

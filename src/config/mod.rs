@@ -1,7 +1,7 @@
 //! The configuration: valid by construction.
 //!
-//! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands (`reader` does the
-//! types, `units` and `words` the values), `validate` turns that into a [`Config`] and collects every error on the way,
+//! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands (`syntax` parses,
+//! `reader` does the types, `units` and `words` the values), `validate` turns that into a [`Config`] and collects every error on the way,
 //! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes, and which of them are held back.
 //! Nothing past this module asks whether a value makes sense.
 
@@ -12,6 +12,7 @@ mod file;
 mod lists;
 mod load;
 mod reader;
+mod syntax;
 mod units;
 mod validate;
 mod words;
@@ -189,7 +190,7 @@ pub enum Probe {
         status: Vec<RangeInclusive<u16>>,
         /// Text that the body (its first 64 KiB) must hold; `{version}` stands for the node's version.
         body: Option<String>,
-        /// A header that must be there with this value; `{version}` as above.
+        /// A header that must be there with this value; its name is in lower case, `{version}` as above.
         header: Option<(String, String)>,
     },
 }

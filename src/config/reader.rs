@@ -279,7 +279,7 @@ impl<'t> Table<'t> {
             }
             let words = || choices.iter().map(|(word, _)| *word);
             Err(other(text).unwrap_or_else(|| {
-                let fault = Fault::new(format!("unknown {key} `{}`", units::shorten(text)));
+                let fault = Fault::new(format!("`{key}` cannot be `{}`", units::shorten(text)));
                 match nearest(text, words()) {
                     Some(near) => fault.hint(format!("did you mean `{near}`?")),
                     None => fault.hint(format!("one of {}", listed(words()))),

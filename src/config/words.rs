@@ -75,28 +75,24 @@ pub(super) fn bind(text: &str) -> Result<SocketAddr, Fault> {
 /// Checks a node's address, and gives the form by which doubles are found.
 pub(super) fn node(text: &str) -> Result<String, Fault> {
     let fault = |why: &str| Fault::new(format!("`{}` is not a node address: {why}", shorten(text)));
-    if let Some((_, after)) = text.split_once("://") {
-        return Err(fault("it is a URL").hint(format!(
-            "write \"{}\"",
-            shorten(after.trim_end_matches('/'))
-        )));
+    if text.is_empty() {
+        return Err(fault("it is empty").hint("write it like \"10.0.0.5:5001\""));
     }
-    let Some((host, port)) = text
-        .rsplit_once(':')
-        .filter(|(host, _)| text.parse::<Ipv6Addr>().is_err() && !host.is_empty())
-    else {
-        return Err(match text.parse::<IpAddr>() {
-            Ok(IpAddr::V6(ip)) => {
-                fault("the port is missing").hint(format!("write it like \"[{ip}]:5001\""))
-            }
-            _ if text.starts_with(':') => fault("the host is missing").hint(format!(
-                "write \"127.0.0.1{}\" for this machine",
-                shorten(text)
-            )),
-            _ => fault("the port is missing")
-                .hint(format!("write it like \"{}:5001\"", shorten(text))),
-        });
+    if let Some((_, after)) = text.split_once("://") {
+        let host = shorten(after.split('/').next().unwrap_or_default());
+        return Err(fault("it is a URL").hint(format!("write \"{host}\"")));
+    }
+    if let Ok(ip) = text.parse::<Ipv6Addr>() {
+        return Err(fault("the port is missing").hint(format!("write it like \"[{ip}]:5001\"")));
+    }
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+        let hint = format!("write it like \"{}:5001\"", shorten(text));
+        return Err(fault("the port is missing").hint(hint));
     };
+    if host.is_empty() {
+        let hint = format!("write \"127.0.0.1{}\" for this machine", shorten(text));
+        return Err(fault("the host is missing").hint(hint));
+    }
     let number = port_number(port).ok_or_else(|| {
         fault(&format!(
             "`{}` is not a port from 1 to 65535",

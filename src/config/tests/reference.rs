@@ -49,7 +49,7 @@ fn the_reference_holds_the_defaults() {
 fn the_reference_has_every_key_and_no_other() {
     let text = all_on();
     let findings = Findings::new(&text);
-    let table = file::parse(&text, &findings).unwrap();
+    let table = syntax::parse(&text, &findings).unwrap();
     file::read(&table, &findings);
     let keys = findings.keys.take();
     assert!(keys.len() > 50);
