@@ -17,6 +17,7 @@ const REFUSED_KEPT: usize = 32;
 
 /// The rollout logic of one service, for as long as the service lives.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// The next stay's number; only grows.
     pub(super) next_serial: u64,
@@ -51,7 +52,8 @@ pub(super) struct Change {
     pub(super) started: Timestamp,
     /// The start, or the last time that a new node passed for the first time: the deadline counts from here.
     pub(super) progress: Timestamp,
-    /// Healthy nodes that serve must not become fewer by our doing. Rises when a sick old node recovers.
+    /// Healthy nodes that serve must not become fewer than this by our doing: as many as there were when the change began,
+    /// and more when a sick old node recovers. Written by `raise_floor`, the first time before anything moves.
     pub(super) floor: usize,
     /// Healthy old nodes that gave their place to new ones.
     pub(super) displaced: usize,
@@ -114,39 +116,6 @@ impl Machine {
         out.extend(closed.map(|entry| Action::Drain(entry.node.clone())));
         self.reconcile(now, &mut out);
         out
-    }
-
-    /// Whether this node may be taken out by hand: says why not, if it would leave the service without a node.
-    pub fn can_hold_out(&self, address: &NodeAddress) -> Result<(), String> {
-        if self.held.contains(address) {
-            return Ok(());
-        }
-        let (here, others): (Vec<&NodeEntry>, Vec<&NodeEntry>) = self
-            .nodes
-            .iter()
-            .filter(|entry| entry.is_alive())
-            .partition(|entry| entry.node.address == *address);
-        if here.is_empty() {
-            return Err(format!(
-                "{address} is not a node of this service; `sluice status` lists its nodes"
-            ));
-        }
-        let healthy = |entry: &&NodeEntry| entry.healthy && entry.state != NodeState::Joining;
-        if here.iter().any(|entry| entry.serves()) && !others.iter().any(healthy) {
-            return Err(format!(
-                "{address} is the last healthy node of this service; add another one, or wait until another one is healthy"
-            ));
-        }
-        if here.iter().any(|entry| entry.is_on_duty())
-            && !others
-                .iter()
-                .any(|entry| entry.is_on_duty() || healthy(entry))
-        {
-            return Err(format!(
-                "{address} is the last node of this service; add another one first"
-            ));
-        }
-        Ok(())
     }
 
     /// Where the machine is heading.
@@ -240,7 +209,7 @@ impl Machine {
             from: self.stable.as_ref().map(|stable| stable.version.clone()),
             started: now,
             progress: now,
-            floor: self.nodes.iter().filter(|entry| entry.serves()).count(),
+            floor: 0,
             displaced: 0,
             first_serial: self.next_serial,
             prior: None,

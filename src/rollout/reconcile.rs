@@ -214,8 +214,8 @@ impl Machine {
         }
     }
 
-    /// An old node that recovers in the middle of a change adds to what must not be lost; otherwise it would be drained without a
-    /// new node in its place.
+    /// Counts what must not be lost. An old node that recovers in the middle of a change adds to it; otherwise it would be
+    /// drained without a new node in its place.
     fn raise_floor(&mut self) {
         let Some(change) = &mut self.change else {
             return;
@@ -297,7 +297,7 @@ impl Machine {
         if change.arrived.is_none() && prepared && left {
             change.arrived = Some(now);
             if self.wanted.is_some() {
-                self.stable = Some(target.clone());
+                self.stable = Some(target.clone()).filter(|target| !target.nodes.is_empty());
             }
         }
     }

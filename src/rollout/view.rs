@@ -1,4 +1,4 @@
-//! The machine as operators see it: its phase, its rollout, and why.
+//! The machine as operators see it: its phase, its rollout, and why; and what they may ask of it.
 
 use super::machine::Machine;
 use super::nodes::{NodeEntry, Target, count, named};
@@ -91,6 +91,39 @@ impl Machine {
     /// Whether the service is removed and nothing of it is left.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_none() && self.nodes.is_empty() && self.change.is_none()
+    }
+
+    /// Whether this node may be taken out by hand: says why not, if it would leave the service without a node.
+    pub fn can_hold_out(&self, address: &NodeAddress) -> Result<(), String> {
+        if self.held.contains(address) {
+            return Ok(());
+        }
+        let (here, others): (Vec<&NodeEntry>, Vec<&NodeEntry>) = self
+            .nodes
+            .iter()
+            .filter(|entry| entry.is_alive())
+            .partition(|entry| entry.node.address == *address);
+        if here.is_empty() {
+            return Err(format!(
+                "{address} is not a node of this service; `sluice status` lists its nodes"
+            ));
+        }
+        let healthy = |entry: &&NodeEntry| entry.healthy && entry.state != NodeState::Joining;
+        if here.iter().any(|entry| entry.serves()) && !others.iter().any(healthy) {
+            return Err(format!(
+                "{address} is the last healthy node of this service; add another one, or wait until another one is healthy"
+            ));
+        }
+        if here.iter().any(|entry| entry.is_on_duty())
+            && !others
+                .iter()
+                .any(|entry| entry.is_on_duty() || healthy(entry))
+        {
+            return Err(format!(
+                "{address} is the last node of this service; add another one first"
+            ));
+        }
+        Ok(())
     }
 
     /// What is going on.

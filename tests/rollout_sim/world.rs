@@ -76,20 +76,16 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        match self.random.u8(0..100) {
-            0 => self.now = Timestamp(self.now.0.saturating_sub(self.random.u64(0..3_600_000))),
-            1 => {
-                self.now = self
-                    .now
-                    .plus(Duration::from_millis(self.random.u64(0..86_400_000)))
+        let later = match self.random.u8(0..100) {
+            0 => {
+                self.now = Timestamp(self.now.0.saturating_sub(self.random.u64(0..3_600_000)));
+                return;
             }
-            2..=60 => {
-                self.now = self
-                    .now
-                    .plus(Duration::from_millis(self.random.u64(0..4_000)))
-            }
-            _ => {}
-        }
+            1 => self.random.u64(0..86_400_000),
+            2..=60 => self.random.u64(0..4_000),
+            _ => 0,
+        };
+        self.now = self.now.plus(Duration::from_millis(later));
     }
 
     fn tell(&mut self, event: Event) -> Result<(), String> {
