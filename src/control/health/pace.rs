@@ -47,16 +47,27 @@ pub async fn watch_node(
     alarm: Arc<Notify>,
     report: impl FnMut(ProbeReport, Option<bool>),
 ) {
-    let ask = async |health: &Health| probe(&node, health, wall_clock).await;
-    run(initially, settings, &alarm, ask, report).await;
+    run(initially, settings, alarm, node, report).await;
 }
 
-/// The loop, with the probe as an argument so that it can be tested without a network.
+/// Makes one probe. A trait, so that the loop can be tested without a network; not an async closure, because the compiler
+/// cannot show yet that a loop around one is `Send`.
+pub(super) trait Ask {
+    async fn ask(&self, health: &Health) -> ProbeReport;
+}
+
+impl Ask for Target {
+    async fn ask(&self, health: &Health) -> ProbeReport {
+        probe(self, health, wall_clock).await
+    }
+}
+
+/// The loop.
 pub(super) async fn run(
     initially: Option<bool>,
     mut settings: watch::Receiver<Arc<Service>>,
-    alarm: &Notify,
-    mut ask: impl AsyncFnMut(&Health) -> ProbeReport,
+    alarm: Arc<Notify>,
+    node: impl Ask,
     mut report: impl FnMut(ProbeReport, Option<bool>),
 ) {
     let mut verdict = Verdict::new(1, 1, initially);
@@ -72,7 +83,7 @@ pub(super) async fn run(
             let lane = if alarmed || verdict.current().is_none() { &URGENT } else { &ROUTINE };
             // Never closed, so never an error.
             let _permit = lane.acquire().await;
-            let result = ask(health).await;
+            let result = node.ask(health).await;
             verdict.tune(health.rise, health.fall);
             let passed = result.passed;
             let change = verdict.observe(passed);
@@ -89,7 +100,7 @@ pub(super) async fn run(
             }
             Some(_) => 0.9 + 0.2 * random(),
         };
-        alarmed |= wait(&mut settings, alarm, ended, |health| {
+        alarmed |= wait(&mut settings, &alarm, ended, |health| {
             let fast = (health.interval / 4).max(ALARMED).min(health.interval);
             let next = match verdict.current() {
                 None => health.interval.min(JOINING),

@@ -277,3 +277,15 @@ async fn a_node_that_dies_and_comes_back_is_told_both_times() {
     };
     tokio::task::LocalSet::new().run_until(run).await;
 }
+
+/// There is one of these for each of thirty thousand nodes.
+#[test]
+fn the_loop_is_small_and_may_be_spawned_anywhere() {
+    fn size<T: Send>(future: &T) -> usize {
+        size_of_val(future)
+    }
+    let (_settings, receiver) = watch::channel(service(health(http())));
+    let target = Target { version: Version::unnamed(), address: "127.0.0.1:1".into() };
+    let size = size(&watch_node(target, None, receiver, Arc::new(Notify::new()), |_, _| {}));
+    assert!(size < 4096, "{size} bytes a node");
+}

@@ -7,6 +7,9 @@ use std::path::{Component, Path, PathBuf};
 /// As many symbolic links as the kernel follows before it says `ELOOP`.
 const MAX_LINKS: usize = 40;
 
+/// From so many files in a directory on, listing it is cheaper than asking for each of them whether it is a link.
+const MANY: usize = 64;
+
 /// The names that matter in one directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
@@ -33,14 +36,21 @@ impl Hops {
     pub(super) fn of(files: &[PathBuf], folders: &[PathBuf]) -> Self {
         let mut hops = Self::default();
         // Thousands of files share few parents.
-        let mut parents: HashMap<&Path, Option<PathBuf>> = HashMap::new();
+        let mut parents: HashMap<&Path, Vec<&OsStr>> = HashMap::new();
         for file in files {
-            let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else {
-                continue;
-            };
-            let real = parents.entry(parent).or_insert_with(|| hops.walk(PathBuf::from("/"), parent)).clone();
-            if let Some(real) = real {
-                hops.walk(real, Path::new(name));
+            if let (Some(parent), Some(name)) = (file.parent(), file.file_name()) {
+                parents.entry(parent).or_default().push(name);
+            }
+        }
+        for (parent, names) in parents {
+            let Some(real) = hops.walk(PathBuf::from("/"), parent) else { continue };
+            let links = if names.len() > MANY { links_in(&real) } else { None };
+            for name in names {
+                if links.as_ref().is_none_or(|links| links.contains(name)) {
+                    hops.walk(real.clone(), Path::new(name));
+                } else {
+                    hops.note(&real, name);
+                }
             }
         }
         for folder in folders {
@@ -49,6 +59,17 @@ impl Hops {
             }
         }
         hops
+    }
+
+    fn note(&mut self, dir: &Path, name: &OsStr) {
+        if !self.0.contains_key(dir) {
+            self.0.insert(dir.to_path_buf(), Names::default());
+        }
+        if let Some(names) = self.0.get_mut(dir)
+            && !names.some.contains(name)
+        {
+            names.some.insert(name.to_owned());
+        }
     }
 
     /// Follows `path` from the directory `at`, noting every step. The place it leads to, if it exists.
@@ -71,10 +92,7 @@ impl Hops {
                 continue;
             }
             let step = at.join(&name);
-            let names = self.0.entry(at.clone()).or_default();
-            if !names.some.contains(&name) {
-                names.some.insert(name);
-            }
+            self.note(&at, &name);
             if !step.symlink_metadata().ok()?.is_symlink() {
                 at = step;
                 continue;
@@ -91,4 +109,11 @@ impl Hops {
         }
         Some(at)
     }
+}
+
+/// The symbolic links in a directory; None if it cannot be listed.
+fn links_in(dir: &Path) -> Option<HashSet<OsString>> {
+    let entries = dir.read_dir().ok()?.filter_map(Result::ok);
+    let links = entries.filter(|entry| entry.file_type().map_or(true, |kind| kind.is_symlink()));
+    Some(links.map(|entry| entry.file_name()).collect())
 }

@@ -1,6 +1,8 @@
 //! Every way of saving a file, against the real file system. The poll is an hour away here.
 
 mod polling;
+mod scale;
+mod way;
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +14,6 @@ use tempfile::TempDir;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::arm::Arms;
-use super::hops::Hops;
 use super::{BURST, Watcher};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -374,28 +375,4 @@ async fn a_file_that_was_just_written_when_it_is_first_followed_gives_a_hint() {
     timeout(PATIENCE, watcher.changed()).await.expect("a change before the first look would be missed");
     watcher.follow(std::slice::from_ref(&file), &[]);
     timeout(SETTLE * 10, watcher.changed()).await.expect_err("the file is not new any more");
-}
-
-#[test]
-fn a_loop_of_symlinks_ends() {
-    let root = TempDir::new().unwrap();
-    symlink("b", root.path().join("a")).unwrap();
-    symlink("a", root.path().join("b")).unwrap();
-    let real = root.path().canonicalize().unwrap();
-    let hops = Hops::of(&[root.path().join("a")], &[]);
-    assert!(hops.0[&real].contains("a".as_ref()) && hops.0[&real].contains("b".as_ref()));
-}
-
-#[test]
-fn every_directory_on_the_way_is_watched_for_the_next_step() {
-    let root = TempDir::new().unwrap();
-    let real = root.path().canonicalize().unwrap();
-    fs::create_dir_all(real.join("x/y")).unwrap();
-    symlink(real.join("x/y"), real.join("z")).unwrap();
-    fs::write(real.join("x/y/f"), "").unwrap();
-    let hops = Hops::of(&[real.join("z/../y/f")], &[]);
-    for (dir, name) in [(real.clone(), "z"), (real.clone(), "x"), (real.join("x"), "y"), (real.join("x/y"), "f")] {
-        assert!(hops.0.get(&dir).is_some_and(|names| names.contains(name.as_ref())), "{name} in {}", dir.display());
-    }
-    assert!(!hops.0[&real].contains("other".as_ref()));
 }

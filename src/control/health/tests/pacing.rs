@@ -71,10 +71,27 @@ proptest! {
     }
 }
 
+/// A probe that takes no time.
+struct Answers(Rc<Cell<bool>>);
+
+impl pace::Ask for Answers {
+    async fn ask(&self, _: &Health) -> ProbeReport {
+        ProbeReport {
+            at: Timestamp(0),
+            target: String::new(),
+            passed: self.0.get(),
+            status: None,
+            error: None,
+            took_ms: 0,
+            body: None,
+        }
+    }
+}
+
 /// When a probe was made, and what verdict it changed to.
 type Probed = (Duration, Option<bool>);
 
-/// The loop on a paused clock with a probe that takes no time.
+/// The loop on a paused clock.
 struct Loop {
     began: Instant,
     probes: Rc<RefCell<Vec<Probed>>>,
@@ -91,17 +108,10 @@ impl Loop {
         let (rung, kept, answers): (_, Rc<RefCell<Vec<Probed>>>, _) =
             (Arc::clone(&alarm), Rc::clone(&probes), Rc::clone(&passes));
         tokio::task::spawn_local(async move {
-            let ask = async |_: &Health| ProbeReport {
-                at: Timestamp(0),
-                target: String::new(),
-                passed: answers.get(),
-                status: None,
-                error: None,
-                took_ms: 0,
-                body: None,
-            };
-            pace::run(initially, receiver, &rung, ask, |_, change| kept.borrow_mut().push((began.elapsed(), change)))
-                .await;
+            pace::run(initially, receiver, rung, Answers(answers), |_, change| {
+                kept.borrow_mut().push((began.elapsed(), change));
+            })
+            .await;
         });
         Self { began, probes, passes, settings, alarm }
     }
