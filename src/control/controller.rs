@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::act::Turn;
 use super::build::Assembler;
 use super::calls::Caller;
 use super::clock::Clock;
@@ -22,6 +21,7 @@ use super::reading::Reading;
 use super::shutdown::{self, Summary};
 use super::start::{self, StartError};
 use super::state::{Record, Writer};
+use super::turn::Turn;
 use super::watch::Watcher;
 use crate::api::{Call, ConfigStatus};
 use crate::config::{Config, Loaded};

@@ -1,7 +1,7 @@
 //! The control plane: one thread that makes what serves what the configuration asks for.
 //!
 //! In reading order: [`run`] (`controller`: the loop) · `start` (from journal and configuration to the first snapshot) ·
-//! `apply` (one edit) · `act` (what the rollout machine asks to be done; the end of each turn) · `build` (what the workers
+//! `apply` (one edit) · `act` (what the rollout machine asks to be done) · `turn` and `settle` (what each turn ends with) · `build` (what the workers
 //! see) · `drain` · `listeners` · `calls` (what verbs ask) with `report`, `words` and `followers` · `shutdown`. Beside them,
 //! on their own: [`watch`] (files change), [`state`] (the journal), `reading`, `probing`, `clock`.
 //!
@@ -24,8 +24,10 @@ mod listeners;
 mod probing;
 mod reading;
 mod report;
+mod settle;
 mod shutdown;
 mod start;
+mod turn;
 mod words;
 
 pub use clock::Clock;

@@ -88,7 +88,7 @@ impl Prober {
             loop {
                 let report = |report: ProbeReport, verdict: Option<bool>| {
                     if let Some(healthy) = verdict {
-                        mailbox.put(&service, &node, (healthy, words::probe(&report)));
+                        mailbox.put(&service, &node, (healthy, words::finding(&report)));
                     }
                     ours.replace(Some(report));
                 };

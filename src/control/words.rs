@@ -125,6 +125,15 @@ pub(super) fn probe(report: &ProbeReport) -> String {
     text
 }
 
+/// A verdict's reason, where what was asked is known: what came back.
+pub(super) fn finding(report: &ProbeReport) -> String {
+    match (&report.error, report.status) {
+        (Some(error), _) => error.clone(),
+        (None, Some(status)) => format!("answered {status}"),
+        (None, None) => "its probe passed".into(),
+    }
+}
+
 /// `v2 `, or nothing for the short form.
 fn named(version: &Version) -> String {
     if version.is_unnamed() { String::new() } else { format!("{version} ") }
