@@ -60,8 +60,43 @@ impl Controller {
                 _ => self.change_service(name, Arc::clone(service)),
             }
         }
+        self.forget_dormant(&config);
+        self.warn_of_fixed(&config);
         self.turn.listeners |= self.config.as_ref().is_none_or(|running| running.listeners != config.listeners);
         self.config = Some(config);
+    }
+
+    /// A service that the journal knows, whose file can be read again and does not define it any more.
+    fn forget_dormant(&mut self, config: &Config) {
+        let held_back = &self.held_back;
+        let writer = self.writer.as_ref();
+        self.dormant.retain(|name, record| {
+            let stays = held_back.contains(&record.state.source);
+            if !stays
+                && !config.services.contains_key(name)
+                && let Some(writer) = writer
+            {
+                info!(service = %name, "is not configured any more; it is forgotten");
+                writer.remove(name);
+            }
+            stays
+        });
+    }
+
+    /// What a running process cannot change.
+    fn warn_of_fixed(&self, config: &Config) {
+        let Some(running) = &self.config else {
+            return;
+        };
+        for (key, differs) in [
+            ("workers", running.workers != config.workers),
+            ("state_dir", running.state_dir != config.state_dir),
+            ("admin", running.admin != config.admin),
+        ] {
+            if differs {
+                warn!("`{key}` changed in the configuration; it counts from the next start of the proxy");
+            }
+        }
     }
 
     fn change_service(&mut self, name: &ServiceName, service: Arc<config::Service>) {

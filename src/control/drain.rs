@@ -17,6 +17,9 @@ use crate::pool::{Command, CutSpec, Node, Pool};
 /// A stream or WebSocket that finds no clean border (an event's end, a message's end) is cut this long after its moment.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The last look comes this long after the grace of the last cut, so as not to cut what is just being ended.
+const SWEEP: Duration = Duration::from_millis(500);
+
 /// After everything was cut a node is empty at once. This is how long we look for what should not be there.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -32,7 +35,7 @@ fn stages(limits: &config::Drain) -> Vec<(Duration, WorkKind, Duration)> {
     let (streams, stream_spread) = early(limits.streams);
     let (sockets, socket_spread) = early(limits.websockets);
     // A request that was waiting for its response when the others of its new kind were ended is found by the last four.
-    let end = limits.requests.max(limits.streams).max(limits.websockets) + GRACE;
+    let end = limits.requests.max(limits.streams).max(limits.websockets) + GRACE + SWEEP;
     let mut stages = vec![
         (limits.requests, WorkKind::Request, Duration::ZERO),
         (streams, WorkKind::Stream, stream_spread),

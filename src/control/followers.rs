@@ -14,6 +14,8 @@ pub(super) struct Followers {
     change: Option<watch::Sender<Progress>>,
     /// Of a node that is taken out by hand.
     drains: Vec<(NodeAddress, watch::Sender<Progress>)>,
+    /// What those of the change must be told beside its end.
+    warning: Option<String>,
 }
 
 impl Followers {
@@ -48,10 +50,24 @@ impl Followers {
         }
     }
 
+    pub(super) fn follows_change(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// What those of the change must be told beside its end.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warning = Some(warning);
+    }
+
     /// Tells those of the change how it ended, and lets them go.
     pub(super) fn end_change(&mut self, service: &ServiceStatus, ended: &Ended) {
+        let mut ended = ended.clone();
+        if let Some(warning) = self.warning.take() {
+            ended.message.push_str("\nwarning: ");
+            ended.message.push_str(&warning);
+        }
         if let Some(sender) = self.change.take() {
-            sender.send_replace(last(service.clone(), ended.clone()));
+            sender.send_replace(last(service.clone(), ended));
         }
     }
 

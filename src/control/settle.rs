@@ -98,10 +98,11 @@ impl Controller {
             return;
         }
         entry.durable = true;
-        if let (Some(error), Some(ended)) = (error, &mut entry.change.ended) {
+        if let Some(error) = error
+            && entry.followers.follows_change()
+        {
             warn!(service = %name, "{error}");
-            ended.message.push_str("\nwarning: ");
-            ended.message.push_str(&error);
+            entry.followers.warn(error);
         }
         self.update_followers(name);
     }

@@ -112,11 +112,18 @@ fn unhealthy(entry: &Entry, reason: &str) -> String {
 /// One probe in a line: what was asked, what came back, how long it took, and the first bytes of the body.
 pub(super) fn probe(report: &ProbeReport) -> String {
     let mut text = report.target.clone();
-    if let Some(status) = report.status {
-        let _ = write!(text, " answered {status}");
-    }
-    if let Some(error) = &report.error {
-        let _ = write!(text, ": {error}");
+    match (&report.error, report.status) {
+        // The error names the status if that is what is wrong.
+        (Some(error), Some(status)) if !error.starts_with("status") => {
+            let _ = write!(text, " answered {status}: {error}");
+        }
+        (Some(error), _) => {
+            let _ = write!(text, ": {error}");
+        }
+        (None, Some(status)) => {
+            let _ = write!(text, " answered {status}");
+        }
+        (None, None) => {}
     }
     let _ = write!(text, ", after {} ms", report.took_ms);
     if let Some(body) = report.body.as_deref().filter(|body| !body.is_empty()) {

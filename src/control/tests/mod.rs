@@ -1,5 +1,6 @@
 //! The control plane with real files, real sockets, and workers that do what they are told and nothing else.
 
+mod churn;
 mod edits;
 mod ends;
 mod rollouts;

@@ -105,7 +105,7 @@ fn list(nodes: &[SocketAddr]) -> String {
 pub type Told = Rc<RefCell<Vec<String>>>;
 
 /// A worker that carries out commands. `Cut` releases one claim of the node that it finds in the snapshots it saw.
-fn worker(mut end: Subscription, told: Told, claimed: Rc<RefCell<Vec<Arc<Node>>>>) {
+fn worker(mut end: Subscription, told: Told, dark: Told, claimed: Rc<RefCell<Vec<Arc<Node>>>>) {
     tokio::task::spawn_local(async move {
         let mut sockets = Vec::new();
         let holder = |kind| Holder {
@@ -117,7 +117,14 @@ fn worker(mut end: Subscription, told: Told, claimed: Rc<RefCell<Vec<Arc<Node>>>
         };
         while let Some(command) = end.commands.recv().await {
             match command {
-                Command::Refresh => {}
+                Command::Refresh => {
+                    let snapshot = end.snapshot.load();
+                    let slices = snapshot.services.iter().flat_map(|view| &view.slices);
+                    let closed = slices.flat_map(|slice| &slice.nodes).filter(|node| node.is_closed());
+                    told.borrow_mut().extend(closed.map(|node| format!("{} is closed and published", node.id)));
+                    let empty = snapshot.services.iter().filter(|view| view.slices.is_empty());
+                    dark.borrow_mut().extend(empty.map(|view| view.settings.name.to_string()));
+                }
                 Command::Listen { id, socket } => {
                     told.borrow_mut().push(format!("listen {id}"));
                     sockets.push((id, socket));
@@ -167,6 +174,8 @@ pub struct Bench {
     pub signals: mpsc::Sender<Signal>,
     pub ready: watch::Receiver<bool>,
     pub told: Told,
+    /// Services that were published without a node that gets traffic, once each time.
+    pub dark: Told,
     /// Claims of worker 0, which `Cut` ends.
     pub claimed: Rc<RefCell<Vec<Arc<Node>>>>,
     pub run: JoinHandle<Result<Summary, StartError>>,
@@ -182,13 +191,14 @@ impl Bench {
     /// Starts with the files and the state that are there.
     pub fn start_in(dir: Rc<TempDir>) -> Self {
         let (pool, workers) = Pool::new(2);
+        let dark = Told::default();
         let (told, claimed) = (Told::default(), Rc::<RefCell<Vec<_>>>::default());
         for end in workers {
             // Only the first one tells and claims: two would say everything twice.
             let first = end.worker == 0;
             let told = if first { Rc::clone(&told) } else { Told::default() };
             let claimed = if first { Rc::clone(&claimed) } else { Rc::default() };
-            worker(end, told, claimed);
+            worker(end, told, Rc::clone(&dark), claimed);
         }
         let (port, calls) = Port::new(16);
         let (signals, heard) = mpsc::channel(4);
@@ -207,7 +217,7 @@ impl Bench {
             clock,
         };
         let run = tokio::task::spawn_local(run(parts));
-        Self { dir, pool, port, signals, ready: is_ready, told, claimed, run }
+        Self { dir, pool, port, signals, ready: is_ready, told, dark, claimed, run }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
