@@ -28,7 +28,7 @@ pub struct Node {
     /// Told when a claim ends on a closed gate, and when the gate closes; the drain waits here.
     vacated: Notify,
     /// Told when a worker could not connect; the prober waits here.
-    alarm: Notify,
+    alarm: Arc<Notify>,
 }
 
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -43,7 +43,7 @@ impl Node {
             gate: Gate::new(workers),
             stats: (0..workers).map(|_| CachePadded::new(NodeStats::default())).collect(),
             vacated: Notify::new(),
-            alarm: Notify::new(),
+            alarm: Arc::default(),
         })
     }
 
@@ -113,7 +113,7 @@ impl Node {
     }
 
     /// Where alarms arrive.
-    pub fn alarm(&self) -> &Notify {
+    pub fn alarm(&self) -> &Arc<Notify> {
         &self.alarm
     }
 }
