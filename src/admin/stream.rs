@@ -16,7 +16,7 @@ use crate::api::Progress;
 /// A blank line is sent after this long without another, so that both ends notice when the other one is gone.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A reader that takes nothing for this long is dropped; the change goes on without it.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_mins(1);
 
 /// Starts the stream. It ends with its reader: a dropped connection closes the channel.
 pub(super) fn respond(progress: watch::Receiver<Progress>) -> Response<Body> {
