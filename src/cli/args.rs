@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{check, demo, deploy, drain, history, rollback, run, status, wait};
+use super::{demo, deploy, drain, history, rollback, run, status, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub enum Verb {
     /// Show a rolling deploy before your eyes; needs nothing
     Demo(demo::Args),
     /// Validate the configuration; nothing is contacted
-    Check(check::Args),
+    Check(CheckArgs),
     /// Show versions, shares, and nodes with their state and its reason
     Status(status::Args),
     /// Edit the configuration for a new version, wait, and put it back if it fails
@@ -61,4 +61,18 @@ impl Verb {
             Self::Drain(args) => args.json,
         }
     }
+}
+
+/// Arguments of `sluice check`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without --config: config/sluice.toml, then /etc/sluice/sluice.toml.\n\nExample: sluice check --config /etc/sluice/sluice.toml"
+)]
+pub struct CheckArgs {
+    /// Configuration file
+    #[arg(long, env = "SLUICE_CONFIG", value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub json: bool,
 }
