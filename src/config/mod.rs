@@ -1,10 +1,30 @@
 //! The configuration: valid by construction.
 //!
-//! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands, `validate` turns that
-//! into a [`Config`] and collects every error on the way, `error` shows them. Nothing past this module asks whether a
-//! value makes sense.
+//! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands (`syntax` parses,
+//! `reader` does the types, `units` and `words` the values), `validate` turns that into a [`Config`] and collects every error on the way,
+//! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes, and which of them are held back.
+//! Nothing past this module asks whether a value makes sense.
+
+mod claims;
+mod defaults;
+mod error;
+mod file;
+mod lists;
+mod load;
+mod reader;
+mod syntax;
+mod units;
+mod validate;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{render, render_coloured};
+pub use load::{Loaded, load, load_str};
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -128,6 +148,16 @@ pub enum HostPattern {
     Any,
 }
 
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            HostPattern::Exact(name) => write!(f, "{name}{}", self.prefix),
+            HostPattern::Wildcard(name) => write!(f, "*.{name}{}", self.prefix),
+            HostPattern::Any => write!(f, "*{}", self.prefix),
+        }
+    }
+}
+
 /// How nodes are probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
@@ -160,7 +190,7 @@ pub enum Probe {
         status: Vec<RangeInclusive<u16>>,
         /// Text that the body (its first 64 KiB) must hold; `{version}` stands for the node's version.
         body: Option<String>,
-        /// A header that must be there with this value; `{version}` as above.
+        /// A header that must be there with this value; its name is in lower case, `{version}` as above.
         header: Option<(String, String)>,
     },
 }

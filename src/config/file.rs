@@ -1,0 +1,363 @@
+//! The TOML as it is written: which keys there are, of which type, and where each stands.
+//!
+//! Sections whose values do not depend on each other are read into their valid form at once; what takes a second look
+//! (names, addresses, one key against another) is left as written for `validate`.
+
+use toml::de::DeTable;
+
+use super::error::{Fault, Findings};
+use super::reader::{At, Field, Table};
+use super::{AllDown, Connections, Drain, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts};
+
+pub(super) type Strings<'t> = Vec<At<&'t str>>;
+
+/// A file.
+pub(super) struct File<'t> {
+    pub(super) include: Strings<'t>,
+    pub(super) listeners: Vec<RawListener<'t>>,
+    pub(super) admin_socket: Field<&'t str>,
+    pub(super) admin_http: Field<&'t str>,
+    pub(super) state_dir: Field<&'t str>,
+    pub(super) workers: Option<usize>,
+    pub(super) trusted_proxies: Strings<'t>,
+    pub(super) limits: Limits,
+    pub(super) shutdown: Shutdown,
+    pub(super) services: Vec<RawService<'t>>,
+    /// Whether nothing is written that might be a listener.
+    pub(super) lacks_listener: bool,
+}
+
+/// `[[listener]]`.
+pub(super) struct RawListener<'t> {
+    pub(super) name: Field<&'t str>,
+    pub(super) bind: Field<&'t str>,
+    pub(super) span: super::error::Span,
+}
+
+/// `[service.NAME]`.
+pub(super) struct RawService<'t> {
+    pub(super) name: At<&'t str>,
+    pub(super) matches: Field<Strings<'t>>,
+    pub(super) strip_prefix: bool,
+    pub(super) release: Field<&'t str>,
+    pub(super) versions: Field<Vec<(At<&'t str>, Field<Strings<'t>>)>>,
+    pub(super) nodes: Field<Strings<'t>>,
+    pub(super) health: RawHealth<'t>,
+    pub(super) rollout: Rollout,
+    pub(super) drain: Drain,
+    pub(super) timeouts: Timeouts,
+    pub(super) retry: Retry,
+    pub(super) connections: Connections,
+}
+
+/// `[service.NAME.health]`; without the section, all is missing and the rest is the default.
+pub(super) struct RawHealth<'t> {
+    pub(super) path: Field<&'t str>,
+    pub(super) host: Field<&'t str>,
+    pub(super) status: Field<Strings<'t>>,
+    pub(super) body: Field<&'t str>,
+    pub(super) header: Field<&'t str>,
+    /// Everything but the probe.
+    pub(super) rest: super::Health,
+}
+
+/// Reads the main file.
+pub(super) fn read<'t>(
+    table: &'t toml::Spanned<DeTable<'t>>,
+    findings: &'t Findings<'t>,
+) -> File<'t> {
+    let mut root = Table::new(table.get_ref(), 0..0, "", findings);
+    let lacks_listener = root.lacks("listener");
+    let include = list(root.strings("include"));
+    let state_dir = root.string("state_dir");
+    let workers = root.count("workers", 1..=1024).get().map(|at| at.value);
+    let trusted_proxies = list(root.strings("trusted_proxies"));
+    let listeners = root
+        .tables("listener", "listener")
+        .into_iter()
+        .map(listener)
+        .collect();
+    let (mut admin_socket, mut admin_http) = (Field::Missing, Field::Missing);
+    if let Some(mut t) = root.table("admin", "admin") {
+        admin_socket = t.string("socket");
+        admin_http = t.string("http");
+        t.finish(misplaced);
+    }
+    let limits = root
+        .table("limits", "limits")
+        .map(limits)
+        .unwrap_or_default();
+    let shutdown = root
+        .table("shutdown", "shutdown")
+        .map(shutdown)
+        .unwrap_or_default();
+    let services = services(&mut root);
+    // The parts of a service are looked for at the top by those who forget its name.
+    root.finish(|key| match key {
+        "services" => Some("write `[service.NAME]`".into()),
+        "listeners" => Some("write `[[listener]]`".into()),
+        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" => {
+            Some(format!("write `[service.NAME.{key}]`"))
+        }
+        _ => misplaced(key),
+    });
+    File {
+        include,
+        listeners,
+        admin_socket,
+        admin_http,
+        state_dir,
+        workers,
+        trusted_proxies,
+        limits,
+        shutdown,
+        services,
+        lacks_listener,
+    }
+}
+
+/// Reads an included file, which holds services and nothing else.
+pub(super) fn read_included<'t>(
+    table: &'t toml::Spanned<DeTable<'t>>,
+    findings: &'t Findings<'t>,
+) -> Vec<RawService<'t>> {
+    const MAIN: [&str; 8] = [
+        "include",
+        "listener",
+        "admin",
+        "state_dir",
+        "workers",
+        "trusted_proxies",
+        "limits",
+        "shutdown",
+    ];
+    let mut root = Table::new(table.get_ref(), 0..0, "", findings);
+    for key in MAIN {
+        let fault = Fault::new(format!(
+            "an included file can only hold `[service.NAME]` tables, not `{key}`"
+        ));
+        root.refuse(key, fault.hint(format!("move `{key}` into the main file")));
+    }
+    let services = services(&mut root);
+    root.finish(misplaced);
+    services
+}
+
+/// Where a key belongs that is written under the wrong header: in TOML, a header reaches to the next one.
+fn misplaced(key: &str) -> Option<String> {
+    match key {
+        "include" | "state_dir" | "workers" | "trusted_proxies" => Some(format!(
+            "write `{key}` above the first `[…]` of the main file"
+        )),
+        "match" | "strip_prefix" | "release" | "versions" | "nodes" => Some(format!(
+            "write `{key}` straight under `[service.NAME]`, above its other tables"
+        )),
+        _ => None,
+    }
+}
+
+fn list(field: Field<Strings<'_>>) -> Strings<'_> {
+    match field {
+        Field::Is(at) => at.value,
+        _ => Vec::new(),
+    }
+}
+
+fn listener(mut t: Table<'_>) -> RawListener<'_> {
+    let listener = RawListener {
+        name: t.string("name"),
+        bind: t.string("bind"),
+        span: t.span.clone(),
+    };
+    t.finish(misplaced);
+    listener
+}
+
+fn limits(mut t: Table<'_>) -> Limits {
+    let d = Limits::default();
+    let limits = Limits {
+        connections: t.count_or("connections", d.connections, 1..=10_000_000),
+        head_size: t.size("head_size", d.head_size, 8 << 10..=1 << 20),
+        head: t.some_duration("head", d.head),
+        idle: t.some_duration("idle", d.idle),
+    };
+    t.finish(misplaced);
+    limits
+}
+
+fn shutdown(mut t: Table<'_>) -> Shutdown {
+    let d = Shutdown::default();
+    let shutdown = Shutdown {
+        delay: t.duration("delay", d.delay),
+        linger: t.duration("linger", d.linger),
+        deadline: t.some_duration("deadline", d.deadline),
+    };
+    t.finish(misplaced);
+    shutdown
+}
+
+fn services<'t>(root: &mut Table<'t>) -> Vec<RawService<'t>> {
+    root.named_tables("service", "service.*")
+        .into_iter()
+        .map(|(name, table)| service(name, table))
+        .collect()
+}
+
+fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
+    let service = RawService {
+        name,
+        matches: t.string_or_strings(
+            "match",
+            "`match` is empty: no request would reach the service",
+        ),
+        strip_prefix: t.flag("strip_prefix", false),
+        release: t.string("release"),
+        versions: t.named_strings("versions", "a version needs at least one node"),
+        nodes: t.some_strings("nodes", "a service needs at least one node"),
+        health: health(t.table("health", "service.*.health")),
+        rollout: t
+            .table("rollout", "service.*.rollout")
+            .map(rollout)
+            .unwrap_or_default(),
+        drain: t
+            .table("drain", "service.*.drain")
+            .map(drain)
+            .unwrap_or_default(),
+        timeouts: t
+            .table("timeouts", "service.*.timeouts")
+            .map(timeouts)
+            .unwrap_or_default(),
+        retry: t
+            .table("retry", "service.*.retry")
+            .map(retry)
+            .unwrap_or_default(),
+        connections: t
+            .table("connections", "service.*.connections")
+            .map(connections)
+            .unwrap_or_default(),
+    };
+    t.finish(|key| match key {
+        "version" => Some(
+            "name the version that shall serve with `release`, and its nodes in `versions`".into(),
+        ),
+        "host" | "path" | "hosts" | "domain" => {
+            Some("a service is chosen by `match`, like \"example.com/shop\"".into())
+        }
+        _ => misplaced(key),
+    });
+    service
+}
+
+fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
+    let mut rest = super::Health::default();
+    let Some(mut t) = table else {
+        return RawHealth {
+            path: Field::Missing,
+            host: Field::Missing,
+            status: Field::Missing,
+            body: Field::Missing,
+            header: Field::Missing,
+            rest,
+        };
+    };
+    rest.interval = t.some_duration("interval", rest.interval);
+    rest.timeout = t.some_duration("timeout", rest.timeout);
+    rest.rise = t.count_or("rise", rest.rise as usize, 1..=1000) as u32;
+    rest.fall = t.count_or("fall", rest.fall as usize, 1..=1000) as u32;
+    rest.all_down = t.choice(
+        "all_down",
+        rest.all_down,
+        &[("serve", AllDown::Serve), ("refuse", AllDown::Refuse)],
+        |_| None,
+    );
+    let health = RawHealth {
+        path: t.string("path"),
+        host: t.string("host"),
+        status: t.numbers_or_strings("status", "`status` is empty: no probe would ever pass"),
+        body: t.string("body"),
+        header: t.string("header"),
+        rest,
+    };
+    t.finish(misplaced);
+    health
+}
+
+fn rollout(mut t: Table<'_>) -> Rollout {
+    let later = |what: &str| {
+        Fault::new(format!("{what} not available in this release"))
+            .hint("use the strategy `rolling` or `blue-green`")
+    };
+    let d = Rollout::default();
+    let rollout = Rollout {
+        strategy: t.choice(
+            "strategy",
+            d.strategy,
+            &[
+                ("rolling", Strategy::Rolling),
+                ("blue-green", Strategy::BlueGreen),
+            ],
+            |word| (word == "canary").then(|| later("the strategy `canary` is")),
+        ),
+        keep: t.duration("keep", d.keep),
+        deadline: t.some_duration("deadline", d.deadline),
+    };
+    t.refuse("steps", later("`steps` are"));
+    t.finish(misplaced);
+    rollout
+}
+
+fn drain(mut t: Table<'_>) -> Drain {
+    let d = Drain::default();
+    let drain = Drain {
+        requests: t.duration("requests", d.requests),
+        streams: t.duration("streams", d.streams),
+        websockets: t.duration("websockets", d.websockets),
+        spread: t.duration("spread", d.spread),
+    };
+    t.finish(misplaced);
+    drain
+}
+
+fn timeouts(mut t: Table<'_>) -> Timeouts {
+    let d = Timeouts::default();
+    let timeouts = Timeouts {
+        connect: t.some_duration("connect", d.connect),
+        response: t.some_duration("response", d.response),
+        body: t.some_duration("body", d.body),
+        tunnel: t.some_duration("tunnel", d.tunnel),
+    };
+    t.finish(misplaced);
+    timeouts
+}
+
+fn retry(mut t: Table<'_>) -> Retry {
+    let d = Retry::default();
+    let retry = Retry {
+        attempts: t.count_or("attempts", d.attempts as usize, 1..=10) as u32,
+        budget: t.percent("budget", d.budget),
+        buffer: t.size("buffer", d.buffer, 0..=64 << 20),
+    };
+    t.finish(misplaced);
+    retry
+}
+
+fn connections(mut t: Table<'_>) -> Connections {
+    let d = Connections::default();
+    let max = t.count_or("max", d.max, 1..=1_000_000);
+    let idle = t.count("idle", 0..=1_000_000);
+    if let Some(idle) = idle.get().filter(|idle| idle.value > max) {
+        t.findings().add(
+            &idle.span,
+            Fault::new(format!("`idle` is more than `max`, which is {max}")),
+        );
+    }
+    let connections = Connections {
+        max,
+        // A lower `max` alone must not make the default of `idle` an error.
+        idle: idle.get().map_or(d.idle.min(max), |at| at.value),
+        idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
+        fresh: t.duration("fresh", d.fresh),
+    };
+    t.finish(misplaced);
+    connections
+}

@@ -1,0 +1,197 @@
+//! The part of the reader that is about lists and tables in a table.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::error::{Fault, Span};
+use super::reader::{At, Field, Table, Value, describe};
+
+impl<'t> Table<'t> {
+    /// A list of strings; what is not a string is reported and left out.
+    pub(super) fn strings(&mut self, key: &'static str) -> Field<Vec<At<&'t str>>> {
+        match self.take(key) {
+            Some(value) => self.strings_of(value),
+            None => Field::Missing,
+        }
+    }
+
+    fn strings_of(&self, value: &'t Value<'t>) -> Field<Vec<At<&'t str>>> {
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.wrong(value, "a list of strings");
+        };
+        let strings =
+            items
+                .iter()
+                .filter_map(|item| match self.string_of(Some(item), "a string") {
+                    Field::Is(at) => Some(at),
+                    _ => None,
+                });
+        Field::Is(At {
+            value: strings.collect(),
+            span: value.span(),
+        })
+    }
+
+    /// [`Self::strings`], with at least one in it.
+    pub(super) fn some_strings(
+        &mut self,
+        key: &'static str,
+        empty: &str,
+    ) -> Field<Vec<At<&'t str>>> {
+        let Some(value) = self.take(key) else {
+            return Field::Missing;
+        };
+        self.refuse_empty(value, empty);
+        self.strings_of(value)
+    }
+
+    fn refuse_empty(&self, value: &Value<'_>, message: &str) {
+        if matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()) {
+            self.findings().add(&value.span(), Fault::new(message));
+        }
+    }
+
+    /// One string, or a list with at least one in it.
+    pub(super) fn string_or_strings(
+        &mut self,
+        key: &'static str,
+        empty: &str,
+    ) -> Field<Vec<At<&'t str>>> {
+        let Some(value) = self.take(key) else {
+            return Field::Missing;
+        };
+        match value.get_ref() {
+            DeValue::String(text) => Field::Is(At {
+                value: vec![At {
+                    value: text,
+                    span: value.span(),
+                }],
+                span: value.span(),
+            }),
+            DeValue::Array(_) => {
+                self.refuse_empty(value, empty);
+                self.strings_of(value)
+            }
+            _ => self.wrong(value, "a string or a list of strings"),
+        }
+    }
+
+    /// One scalar or a list of them, each an integer or a string, as text.
+    pub(super) fn numbers_or_strings(
+        &mut self,
+        key: &'static str,
+        empty: &str,
+    ) -> Field<Vec<At<&'t str>>> {
+        let Some(value) = self.take(key) else {
+            return Field::Missing;
+        };
+        self.refuse_empty(value, empty);
+        let one = |item: &'t Value<'t>| match item.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => Some(At {
+                value: number.as_str(),
+                span: item.span(),
+            }),
+            DeValue::String(text) => Some(At {
+                value: &**text,
+                span: item.span(),
+            }),
+            _ => {
+                self.wrong::<()>(item, "a whole number or a string");
+                None
+            }
+        };
+        let values = match value.get_ref() {
+            DeValue::Array(items) => items.iter().filter_map(one).collect(),
+            _ => one(value).into_iter().collect(),
+        };
+        Field::Is(At {
+            value: values,
+            span: value.span(),
+        })
+    }
+
+    /// The table under `key`; read as a `shape`.
+    pub(super) fn table(&mut self, key: &'static str, shape: &'static str) -> Option<Table<'t>> {
+        let value = self.take(key)?;
+        self.table_of(value, value.span(), shape)
+    }
+
+    fn table_of(&self, value: &'t Value<'t>, span: Span, shape: &'static str) -> Option<Table<'t>> {
+        if let DeValue::Table(entries) = value.get_ref() {
+            return Some(Table::new(entries, span, shape, self.findings()));
+        }
+        self.wrong::<()>(value, "a table");
+        None
+    }
+
+    /// Every `[[key]]`.
+    pub(super) fn tables(&mut self, key: &'static str, shape: &'static str) -> Vec<Table<'t>> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = value.get_ref() else {
+            let fault = Fault::new(format!(
+                "expected a list of tables, found {}",
+                describe(value.get_ref())
+            ));
+            self.findings()
+                .add(&value.span(), fault.hint(format!("write `[[{key}]]`")));
+            return Vec::new();
+        };
+        items
+            .iter()
+            .filter_map(|item| self.table_of(item, item.span(), shape))
+            .collect()
+    }
+
+    /// Every `[key.NAME]`, in the order of the file.
+    pub(super) fn named_tables(
+        &mut self,
+        key: &'static str,
+        shape: &'static str,
+    ) -> Vec<(At<&'t str>, Table<'t>)> {
+        let Some(table) = self.table(key, "") else {
+            return Vec::new();
+        };
+        let read = |(name, value): (&'t Spanned<_>, &'t Value<'t>)| {
+            let name: At<&'t str> = at_key(name);
+            let table = self.table_of(value, name.span.clone(), shape)?;
+            Some((name, table))
+        };
+        let mut tables: Vec<_> = table.entries().iter().filter_map(read).collect();
+        tables.sort_by_key(|(name, _)| name.span.start);
+        tables
+    }
+
+    /// The table under `key`, whose keys are free and whose values are lists of strings; in the order of the file.
+    #[expect(clippy::type_complexity, reason = "a name for it would say less")]
+    pub(super) fn named_strings(
+        &mut self,
+        key: &'static str,
+        empty: &str,
+    ) -> Field<Vec<(At<&'t str>, Field<Vec<At<&'t str>>>)>> {
+        let Some(value) = self.take(key) else {
+            return Field::Missing;
+        };
+        let DeValue::Table(entries) = value.get_ref() else {
+            return self.wrong(value, "a table");
+        };
+        let read = |(name, value): (&'t Spanned<_>, &'t Value<'t>)| {
+            self.refuse_empty(value, empty);
+            (at_key(name), self.strings_of(value))
+        };
+        let mut lists: Vec<_> = entries.iter().map(read).collect();
+        lists.sort_by_key(|(name, _)| name.span.start);
+        Field::Is(At {
+            value: lists,
+            span: value.span(),
+        })
+    }
+}
+
+fn at_key<'t>(key: &'t Spanned<std::borrow::Cow<'t, str>>) -> At<&'t str> {
+    At {
+        value: key.get_ref(),
+        span: key.span(),
+    }
+}

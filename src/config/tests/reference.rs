@@ -1,0 +1,86 @@
+//! `config/reference.toml` says what the code does.
+
+use std::path::{Path, PathBuf};
+
+use super::super::error::Findings;
+use super::super::file;
+use super::super::*;
+use super::rendered;
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("config")
+        .join(name)
+}
+
+/// The reference with every option switched on: a `#` straight before a word is one, `# ` begins a sentence.
+fn all_on() -> String {
+    let text = std::fs::read_to_string(path("reference.toml")).unwrap();
+    let on = |line: &str| match line.strip_prefix('#') {
+        Some(option) if option.starts_with(|c: char| c.is_ascii_lowercase()) => option.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(on).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_reference_holds_the_defaults() {
+    let loaded = load(&path("reference.toml"));
+    assert_eq!(rendered(&loaded), "");
+    let config = loaded.config.unwrap();
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.shutdown, Shutdown::default());
+    assert_eq!(config.admin, Admin::default());
+    assert_eq!(config.trusted_proxies, Vec::new());
+    assert_eq!((config.workers, config.state_dir), (None, None));
+    for name in ["shop", "blog"] {
+        let service = &config.services[name];
+        assert_eq!(service.health, Health::default());
+        assert_eq!(service.rollout, Rollout::default());
+        assert_eq!(service.drain, Drain::default());
+        assert_eq!(service.timeouts, Timeouts::default());
+        assert_eq!(service.retry, Retry::default());
+        assert_eq!(service.connections, Connections::default());
+        assert!(!service.strip_prefix);
+    }
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let text = all_on();
+    let findings = Findings::new(&text);
+    let table = syntax::parse(&text, &findings).unwrap();
+    file::read(&table, &findings);
+    let keys = findings.keys.take();
+    assert!(keys.len() > 50);
+    let mut missing = keys.into_iter().filter(|(_, written)| !written);
+    assert_eq!(
+        missing.next(),
+        None,
+        "known to the code, not in the reference"
+    );
+    // A key that the code does not know would be a problem.
+    assert_eq!(findings.into_problems(Path::new("")), Vec::new());
+}
+
+#[test]
+fn every_option_of_the_reference_can_be_switched_on() {
+    let loaded = load_str(&all_on(), Path::new("reference.toml"));
+    assert_eq!(rendered(&loaded), "");
+    let config = loaded.config.unwrap();
+    let Probe::Http { status, .. } = &config.services["shop"].health.probe else {
+        panic!("no HTTP probe")
+    };
+    assert_eq!(*status, [defaults::STATUS]);
+}
+
+#[test]
+fn the_minimal_file_works() {
+    let loaded = load(&path("minimal.toml"));
+    assert_eq!(rendered(&loaded), "");
+    let config = loaded.config.unwrap();
+    assert_eq!(
+        config.services["app"].versions[&Version::unnamed()].len(),
+        2
+    );
+}
