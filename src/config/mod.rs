@@ -284,14 +284,3 @@ pub struct Connections {
     /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago.
     pub fresh: Duration,
 }
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 20_000,
-            head_size: 32 * 1024,
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
-        }
-    }
-}

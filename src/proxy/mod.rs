@@ -1,1 +1,23 @@
-//! x
+//! The data plane: workers that answer requests from what the pool says is serving.
+//!
+//! Read `worker` for the thread, `front` for a client connection, and `handler` for one request from top to bottom. Nothing
+//! here knows what a rollout is, or how a node's health is found out.
+
+mod body;
+mod call;
+mod cuts;
+mod error;
+mod events;
+mod forwarded;
+mod front;
+mod handler;
+mod headers;
+mod replay;
+mod upgrade;
+mod upstream;
+mod view;
+mod websocket;
+mod worker;
+
+pub use error::FAULT;
+pub use worker::start;

@@ -1,0 +1,196 @@
+//! The one transport type. Everything above reads and writes a [`Stream`] and never learns what is below it, so that TLS
+//! or another kernel interface can take its place here.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How much went over a stream. Counting is all that the request path does for its time limits: a watchdog compares the
+/// counts from time to time, so no timer is armed or moved for a request.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Bytes read; written by the stream.
+    read: Cell<u64>,
+    /// Bytes written; written by the stream.
+    written: Cell<u64>,
+}
+
+impl Pulse {
+    /// Bytes read so far.
+    pub fn read(&self) -> u64 {
+        self.read.get()
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written.get()
+    }
+
+    /// Changes whenever a byte moved in either direction.
+    pub fn beat(&self) -> u64 {
+        self.read.get().wrapping_add(self.written.get())
+    }
+}
+
+/// A connection to a client or to a node.
+#[derive(Debug)]
+pub struct Stream {
+    /// Shared with the [`Probe`], which must look at the socket while hyper owns the stream.
+    tcp: Rc<RefCell<TcpStream>>,
+    pulse: Rc<Pulse>,
+}
+
+/// Looks at an idle connection without touching it.
+#[derive(Debug)]
+pub struct Probe(Rc<RefCell<TcpStream>>);
+
+impl Stream {
+    /// Wraps a connected socket. Small writes leave at once.
+    pub fn new(tcp: TcpStream) -> Self {
+        // A socket that is gone already will say so at the first read.
+        let _ = tcp.set_nodelay(true);
+        Self {
+            tcp: Rc::new(RefCell::new(tcp)),
+            pulse: Rc::default(),
+        }
+    }
+
+    /// The counts of this stream.
+    pub fn pulse(&self) -> Rc<Pulse> {
+        Rc::clone(&self.pulse)
+    }
+
+    /// A way to look at the socket later.
+    pub fn probe(&self) -> Probe {
+        Probe(Rc::clone(&self.tcp))
+    }
+}
+
+impl Probe {
+    /// Whether the peer has sent nothing and not closed: only then may an idle connection be used again. One system call.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(
+            rustix::net::recv(&*self.0.borrow(), &mut byte[..], flags),
+            Err(rustix::io::Errno::AGAIN)
+        )
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.pulse.read.set(self.pulse.read.get() + read as u64);
+        }
+        result
+    }
+}
+
+impl Stream {
+    fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(written)) = result {
+            self.pulse
+                .written
+                .set(self.pulse.written.get() + written as u64);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, buf);
+        self.count_written(result)
+    }
+
+    // hyper sends head and body in one system call if the transport says that it can; a wrapper that forgets these two
+    // costs a copy of every body.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write_vectored(cx, bufs);
+        self.count_written(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.tcp.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.tcp.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> io::Result<(Stream, TcpStream)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let client = TcpStream::connect(listener.local_addr()?).await?;
+        Ok((Stream::new(listener.accept().await?.0), client))
+    }
+
+    #[tokio::test]
+    async fn a_stream_writes_vectored_and_counts_what_moves() -> io::Result<()> {
+        let (mut stream, mut client) = pair().await?;
+        assert!(
+            stream.is_write_vectored()
+                && hyper_util::rt::TokioIo::new(&mut stream)
+                    .inner()
+                    .is_write_vectored()
+        );
+        let pulse = stream.pulse();
+        let parts = [IoSlice::new(b"he"), IoSlice::new(b"llo")];
+        assert_eq!(stream.write_vectored(&parts).await?, 5);
+        let mut five = [0; 5];
+        client.read_exact(&mut five).await?;
+        client.write_all(b"abc").await?;
+        assert_eq!(stream.read(&mut five).await?, 3);
+        assert_eq!((pulse.written(), pulse.read(), pulse.beat()), (5, 3, 8));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_probe_sees_data_and_the_end_and_takes_nothing() -> io::Result<()> {
+        let (mut stream, mut client) = pair().await?;
+        let probe = stream.probe();
+        assert!(probe.is_quiet());
+        client.write_all(b"x").await?;
+        stream.tcp.borrow().readable().await?;
+        assert!(!probe.is_quiet() && !probe.is_quiet());
+        assert_eq!(stream.read_u8().await?, b'x');
+        assert!(probe.is_quiet());
+        drop(client);
+        assert_eq!(stream.read(&mut [0]).await?, 0);
+        assert!(!probe.is_quiet());
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! A response body on its way to the client. Its end is the end of the call: the connection goes back, the claim is
+//! released.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::call::{Registered, Verdict};
+use super::events::EventBorder;
+use super::upstream::{Detached, IdlePolicy, Upstream};
+use super::view::Permit;
+
+pub use super::replay::ReqBody;
+
+/// Why a body ended before its end. hyper closes the connection then, so that nobody takes a part for the whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client's side of a request body failed.
+    #[error("the client's request body failed")]
+    Client,
+    /// The node's side of a response body failed.
+    #[error("the node's response body failed: {0}")]
+    Node(#[from] hyper::Error),
+}
+
+/// What the client gets.
+pub enum RespBody {
+    /// Nothing, or nothing more.
+    Empty,
+    /// All of it, at hand.
+    Full(Bytes),
+    /// What a node is sending.
+    Relay(Box<Relay>),
+}
+
+impl RespBody {
+    /// A body that is at hand.
+    pub fn full(text: impl Into<Bytes>) -> Self {
+        Self::Full(text.into())
+    }
+}
+
+impl Body for RespBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Relay(relay) => relay.poll_frame(cx),
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => {
+                let Self::Full(bytes) = std::mem::replace(&mut *self, Self::Empty) else {
+                    return Poll::Ready(None);
+                };
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Relay(relay) => relay.ahead.is_empty() && relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Relay(relay) => relay.size_hint(),
+        }
+    }
+}
+
+/// Who lets the connection to the node make progress.
+enum Driver {
+    /// This body, whenever the client's connection asks for more.
+    Body(Box<Upstream>),
+    /// A task.
+    Task(#[expect(dead_code, reason = "held for its drop")] Detached),
+    /// Nobody: the response is complete or failed.
+    Gone,
+}
+
+/// A response body that a node is sending.
+pub struct Relay {
+    /// What came with the head, last first.
+    ahead: Vec<Result<Frame<Bytes>, BodyError>>,
+    incoming: Incoming,
+    driver: Driver,
+    /// Set for server-sent events: where the stream may be ended.
+    border: Option<EventBorder>,
+    /// For the connection when it goes back.
+    idle: IdlePolicy,
+    // Dropped in this order: the claim, then the call that names it.
+    permit: Option<Permit>,
+    call: Option<Registered>,
+}
+
+/// What came with the head of a response.
+pub enum Start {
+    /// All of the body: nothing is left at the node.
+    Whole(Bytes),
+    /// A part, last piece first, and the rest follows.
+    Part(Vec<Result<Frame<Bytes>, BodyError>>, Incoming),
+}
+
+/// Takes what is at hand of a body right after its head. A small answer is usually complete then, and is passed on in one
+/// piece with its head. The connection is driven with `cx`, so that more wakes the client's task.
+pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incoming) -> Start {
+    let mut silent = Context::from_waker(Waker::noop());
+    let mut first: Option<Frame<Bytes>> = None;
+    let mut driven = false;
+    loop {
+        if incoming.is_end_stream() {
+            break;
+        }
+        match Pin::new(&mut incoming).poll_frame(&mut silent) {
+            Poll::Ready(None) => break,
+            Poll::Ready(Some(Ok(frame))) if first.is_none() && frame.is_data() => {
+                first = Some(frame);
+                driven = false;
+            }
+            Poll::Ready(Some(next)) => {
+                let ahead = [Some(next.map_err(BodyError::Node)), first.map(Ok)];
+                return Start::Part(ahead.into_iter().flatten().collect(), incoming);
+            }
+            Poll::Pending if driven => {
+                return Start::Part(first.map(Ok).into_iter().collect(), incoming);
+            }
+            Poll::Pending => {
+                upstream.drive(cx);
+                driven = true;
+            }
+        }
+    }
+    Start::Whole(
+        first
+            .and_then(|frame| frame.into_data().ok())
+            .unwrap_or_default(),
+    )
+}
+
+impl Relay {
+    /// Passes on what follows. `detached`: the request's body is still on its way.
+    pub fn new(
+        ahead: Vec<Result<Frame<Bytes>, BodyError>>,
+        incoming: Incoming,
+        upstream: Box<Upstream>,
+        detached: bool,
+        border: Option<EventBorder>,
+        idle: IdlePolicy,
+        permit: Permit,
+        call: Registered,
+    ) -> Self {
+        let driver = if detached {
+            Driver::Task(upstream.detach())
+        } else {
+            Driver::Body(upstream)
+        };
+        Self {
+            ahead,
+            incoming,
+            driver,
+            border,
+            idle,
+            permit: Some(permit),
+            call: Some(call),
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.ahead.pop() {
+            return Poll::Ready(Some(frame));
+        }
+        let Driver::Body(upstream) = &mut self.driver else {
+            return Pin::new(&mut self.incoming)
+                .poll_frame(cx)
+                .map_err(BodyError::Node);
+        };
+        // What is at hand first; then the connection, which alone can bring more, so only it needs the waker.
+        let mut silent = Context::from_waker(Waker::noop());
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(&mut silent);
+        if polled.is_pending() {
+            upstream.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(&mut silent);
+        }
+        if polled.is_pending() {
+            // Asking the body just now may have been what lets the connection read on.
+            upstream.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(&mut silent);
+        }
+        polled.map_err(BodyError::Node)
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let cut = self.call.as_ref().is_some_and(|call| call.is_cut());
+        if cut && self.border.as_ref().is_some_and(EventBorder::is_at_border) {
+            self.end(false);
+            return Poll::Ready(None);
+        }
+        match self.poll_next(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.end(true);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(permit) = &self.permit {
+                    permit.count_failure();
+                }
+                self.end(false);
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let Some(border) = &mut self.border else {
+                    if self.ahead.is_empty() && self.incoming.is_end_stream() {
+                        self.end(true);
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                };
+                let Some(data) = frame.data_ref() else {
+                    return Poll::Ready(Some(Ok(frame)));
+                };
+                let whole = border.advance(data);
+                match whole {
+                    // The stream is to end, and the last whole event ends in this piece.
+                    Some(whole) if cut => Poll::Ready(Some(Ok(Frame::data(data.slice(..whole))))),
+                    _ => Poll::Ready(Some(Ok(frame))),
+                }
+            }
+        }
+    }
+
+    /// Lets go of the node, then of the call.
+    fn end(&mut self, whole: bool) {
+        let driver = std::mem::replace(&mut self.driver, Driver::Gone);
+        if let (true, Driver::Body(upstream)) = (whole, driver) {
+            upstream.give_back(self.idle);
+        }
+        self.permit = None;
+        self.call = None;
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self
+            .ahead
+            .iter()
+            .flatten()
+            .filter_map(Frame::data_ref)
+            .map(|data| data.len() as u64)
+            .sum::<u64>();
+        let rest = self.incoming.size_hint();
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(ahead + rest),
+            None => SizeHint::new(),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
+        let stalled = self
+            .call
+            .as_ref()
+            .is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
+        if let (true, Some(permit)) = (stalled, &self.permit) {
+            permit.count_failure();
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One call: a request from its arrival to the end of its response body or tunnel.
+//!
+//! The call is what the rest of the worker sees of a request: the watchdog finds its time limits here, the control plane
+//! learns from it what holds a node open, and a cut reaches the request through it.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Uri};
+
+use super::front::Front;
+use super::view::LocalNode;
+use super::worker::Worker;
+use crate::model::{Holder, WorkKind};
+use crate::net::Pulse;
+use crate::pool::CutReason;
+
+/// What a call waits for; each stage has its own limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing that is limited here.
+    Free,
+    /// A connection to a node.
+    Connect,
+    /// The head of the response. Bytes of the request body on their way extend the time, bytes of a slow head do not.
+    Response,
+    /// The next byte of a body or of a tunnel, in either direction.
+    Flow,
+}
+
+/// What was decided about a call from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The stage's limit passed.
+    TimedOut(Stage),
+    /// The call has to end.
+    Cut(CutReason),
+}
+
+/// A request under way. Shared by its handler, its body and the worker's table.
+#[derive(Debug)]
+pub struct Call {
+    /// The client's connection.
+    pub front: Rc<Front>,
+    /// When it arrived.
+    pub started: Instant,
+    method: Method,
+    uri: Uri,
+    /// Set by the handler when the response's head tells.
+    kind: Cell<WorkKind>,
+    /// Set by the handler, with the limit; `restarted` tells the watchdog to count anew.
+    stage: Cell<Stage>,
+    limit: Cell<Duration>,
+    restarted: Cell<bool>,
+    /// Set by the handler: the node that is claimed for it now.
+    node: RefCell<Option<Rc<LocalNode>>>,
+    upstream: RefCell<Option<Rc<Pulse>>>,
+    /// Set by the request body: the client is the one who is awaited.
+    pub awaits_client: Cell<bool>,
+    /// Set by the watchdog, taken by the handler or the body.
+    verdict: Cell<Option<Verdict>>,
+    /// Set by a cut command: when the call should end at its next clean border, and when it must.
+    cut: Cell<Option<Cut>>,
+    /// Set by the watchdog when a cut takes hold.
+    was_cut: Cell<bool>,
+    /// Set by the handler: raised when the node has asked for the body.
+    asked: RefCell<Option<Arc<AtomicBool>>>,
+    /// Set by the handler for `Expect: 100-continue`, cleared by the watchdog after a second: the body is held back.
+    held_since: Cell<Option<Instant>>,
+    /// The watchdog's own: the count it last saw, and when that changed.
+    beat: Cell<u64>,
+    moved: Cell<Instant>,
+}
+
+/// When and why a call has to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// From here on at the next clean border.
+    pub at: Instant,
+    /// From here on at once.
+    pub by: Instant,
+    /// Why.
+    pub reason: CutReason,
+}
+
+impl Call {
+    /// Whether the call works at this node.
+    pub fn is_at(&self, node: u64) -> bool {
+        self.node
+            .borrow()
+            .as_ref()
+            .is_some_and(|local| local.node.key == node)
+    }
+
+    /// What kind of work it is, as far as is known.
+    pub fn kind(&self) -> WorkKind {
+        self.kind.get()
+    }
+
+    /// Told by the handler.
+    pub fn set_kind(&self, kind: WorkKind) {
+        self.kind.set(kind);
+    }
+
+    /// Told by the handler at each new stage.
+    pub fn enter(&self, stage: Stage, limit: Duration) {
+        self.stage.set(stage);
+        self.limit.set(limit);
+        self.restarted.set(true);
+    }
+
+    /// Told by the handler when a node is claimed, and with `None` when the claim is given up.
+    pub fn set_node(&self, node: Option<Rc<LocalNode>>) {
+        if node.is_some() {
+            // A cut was meant for the node before; a replay elsewhere saved the call.
+            self.was_cut.set(false);
+            if self
+                .cut
+                .get()
+                .is_some_and(|cut| cut.reason == CutReason::Drain)
+            {
+                self.cut.set(None);
+            }
+        }
+        *self.node.borrow_mut() = node;
+        *self.upstream.borrow_mut() = None;
+    }
+
+    /// The node's own name, for a request that came without a host.
+    pub fn node_address(&self) -> Option<HeaderValue> {
+        let node = self.node.borrow();
+        HeaderValue::from_str(node.as_ref()?.node.id.address.as_str()).ok()
+    }
+
+    /// Told by the handler when the connection to the node is chosen.
+    pub fn set_upstream(&self, pulse: Rc<Pulse>) {
+        *self.upstream.borrow_mut() = Some(pulse);
+    }
+
+    /// For people: what this is.
+    pub fn describe(&self) -> Holder {
+        Holder {
+            kind: self.kind.get(),
+            method: self.method.to_string(),
+            path: self.uri.path().chars().take(200).collect(),
+            client: self.front.remote.to_string(),
+            age_ms: self.started.elapsed().as_millis() as u64,
+        }
+    }
+
+    /// Whether a cut ended it.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut.get()
+    }
+
+    /// Asks for an end.
+    pub fn cut(&self, cut: Cut) {
+        self.cut.set(Some(cut));
+    }
+
+    /// Whether the call should end at its next clean border.
+    pub fn is_cut(&self) -> bool {
+        matches!(self.verdict.get(), Some(Verdict::Cut(_)))
+    }
+
+    /// The verdict, once.
+    pub fn take_verdict(&self) -> Option<Verdict> {
+        self.verdict.take()
+    }
+
+    /// The verdict stays for others to see.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get()
+    }
+
+    /// Holds the request body back until the node asks for it; at most a second (RFC 9110 §10.1.1).
+    pub fn hold_body(&self) {
+        self.held_since.set(Some(self.started));
+    }
+
+    /// Lets the body go.
+    pub fn release_body(&self) {
+        self.held_since.set(None);
+    }
+
+    /// What is raised when the node asks for the body.
+    pub fn await_continue(&self, asked: &Arc<AtomicBool>) {
+        *self.asked.borrow_mut() = Some(Arc::clone(asked));
+    }
+
+    /// Whether the body is held back.
+    pub fn holds_body(&self) -> bool {
+        let holds = self.held_since.get().is_some();
+        if holds
+            && self
+                .asked
+                .borrow()
+                .as_ref()
+                .is_some_and(|asked| asked.load(Ordering::Relaxed))
+        {
+            self.release_body();
+            return false;
+        }
+        holds
+    }
+
+    /// The watchdog's look at this call.
+    pub fn check(&self, now: Instant) {
+        if let Some(cut) = self.cut.get() {
+            let judged = self.was_cut.get();
+            if now >= cut.at && !judged {
+                self.was_cut.set(true);
+                self.verdict.set(Some(Verdict::Cut(cut.reason)));
+                self.front.wake();
+            } else if now >= cut.by && judged {
+                return self.front.kill();
+            }
+        }
+        if self
+            .held_since
+            .get()
+            .is_some_and(|since| now - since >= Duration::from_secs(1))
+        {
+            self.release_body();
+            self.front.wake();
+        }
+        let stage = self.stage.get();
+        let beat = self.beat_of(stage);
+        if self.restarted.replace(false) || beat != self.beat.replace(beat) {
+            return self.moved.set(now);
+        }
+        if stage == Stage::Free
+            || self.verdict.get().is_some()
+            || now - self.moved.get() < self.limit.get()
+        {
+            return;
+        }
+        self.verdict.set(Some(Verdict::TimedOut(stage)));
+        if stage == Stage::Flow {
+            // The head is out: nothing but the end of the connection can tell the client that this is not all.
+            self.front.kill();
+        } else {
+            self.front.wake();
+        }
+    }
+
+    fn beat_of(&self, stage: Stage) -> u64 {
+        let front = &self.front.pulse;
+        let upstream = self.upstream.borrow();
+        match (stage, upstream.as_ref()) {
+            (Stage::Response, Some(upstream)) => front.read().wrapping_add(upstream.written()),
+            (Stage::Flow, Some(upstream)) => front.beat().wrapping_add(upstream.beat()),
+            _ => 0,
+        }
+    }
+
+    /// Runs `work` unless a verdict comes first. The verdict is taken.
+    pub async fn unless_judged<T>(&self, work: impl Future<Output = T>) -> Result<T, Verdict> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match self.take_verdict() {
+            // The watchdog wakes the connection's task, so no waker is kept here.
+            Some(verdict) => Poll::Ready(Err(verdict)),
+            None => work.as_mut().poll(cx).map(Ok),
+        })
+        .await
+    }
+}
+
+/// A call's place in the worker's table; leaving it ends the call.
+#[derive(Debug)]
+pub struct Registered {
+    worker: Rc<Worker>,
+    place: usize,
+    call: Rc<Call>,
+}
+
+impl Registered {
+    /// Enters a new call.
+    pub fn new(worker: &Rc<Worker>, front: &Rc<Front>, method: Method, uri: Uri) -> Self {
+        let started = Instant::now();
+        front.busy(true);
+        let call = Rc::new(Call {
+            front: Rc::clone(front),
+            started,
+            method,
+            uri,
+            kind: Cell::new(WorkKind::Request),
+            stage: Cell::new(Stage::Free),
+            limit: Cell::new(Duration::ZERO),
+            restarted: Cell::new(true),
+            node: RefCell::new(None),
+            upstream: RefCell::new(None),
+            awaits_client: Cell::new(false),
+            verdict: Cell::new(None),
+            cut: Cell::new(None),
+            was_cut: Cell::new(false),
+            asked: RefCell::new(None),
+            held_since: Cell::new(None),
+            beat: Cell::new(0),
+            moved: Cell::new(started),
+        });
+        let place = worker.calls.borrow_mut().insert(Rc::clone(&call));
+        Self {
+            worker: Rc::clone(worker),
+            place,
+            call,
+        }
+    }
+
+    /// The call itself, for those who outlast its place.
+    pub fn shared(&self) -> &Rc<Call> {
+        &self.call
+    }
+}
+
+impl std::ops::Deref for Registered {
+    type Target = Call;
+
+    fn deref(&self) -> &Call {
+        &self.call
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.worker.calls.borrow_mut().try_remove(self.place);
+        // The claim goes with the call: nothing that still holds the `Rc` may keep a node open.
+        self.call.set_node(None);
+        self.call.front.busy(false);
+    }
+}

@@ -1,0 +1,140 @@
+//! What can go wrong with a request, and the one place where that becomes a response.
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use super::body::RespBody;
+
+/// The header that names the fault in a response that Sluice made itself.
+pub const FAULT: HeaderName = HeaderName::from_static("x-sluice-error");
+
+/// Why Sluice answers a request itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request breaks HTTP, or could be read in two ways.
+    BadRequest(&'static str),
+    /// A method that a reverse proxy does not offer: CONNECT, TRACE.
+    MethodNotAllowed,
+    /// `Expect` with anything but `100-continue`.
+    ExpectationFailed,
+    /// The client stopped sending its body.
+    ClientTimeout,
+    /// The client's body broke off or was malformed.
+    ClientBody,
+    /// No service takes this host and path.
+    NoService,
+    /// The service has no node that may get a request.
+    NoNode,
+    /// Every try ended in a refused or failed connection.
+    Connect,
+    /// Every try ended in a connection that was not accepted in time.
+    ConnectTimeout,
+    /// Every node has as many connections as it may have, and none came free in time.
+    NodeBusy,
+    /// The node closed the connection before a response.
+    Reset,
+    /// The node sent something that is not a usable HTTP response.
+    BadResponse,
+    /// The node did not answer in time.
+    ResponseTimeout,
+    /// The node left the pool and its drain deadline passed.
+    DrainDeadline,
+    /// Sluice is ending and its shutdown deadline passed.
+    Shutdown,
+}
+
+impl Fault {
+    /// The status that the client gets.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::ClientBody => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::NoService => StatusCode::NOT_FOUND,
+            Self::Connect | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+        }
+    }
+
+    /// One word for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::ExpectationFailed => "expectation-failed",
+            Self::ClientTimeout => "client-timeout",
+            Self::ClientBody => "client-body",
+            Self::NoService => "no-service",
+            Self::NoNode => "no-node",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::NodeBusy => "node-busy",
+            Self::Reset => "reset",
+            Self::BadResponse => "bad-response",
+            Self::ResponseTimeout => "response-timeout",
+            Self::DrainDeadline => "drain-deadline",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// One line for the client; nothing of what is inside.
+    fn text(&self) -> &'static str {
+        match self {
+            Self::BadRequest(why) => why,
+            Self::MethodNotAllowed => "this method is not offered here",
+            Self::ExpectationFailed => "only 100-continue can be expected",
+            Self::ClientTimeout => "the request body stopped arriving",
+            Self::ClientBody => "the request body is malformed or broke off",
+            Self::NoService => "no service is configured for this host and path",
+            Self::NoNode => "no node of this service can take a request now",
+            Self::Connect => "the service could not be reached",
+            Self::ConnectTimeout => "the service did not accept a connection in time",
+            Self::NodeBusy => "the service is at its connection limit",
+            Self::Reset => "the service closed the connection without an answer",
+            Self::BadResponse => "the service sent an invalid answer",
+            Self::ResponseTimeout => "the service did not answer in time",
+            Self::DrainDeadline => "the node that worked on this was taken out of service",
+            Self::Shutdown => "the proxy is shutting down",
+        }
+    }
+
+    /// Whether the client's connection cannot be used further: what follows on it may not be a request.
+    fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::MethodNotAllowed
+                | Self::ClientTimeout
+                | Self::ClientBody
+                | Self::Shutdown
+        )
+    }
+
+    /// The response.
+    pub fn response(&self) -> Response<RespBody> {
+        let status = self.status();
+        let mut response = Response::new(RespBody::full(format!("{status}: {}\n", self.text())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(FAULT, HeaderValue::from_static(self.label()));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,431 @@
+//! One request, top to bottom.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+
+use super::body::{self, Relay, ReqBody, RespBody, Start};
+use super::call::{Registered, Stage, Verdict};
+use super::error::Fault;
+use super::events::EventBorder;
+use super::forwarded;
+use super::front::Front;
+use super::headers::{self, BodyLength, Seen};
+use super::replay::Source;
+use super::upgrade::Tunnel;
+use super::upstream::{self, IdlePolicy, Loss, Sent, Upstream};
+use super::view::{Permit, ServiceLocal, View};
+use super::worker::Worker;
+use crate::config;
+use crate::model::WorkKind;
+use crate::pool::router::{Route, normalised};
+use crate::pool::{CutReason, ServiceView};
+
+/// Bytes of a request body that are read and dropped after an early answer, so that the client sees the answer and not a
+/// reset connection.
+const LINGER_BYTES: usize = 256 * 1024;
+/// Time for the same.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Tries beyond `retry.attempts` for requests that no node has seen.
+const SPARE_TRIES: usize = 8;
+
+/// Answers one request. Never an error: what goes wrong becomes a response, or ends its body.
+pub async fn handle(
+    worker: Rc<Worker>,
+    front: Rc<Front>,
+    request: Request<Incoming>,
+) -> Result<Response<RespBody>, Infallible> {
+    worker.stats().requests.add_one();
+    let call = Registered::new(
+        &worker,
+        &front,
+        request.method().clone(),
+        request.uri().clone(),
+    );
+    let mut response = match answer(&worker, &front, call, request).await {
+        Ok(response) => response,
+        Err(fault) => {
+            worker.stats().failed.add_one();
+            fault.response()
+        }
+    };
+    if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// A request that was examined and made ready for a node.
+struct Outgoing {
+    parts: Parts,
+    seen: Seen,
+    source: Option<Rc<Source>>,
+}
+
+async fn answer(
+    worker: &Rc<Worker>,
+    front: &Rc<Front>,
+    call: Registered,
+    request: Request<Incoming>,
+) -> Result<Response<RespBody>, Fault> {
+    let has_body = !request.body().is_end_stream();
+    let seen = headers::examine(&request, has_body)?;
+    let view = worker.view();
+    let (route, service, local) = route(&view, &request, &seen)?;
+    local.earn(service.settings.retry.budget);
+    let (mut parts, incoming) = request.into_parts();
+    let version = parts.version;
+    if service.settings.strip_prefix {
+        let path = normalised(parts.uri.path()).into_owned();
+        parts.uri = headers::target(&parts.uri, Some(&path[route.prefix..]))?;
+    } else {
+        parts.uri = headers::target(&parts.uri, None)?;
+    }
+    let known = !has_body || parts.headers.contains_key(CONTENT_LENGTH);
+    let length = if known {
+        BodyLength::Known
+    } else {
+        BodyLength::Unknown
+    };
+    seen.rewrite(&mut parts.headers, version, length);
+    forwarded::set(
+        &mut parts.headers,
+        front,
+        &seen,
+        &view.edge().trusted_proxies,
+    );
+    if seen.expects_continue {
+        call.hold_body();
+    }
+    let held = if seen.idempotent {
+        service.settings.retry.buffer
+    } else {
+        0
+    };
+    let source = has_body.then(|| Source::new(call.shared(), incoming, held));
+    let outgoing = Outgoing {
+        parts,
+        seen,
+        source: source.clone(),
+    };
+    let result = try_nodes(worker, call, outgoing, view, route.service).await;
+    if let (Err(_), Some(source)) = (&result, &source) {
+        linger(source).await;
+    }
+    result
+}
+
+fn route<'a, B>(
+    view: &'a View,
+    request: &Request<B>,
+    seen: &Seen,
+) -> Result<(Route, &'a ServiceView, &'a Rc<ServiceLocal>), Fault> {
+    let host = seen
+        .host
+        .as_ref()
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let route = view
+        .router()
+        .find(host, &normalised(request.uri().path()))
+        .ok_or(Fault::NoService)?;
+    let (service, local) = view.service(route.service).ok_or(Fault::NoService)?;
+    Ok((route, service, local))
+}
+
+/// Sends the request to one node after another, as far as that is safe, until one answers.
+async fn try_nodes(
+    worker: &Rc<Worker>,
+    call: Registered,
+    mut outgoing: Outgoing,
+    mut view: Rc<View>,
+    index: usize,
+) -> Result<Response<RespBody>, Fault> {
+    let mut index = index;
+    let mut tried: Vec<u64> = Vec::new();
+    let mut unsent: Option<Request<ReqBody>> = None;
+    let mut fault = Fault::NoNode;
+    let mut sends = 0;
+    loop {
+        let (service, local) = view.service(index).ok_or(Fault::NoService)?;
+        let settings = &*service.settings;
+        if sends >= settings.retry.attempts
+            || tried.len() >= settings.retry.attempts as usize + SPARE_TRIES
+        {
+            return Err(fault);
+        }
+        let Some(permit) = claim(worker, &call, service, local, &tried) else {
+            // Either no node is left, or the one that was chosen has just left: then the newest view knows.
+            let newest = worker.view();
+            if Rc::ptr_eq(&newest, &view) {
+                return Err(fault);
+            }
+            index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
+            view = newest;
+            continue;
+        };
+        let request = match unsent.take() {
+            Some(request) => request,
+            None => outgoing.request(&call),
+        };
+        tried.push(permit.local().node.key);
+        permit.count_request();
+        let replayable = outgoing.seen.idempotent;
+        match upstream::send(worker, &call, permit.local(), settings, request, replayable).await {
+            Sent::Response(response, upstream) => {
+                return accept(
+                    worker, call, permit, upstream, response, &outgoing, settings,
+                )
+                .await;
+            }
+            Sent::Unsent(request, loss) => {
+                tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
+                fault = outgoing.fault(&loss);
+                permit.count_failure();
+                unsent = Some(request);
+                // Reaching nobody is not a try: no node has seen the request.
+                if matches!(loss, Loss::Judged(Verdict::Cut(_))) {
+                    return Err(fault);
+                }
+            }
+            Sent::Lost(loss) => {
+                tracing::debug!(node = %permit.local().node.id, %loss, "lost");
+                fault = outgoing.fault(&loss);
+                let ended = matches!(
+                    fault,
+                    Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown
+                );
+                if !ended {
+                    permit.count_failure();
+                }
+                let whole = outgoing
+                    .source
+                    .as_ref()
+                    .is_none_or(|source| source.is_whole());
+                if ended || !replayable || !whole || !local.spend() {
+                    return Err(fault);
+                }
+                sends += 1;
+            }
+        }
+        call.set_node(None);
+        drop(permit);
+        worker.stats().retried.add_one();
+        let newest = worker.view();
+        if !Rc::ptr_eq(&newest, &view) {
+            index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
+            view = newest;
+        }
+    }
+}
+
+/// Chooses a node and claims it; `None` if none is left, or if it closed between the two.
+fn claim(
+    worker: &Rc<Worker>,
+    call: &Registered,
+    service: &ServiceView,
+    local: &ServiceLocal,
+    tried: &[u64],
+) -> Option<Permit> {
+    let excluded = |node: &crate::pool::Node| tried.contains(&node.key) || node.is_closed();
+    let node = service.choose(
+        local.turn(),
+        worker.random(),
+        |node| node.inflight_on(worker.index()),
+        |node| worker.avoids(node, call.started),
+        excluded,
+    )?;
+    let local = worker.local(node);
+    call.set_node(Some(Rc::clone(&local)));
+    Permit::claim(local, worker.index())
+}
+
+impl Outgoing {
+    /// The request for one more try.
+    fn request(&mut self, call: &Registered) -> Request<ReqBody> {
+        let body = self
+            .source
+            .as_ref()
+            .map_or_else(ReqBody::empty, Source::body);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = self.parts.uri.clone();
+        // A request that cannot go twice needs no copy of its head.
+        *request.headers_mut() = if self.seen.idempotent {
+            self.parts.headers.clone()
+        } else {
+            std::mem::take(&mut self.parts.headers)
+        };
+        if self.seen.host.is_none() {
+            // HTTP/1.0 without a host: the node is asked by its own name.
+            if let Some(host) = call.node_address() {
+                request.headers_mut().insert(http::header::HOST, host);
+            }
+        }
+        if self.seen.expects_continue {
+            // The callback has to be `Sync`, so it raises a flag that the body looks at; the connection's task runs both.
+            let asked = Arc::new(AtomicBool::new(false));
+            call.await_continue(&asked);
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    asked.store(true, Ordering::Relaxed);
+                }
+            });
+        }
+        request
+    }
+
+    fn fault(&self, loss: &Loss) -> Fault {
+        if self
+            .source
+            .as_ref()
+            .is_some_and(|source| source.is_broken())
+        {
+            return Fault::ClientBody;
+        }
+        match loss {
+            Loss::Connect(_) => Fault::Connect,
+            Loss::Busy => Fault::NodeBusy,
+            Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Fault::ConnectTimeout,
+            Loss::Judged(Verdict::TimedOut(_)) => {
+                let waiting = self
+                    .source
+                    .as_ref()
+                    .is_some_and(|source| source.awaits_client());
+                if waiting {
+                    Fault::ClientTimeout
+                } else {
+                    Fault::ResponseTimeout
+                }
+            }
+            Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
+            Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
+            Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
+            Loss::Broken(_) => Fault::Reset,
+        }
+    }
+}
+
+/// Turns the node's answer into the client's.
+async fn accept(
+    worker: &Rc<Worker>,
+    call: Registered,
+    permit: Permit,
+    mut upstream: Box<Upstream>,
+    response: Response<Incoming>,
+    outgoing: &Outgoing,
+    settings: &config::Service,
+) -> Result<Response<RespBody>, Fault> {
+    let (mut head, incoming) = response.into_parts();
+    if head.status.is_server_error() {
+        permit.count_failure();
+    }
+    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)
+        .inspect_err(|_| {
+            permit.count_failure();
+        })?;
+    upstream.set_keep_alive(keep_alive);
+    head.version = Version::HTTP_11;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(protocol) = &outgoing.seen.upgrade else {
+            permit.count_failure();
+            return Err(Fault::BadResponse);
+        };
+        let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let (stream, ahead, slot) = upstream.into_tunnel().await.ok_or(Fault::Reset)?;
+        call.set_kind(if websocket {
+            WorkKind::WebSocket
+        } else {
+            WorkKind::Tunnel
+        });
+        call.enter(Stage::Flow, settings.timeouts.tunnel);
+        let front = Rc::clone(&call.front);
+        front.set_tunnel(Tunnel::new(stream, ahead, call, permit, slot));
+        return Ok(Response::from_parts(head, RespBody::Empty));
+    }
+    let border = stream_border(&head.headers);
+    let connections = &settings.connections;
+    let idle = IdlePolicy {
+        most: worker.part_of(connections.idle),
+        limit: connections.idle_timeout,
+    };
+    let uploading = outgoing
+        .source
+        .as_ref()
+        .filter(|source| !source.is_complete());
+    let mut incoming = Some(incoming);
+    let start = poll_fn(|cx| match incoming.take() {
+        Some(incoming) => Poll::Ready(Some(body::begin(cx, &mut upstream, incoming))),
+        None => Poll::Ready(None),
+    })
+    .await;
+    let body = match start {
+        None => RespBody::Empty,
+        Some(Start::Whole(bytes)) => {
+            upstream.give_back(idle);
+            drop(permit);
+            if let Some(source) = uploading {
+                linger(source).await;
+            }
+            RespBody::Full(bytes)
+        }
+        Some(Start::Part(ahead, incoming)) => {
+            let stream = border.is_some();
+            call.set_kind(if stream {
+                WorkKind::Stream
+            } else {
+                WorkKind::Request
+            });
+            call.enter(
+                Stage::Flow,
+                if stream {
+                    settings.timeouts.tunnel
+                } else {
+                    settings.timeouts.body
+                },
+            );
+            let border = border.flatten();
+            let detached = uploading.is_some();
+            RespBody::Relay(Box::new(Relay::new(
+                ahead, incoming, upstream, detached, border, idle, permit, call,
+            )))
+        }
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+/// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
+fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
+    let kind = headers.get(CONTENT_TYPE)?.as_bytes();
+    let is = |prefix: &str| {
+        kind.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
+    if is("text/event-stream") {
+        // The borders of a compressed stream cannot be seen.
+        let plain = !headers.contains_key(http::header::CONTENT_ENCODING);
+        return Some(plain.then(EventBorder::default));
+    }
+    (is("application/grpc") || is("multipart/x-mixed-replace")).then_some(None)
+}
+
+/// Reads and drops what the client is still sending, within bounds.
+async fn linger(source: &Source) {
+    let mut left = LINGER_BYTES;
+    let _ = tokio::time::timeout(
+        LINGER_TIME,
+        poll_fn(|cx| source.poll_discard(cx, &mut left)),
+    )
+    .await;
+}

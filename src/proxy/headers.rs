@@ -1,0 +1,393 @@
+//! What a request's head must be, what of it a node sees, and what of a response's head the client sees.
+//!
+//! hyper parses; this decides. It refuses what could be read in two ways (RFC 9112 §3.2, §6), so that nothing ambiguous
+//! reaches a node, and removes what belongs to one connection only (RFC 9110 §7.6.1).
+
+use http::header::{
+    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Uri, Version};
+
+use super::error::Fault;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What the head of a request says, as far as Sluice must know.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The host that is asked, as the `Host` header for the node; `None` only in HTTP/1.0.
+    pub host: Option<HeaderValue>,
+    /// The protocol the client wants to change to, if it may.
+    pub upgrade: Option<HeaderValue>,
+    /// `Expect: 100-continue`.
+    pub expects_continue: bool,
+    /// May be sent twice (RFC 9110 §9.2.2, or marked with `Idempotency-Key`).
+    pub idempotent: bool,
+    /// The client takes trailers.
+    pub te_trailers: bool,
+    /// Header fields that must go: named by `Connection`, or spelt with `_` where `-` would have a meaning.
+    drop: Vec<HeaderName>,
+    present: Present,
+}
+
+/// Which of the fields that are always removed are there: looking up nine absent names costs more than one walk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Present {
+    connection: bool,
+    keep_alive: bool,
+    proxy_connection: bool,
+    te: bool,
+    transfer_encoding: bool,
+    upgrade: bool,
+    forwarding: bool,
+}
+
+/// Examines a request's head.
+pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
+    let mut seen = Seen {
+        idempotent: is_idempotent(request.method()),
+        ..Seen::default()
+    };
+    let (mut hosts, mut te) = (0, false);
+    for (name, value) in request.headers() {
+        match name.as_str() {
+            "host" => {
+                hosts += 1;
+                seen.host = Some(value.clone());
+            }
+            "connection" => seen.present.connection = true,
+            "keep-alive" => seen.present.keep_alive = true,
+            "proxy-connection" => seen.present.proxy_connection = true,
+            "te" => {
+                seen.present.te = true;
+                seen.te_trailers |= lists(value, "trailers");
+            }
+            "transfer-encoding" => {
+                if te || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault::BadRequest(
+                        "only the transfer coding `chunked`, once, is understood",
+                    ));
+                }
+                te = true;
+                seen.present.transfer_encoding = true;
+            }
+            "upgrade" => seen.present.upgrade = true,
+            "expect" => {
+                if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Fault::ExpectationFailed);
+                }
+                seen.expects_continue = request.version() >= Version::HTTP_11 && has_body;
+            }
+            "idempotency-key" => seen.idempotent = true,
+            "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
+                seen.present.forwarding = true
+            }
+            other if other.contains('_') && shadows(other) => seen.drop.push(name.clone()),
+            _ => {}
+        }
+    }
+    if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
+        return Err(Fault::BadRequest("one Host header is required"));
+    }
+    if seen
+        .host
+        .as_ref()
+        .is_some_and(|host| !is_host(host.as_bytes()))
+    {
+        return Err(Fault::BadRequest("the Host header is malformed"));
+    }
+    check_target(request, &mut seen)?;
+    if seen.present.connection {
+        read_connection(request, has_body, &mut seen);
+    }
+    Ok(seen)
+}
+
+fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
+    let (method, uri) = (request.method(), request.uri());
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(Fault::MethodNotAllowed);
+    }
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) => {
+            let path = uri.path();
+            if !(path.starts_with('/') || (path == "*" && method == Method::OPTIONS)) {
+                return Err(Fault::BadRequest("the request target is malformed"));
+            }
+        }
+        (Some("http" | "https"), Some(authority)) => {
+            // Absolute form: the authority is what counts, whatever Host says (RFC 9112 §3.2.2).
+            if authority.as_str().contains('@') || !is_host(authority.as_str().as_bytes()) {
+                return Err(Fault::BadRequest("the request target is malformed"));
+            }
+            seen.host = HeaderValue::from_str(authority.as_str()).ok();
+        }
+        _ => return Err(Fault::BadRequest("the request target is malformed")),
+    }
+    Ok(())
+}
+
+fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
+    let mut wants_upgrade = false;
+    for token in request
+        .headers()
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+    {
+        if token.eq_ignore_ascii_case("upgrade") {
+            wants_upgrade = true;
+        } else if let Ok(name) = HeaderName::from_bytes(token.as_bytes()) {
+            // Fields that frame or address the message are never hop-by-hop, whoever says so.
+            if ![
+                CONTENT_LENGTH,
+                TRANSFER_ENCODING,
+                HOST,
+                TRAILER,
+                header::CONTENT_TYPE,
+            ]
+            .contains(&name)
+            {
+                seen.drop.push(name);
+            }
+        }
+    }
+    // A body and a change of protocol at once could be read in two ways.
+    if wants_upgrade && !has_body && request.version() == Version::HTTP_11 {
+        seen.upgrade = request.headers().get(UPGRADE).cloned();
+    }
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// Names that a node may take for another one: CGI and its heirs turn `-` into `_`.
+fn shadows(name: &str) -> bool {
+    let plain = name.replace('_', "-");
+    plain.starts_with("x-forwarded-")
+        || matches!(
+            &*plain,
+            "content-length"
+                | "transfer-encoding"
+                | "host"
+                | "connection"
+                | "forwarded"
+                | "via"
+                | "x-real-ip"
+                | "upgrade"
+        )
+}
+
+/// `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2): registered names, IPv4 and bracketed IPv6; empty is allowed.
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match host.strip_prefix(b"[") {
+        Some(rest) => match rest.iter().position(|b| *b == b']') {
+            Some(end) => {
+                if !rest[..end]
+                    .iter()
+                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+                    || end == 0
+                {
+                    return false;
+                }
+                (&b""[..], &rest[end + 1..])
+            }
+            None => return false,
+        },
+        None => match host.iter().position(|b| *b == b':') {
+            Some(colon) => host.split_at(colon),
+            None => (host, &b""[..]),
+        },
+    };
+    let port_ok = port.is_empty()
+        || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
+    port_ok
+        && name
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+fn lists(value: &HeaderValue, wanted: &str) -> bool {
+    tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+impl Seen {
+    /// Whether forwarding headers came with the request.
+    pub fn has_forwarding(&self) -> bool {
+        self.present.forwarding
+    }
+
+    /// Turns the client's header fields into the node's, but for the forwarding fields.
+    pub fn rewrite(&self, headers: &mut HeaderMap, version: Version, body_length: BodyLength) {
+        let present = self.present;
+        for (there, name) in [
+            (present.connection, CONNECTION),
+            (present.keep_alive, KEEP_ALIVE),
+            (present.proxy_connection, PROXY_CONNECTION),
+            (present.te, TE),
+            (present.transfer_encoding, TRANSFER_ENCODING),
+            (present.upgrade, UPGRADE),
+        ] {
+            if there {
+                headers.remove(name);
+            }
+        }
+        for name in &self.drop {
+            headers.remove(name);
+        }
+        if let Some(protocol) = &self.upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocol.clone());
+        }
+        if self.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if let Some(host) = &self.host {
+            headers.insert(HOST, host.clone());
+        }
+        if !self.expects_continue {
+            headers.remove(EXPECT);
+        }
+        if body_length == BodyLength::Unknown {
+            // hyper's client takes a GET without a length for one without a body, and would drop it.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        headers.append(VIA, via(version));
+    }
+}
+
+/// What is known of a request body's length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is none, or its length is in the head.
+    Known,
+    /// It is chunked.
+    Unknown,
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(if version == Version::HTTP_10 {
+        "1.0 sluice"
+    } else {
+        "1.1 sluice"
+    })
+}
+
+/// The target for the node: origin form, `strip` bytes of the (normalised) path removed.
+pub fn target(uri: &Uri, strip: Option<&str>) -> Result<Uri, Fault> {
+    if uri.authority().is_none() && strip.is_none() {
+        return Ok(uri.clone());
+    }
+    let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let (path, query) = whole.split_at(whole.find('?').unwrap_or(whole.len()));
+    let path = strip.map_or(path, |stripped| stripped);
+    let slash = if path.starts_with('/') || path == "*" {
+        ""
+    } else {
+        "/"
+    };
+    format!("{slash}{path}{query}")
+        .parse()
+        .map_err(|_| Fault::BadRequest("the request target is malformed"))
+}
+
+/// Turns a node's response head into the client's. `Err`: it frames its body in a way that cannot be passed on.
+pub fn rewrite_response(
+    headers: &mut HeaderMap,
+    status: StatusCode,
+    version: Version,
+) -> Result<Option<std::time::Duration>, Fault> {
+    let mut present = Present::default();
+    for (name, _) in headers.iter() {
+        match name.as_str() {
+            "connection" => present.connection = true,
+            "keep-alive" => present.keep_alive = true,
+            "proxy-connection" => present.proxy_connection = true,
+            "te" => present.te = true,
+            "transfer-encoding" => present.transfer_encoding = true,
+            "upgrade" => present.upgrade = true,
+            _ => {}
+        }
+    }
+    let mut keep_alive = None;
+    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    if present.connection && !switching {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(tokens)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|name| {
+                ![
+                    CONTENT_LENGTH,
+                    TRANSFER_ENCODING,
+                    UPGRADE,
+                    KEEP_ALIVE,
+                    CONNECTION,
+                ]
+                .contains(name)
+            })
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    if present.keep_alive {
+        keep_alive = headers
+            .remove(KEEP_ALIVE)
+            .and_then(|value| parse_keep_alive(&value));
+    }
+    if present.proxy_connection {
+        headers.remove(PROXY_CONNECTION);
+    }
+    if present.te {
+        headers.remove(TE);
+    }
+    if present.transfer_encoding {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let plain = codings
+            .next()
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if !plain || codings.next().is_some() {
+            return Err(Fault::BadResponse);
+        }
+        headers.remove(TRANSFER_ENCODING);
+        // hyper leaves a length that is not the truth beside the chunked coding (RFC 9112 §6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    if present.upgrade && !switching {
+        if status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        } else {
+            headers.remove(UPGRADE);
+        }
+    }
+    headers.append(VIA, via(version));
+    Ok(keep_alive)
+}
+
+fn parse_keep_alive(value: &HeaderValue) -> Option<std::time::Duration> {
+    let timeout = tokens(value).find_map(|token| token.strip_prefix("timeout="))?;
+    timeout
+        .trim()
+        .parse()
+        .ok()
+        .map(std::time::Duration::from_secs)
+}

@@ -1,0 +1,340 @@
+//! One connection to a node, and one exchange on it.
+//!
+//! hyper's connection future is not a task of its own here: whoever holds the connection drives it. A request with a
+//! small answer therefore costs one wake-up of one task, the client connection's, and nothing is handed from task to task.
+//! An idle connection is driven by nobody; it is looked at before it is used again.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::body::ReqBody;
+use super::call::{Call, Stage, Verdict};
+use super::view::{Fitness, LocalNode, Slot};
+use super::worker::Worker;
+use crate::config;
+use crate::net::stream::Probe;
+use crate::net::{Pulse, Stream};
+
+/// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
+const HEAD_SIZE: usize = 128 * 1024;
+
+/// A connection to a node.
+pub struct Upstream {
+    send: SendRequest<ReqBody>,
+    /// `None` once it has ended.
+    connection: Option<Connection<TokioIo<Stream>, ReqBody>>,
+    probe: Probe,
+    pulse: Rc<Pulse>,
+    slot: Slot,
+    /// When the last response on it ended.
+    idle_since: Instant,
+    /// How long the node keeps it, if it said so.
+    keep_alive: Option<Duration>,
+    /// How long it may lie idle; told when it is given back.
+    idle_limit: Duration,
+}
+
+/// How many idle connections of a node are kept, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct IdlePolicy {
+    /// This worker's number.
+    pub most: usize,
+    /// The configured time; the node may have named a shorter one.
+    pub limit: Duration,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("node", &self.slot.local().node.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an exchange came out.
+pub enum Sent {
+    /// The head of a response.
+    Response(Response<Incoming>, Box<Upstream>),
+    /// Nothing was written: the request is here again, whole, and may go anywhere.
+    Unsent(Request<ReqBody>, Loss),
+    /// The node may have seen it. It may go again only if that does no harm.
+    Lost(Loss),
+}
+
+/// Why an exchange failed.
+#[derive(Debug)]
+pub enum Loss {
+    /// No connection.
+    Connect(std::io::Error),
+    /// The node's connection limit.
+    Busy,
+    /// The connection broke.
+    Broken(hyper::Error),
+    /// From outside.
+    Judged(Verdict),
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Busy => write!(f, "the node is at its connection limit"),
+            Self::Broken(error) => write!(f, "the exchange failed: {error}"),
+            Self::Judged(verdict) => write!(f, "ended from outside: {verdict:?}"),
+        }
+    }
+}
+
+impl Upstream {
+    async fn connect(local: &Rc<LocalNode>) -> std::io::Result<Box<Self>> {
+        let slot = Slot::new(local);
+        let tcp = match local.node.literal {
+            Some(address) => TcpStream::connect(address).await?,
+            None => connect_by_name(local.node.id.address.as_str()).await?,
+        };
+        let stream = Stream::new(tcp);
+        let (probe, pulse) = (stream.probe(), stream.pulse());
+        let (send, connection) = Builder::new()
+            .max_header_size(HEAD_SIZE)
+            .max_buf_size(2 * HEAD_SIZE)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        let connection = Some(connection);
+        let idle_since = Instant::now();
+        Ok(Box::new(Self {
+            send,
+            connection,
+            probe,
+            pulse,
+            slot,
+            idle_since,
+            keep_alive: None,
+            idle_limit: Duration::ZERO,
+        }))
+    }
+
+    /// The counts of the connection.
+    pub fn pulse(&self) -> Rc<Pulse> {
+        Rc::clone(&self.pulse)
+    }
+
+    /// Lets the connection make progress. `true` once it has ended.
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(connection) = &mut self.connection else {
+            return true;
+        };
+        if Pin::new(connection).poll(cx).is_pending() {
+            return false;
+        }
+        // An error, if it was one, has reached the response or its body. What was queued and not written is handed
+        // back when the connection is dropped, so this must not wait.
+        self.connection = None;
+        true
+    }
+
+    /// Told from the response's head: `Keep-Alive: timeout=`.
+    pub fn set_keep_alive(&mut self, timeout: Option<Duration>) {
+        self.keep_alive = timeout;
+    }
+
+    /// What it is good for, having been idle.
+    fn fitness(&self, now: Instant, replayable: bool, settings: &config::Connections) -> Fitness {
+        let idle = now.saturating_duration_since(self.idle_since);
+        if idle >= self.idle_limit {
+            return Fitness::Dead;
+        }
+        if !replayable && idle >= settings.fresh {
+            return Fitness::TooOld;
+        }
+        // Within a millisecond of its last use a replayable request may skip the system call: should the node be
+        // closing just now, the request is sent again.
+        if (!replayable || idle > Duration::from_millis(1)) && !self.probe.is_quiet() {
+            return Fitness::Dead;
+        }
+        Fitness::Fit
+    }
+
+    /// Whether an idle connection should be closed.
+    pub fn is_stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.idle_since) >= self.idle_limit || !self.probe.is_quiet()
+    }
+
+    /// Gives the connection back after a whole response, if it can be used again.
+    pub fn give_back(mut self: Box<Self>, policy: IdlePolicy) {
+        // Driven to idleness with a waker that wakes nobody: an idle connection must not wake the client that used it last.
+        let ended = self.drive(&mut Context::from_waker(Waker::noop()));
+        let local = Rc::clone(self.slot.local());
+        // Not ready means that the request's body is unfinished, and hyper would keep the connection for ever.
+        if !ended && self.send.is_ready() && !local.node.is_closed() {
+            self.idle_since = Instant::now();
+            // A node that names its own limit gets a fifth of it as a margin.
+            let named = self.keep_alive.map(|timeout| timeout * 4 / 5);
+            self.idle_limit = named.map_or(policy.limit, |named| named.min(policy.limit));
+            local.keep_idle(self, policy.most);
+        }
+    }
+
+    /// After a 101: the bare stream, and what was read beyond the head.
+    pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
+        let mut connection = self.connection.take()?;
+        poll_fn(|cx| Pin::new(&mut connection).poll(cx))
+            .await
+            .ok()?;
+        let parts = connection.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf, self.slot))
+    }
+
+    /// Has a task of its own drive the connection until it ends: for the rare exchange whose request body is still on its
+    /// way while the response flows, so that a client that does not read yet can go on sending. Such a connection is not
+    /// used again.
+    pub fn detach(mut self: Box<Self>) -> Detached {
+        let task = tokio::task::spawn_local(async move {
+            poll_fn(|cx| {
+                if self.drive(cx) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        });
+        Detached(task)
+    }
+}
+
+/// A connection that drives itself; dropped with this.
+#[derive(Debug)]
+pub struct Detached(tokio::task::JoinHandle<()>);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Tries each address that the name has.
+async fn connect_by_name(address: &str) -> std::io::Result<TcpStream> {
+    let mut last = None;
+    for address in tokio::net::lookup_host(address)
+        .await?
+        .collect::<Vec<SocketAddr>>()
+    {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::Error::other("the name has no address")))
+}
+
+/// Sends a request to a node, on an idle connection or a new one.
+pub async fn send(
+    worker: &Worker,
+    call: &Call,
+    local: &Rc<LocalNode>,
+    settings: &config::Service,
+    mut request: Request<ReqBody>,
+    replayable: bool,
+) -> Sent {
+    let mut now = call.started;
+    loop {
+        let idle =
+            local.take_idle(|upstream| upstream.fitness(now, replayable, &settings.connections));
+        let reused = idle.is_some();
+        let mut upstream = match idle {
+            Some(upstream) => upstream,
+            None => match open(worker, call, local, settings).await {
+                Ok(upstream) => upstream,
+                Err(loss) => return Sent::Unsent(request, loss),
+            },
+        };
+        call.set_upstream(upstream.pulse());
+        call.enter(Stage::Response, settings.timeouts.response);
+        match exchange(call, &mut upstream, request).await {
+            Ok(Ok(response)) => return Sent::Response(response, upstream),
+            Ok(Err(mut error)) => match error.take_message() {
+                // A reused connection had just closed. Another one of the same node is no further try.
+                Some(unsent) if reused => request = unsent,
+                Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
+                None => return Sent::Lost(Loss::Broken(error.into_error())),
+            },
+            Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
+        }
+        now = Instant::now();
+    }
+}
+
+async fn exchange(
+    call: &Call,
+    upstream: &mut Upstream,
+    request: Request<ReqBody>,
+) -> Result<Result<Response<Incoming>, TrySendError<Request<ReqBody>>>, Verdict> {
+    let mut response = pin!(upstream.send.try_send_request(request));
+    let connection = &mut upstream.connection;
+    call.unless_judged(poll_fn(move |cx| {
+        if let Some(driven) = connection
+            && Pin::new(driven).poll(cx).is_ready()
+        {
+            *connection = None;
+        }
+        // Only the connection, which was just driven, can bring the response: no waker is needed for it.
+        response
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+    }))
+    .await
+}
+
+/// A new connection, or one that comes free while the node is at its limit.
+async fn open(
+    worker: &Worker,
+    call: &Call,
+    local: &Rc<LocalNode>,
+    settings: &config::Service,
+) -> Result<Box<Upstream>, Loss> {
+    call.enter(Stage::Connect, settings.timeouts.connect);
+    while local.open() >= worker.part_of(settings.connections.max) {
+        call.unless_judged(local.freed.notified())
+            .await
+            .map_err(|verdict| match verdict {
+                Verdict::TimedOut(_) => Loss::Busy,
+                Verdict::Cut(_) => Loss::Judged(verdict),
+            })?;
+        let now = Instant::now();
+        if let Some(upstream) =
+            local.take_idle(|upstream| upstream.fitness(now, false, &settings.connections))
+        {
+            return Ok(upstream);
+        }
+        // At the limit a connection that is too old for this request has to make room for a new one.
+        local.sweep(|_| local.open() >= worker.part_of(settings.connections.max));
+    }
+    match call.unless_judged(Upstream::connect(local)).await {
+        Ok(Ok(upstream)) => {
+            local.recovered();
+            Ok(upstream)
+        }
+        Ok(Err(error)) => {
+            worker.trouble_at(local);
+            Err(Loss::Connect(error))
+        }
+        Err(verdict) => {
+            if matches!(verdict, Verdict::TimedOut(_)) {
+                worker.trouble_at(local);
+            }
+            Err(Loss::Judged(verdict))
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A worker's own copy of what is serving: the snapshot behind a plain `Rc`, and for each node and service the state that
+//! only this worker needs. Nothing here is shared with another thread, so nothing here is atomic.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::upstream::Upstream;
+use crate::model::ServiceName;
+use crate::pool::{Edge, Node, Router, ServiceView, Snapshot};
+
+/// A snapshot as this worker holds it. A request keeps the one it began with only as long as it chooses.
+#[derive(Debug)]
+pub struct View {
+    /// What was published.
+    pub snapshot: Arc<Snapshot>,
+    locals: Vec<Rc<ServiceLocal>>,
+}
+
+/// What this worker remembers of a service from one snapshot to the next.
+#[derive(Debug)]
+pub struct ServiceLocal {
+    name: ServiceName,
+    /// This worker's requests to the service: the turn in the division between versions.
+    turn: Cell<u32>,
+    /// Replays that are still allowed.
+    tokens: Cell<f64>,
+}
+
+/// Replays that may happen whatever the traffic, for a burst such as the death of a node under load.
+const RESERVE: f64 = 100.0;
+
+impl View {
+    /// The view of a new snapshot; what is known of services that stay is taken over.
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&Self>, random: &mut fastrand::Rng) -> Self {
+        let locals = snapshot
+            .services
+            .iter()
+            .enumerate()
+            .map(|(index, service)| {
+                let name = &service.settings.name;
+                let known = before.and_then(|before| {
+                    let same_place = before.locals.get(index).filter(|local| local.name == *name);
+                    same_place.or_else(|| before.locals.iter().find(|local| local.name == *name))
+                });
+                known.map_or_else(
+                    || {
+                        let turn = Cell::new(random.u32(..));
+                        Rc::new(ServiceLocal {
+                            name: name.clone(),
+                            turn,
+                            tokens: Cell::new(RESERVE),
+                        })
+                    },
+                    Rc::clone,
+                )
+            })
+            .collect();
+        Self { snapshot, locals }
+    }
+
+    /// The routing table.
+    pub fn router(&self) -> &Router {
+        &self.snapshot.router
+    }
+
+    /// What holds for every request.
+    pub fn edge(&self) -> &Edge {
+        &self.snapshot.edge
+    }
+
+    /// Where the service that was at `index` in another view is in this one.
+    pub fn index_of(&self, index: usize, other: &Self) -> Option<usize> {
+        let name = &other.locals.get(index)?.name;
+        let same_place = self
+            .locals
+            .get(index)
+            .is_some_and(|local| local.name == *name);
+        if same_place {
+            Some(index)
+        } else {
+            self.locals.iter().position(|local| local.name == *name)
+        }
+    }
+
+    /// A service, by the index that the router gave.
+    pub fn service(&self, index: usize) -> Option<(&ServiceView, &Rc<ServiceLocal>)> {
+        Some((self.snapshot.services.get(index)?, self.locals.get(index)?))
+    }
+}
+
+impl ServiceLocal {
+    /// The next turn.
+    pub fn turn(&self) -> u32 {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn
+    }
+
+    /// A request came: a part of a replay is earned.
+    pub fn earn(&self, budget: f64) {
+        self.tokens.set((self.tokens.get() + budget).min(RESERVE));
+    }
+
+    /// Takes one replay out of the budget, if there is one.
+    pub fn spend(&self) -> bool {
+        let left = self.tokens.get() - 1.0;
+        if left >= 0.0 {
+            self.tokens.set(left);
+        }
+        left >= 0.0
+    }
+}
+
+/// A node as this worker knows it: its connections, and whether it is worth trying.
+#[derive(Debug)]
+pub struct LocalNode {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Idle connections, the most recently used last.
+    idle: RefCell<Vec<Box<Upstream>>>,
+    /// Connections that are open or being opened; written by [`Slot`].
+    open: Cell<usize>,
+    /// Told when a connection comes free or is closed.
+    pub freed: Notify,
+    /// Failures to connect in a row, and until when it is tried last.
+    trouble: Cell<Option<(u32, Instant)>>,
+}
+
+impl LocalNode {
+    /// A node without connections.
+    pub fn new(node: Arc<Node>) -> Rc<Self> {
+        Rc::new(Self {
+            node,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            freed: Notify::new(),
+            trouble: Cell::new(None),
+        })
+    }
+
+    /// Connections that are open or being opened.
+    pub fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Takes the idle connection that was used last, if `usable` says so; the dead ones on the way are dropped.
+    pub fn take_idle(&self, usable: impl Fn(&Upstream) -> Fitness) -> Option<Box<Upstream>> {
+        loop {
+            let upstream = self.idle.borrow_mut().pop()?;
+            match usable(&upstream) {
+                Fitness::Fit => return Some(upstream),
+                Fitness::TooOld => {
+                    // Those below it are older still. It serves a request that may be sent twice.
+                    self.idle.borrow_mut().push(upstream);
+                    return None;
+                }
+                Fitness::Dead => {}
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request; the oldest makes room if there are more than `most`.
+    pub fn keep_idle(&self, upstream: Box<Upstream>, most: usize) {
+        let surplus = {
+            let mut idle = self.idle.borrow_mut();
+            idle.push(upstream);
+            (idle.len() > most).then(|| idle.remove(0))
+        };
+        // Dropped outside the borrow: a connection's end comes back to this node.
+        drop(surplus);
+        self.freed.notify_one();
+    }
+
+    /// Drops the idle connections that `expired` names.
+    pub fn sweep(&self, expired: impl Fn(&Upstream) -> bool) {
+        let dead: Vec<_> = {
+            let mut idle = self.idle.borrow_mut();
+            idle.extract_if(.., |upstream| expired(upstream)).collect()
+        };
+        drop(dead);
+    }
+
+    /// A connection could not be made: the node is tried last for a while, and the prober is told.
+    pub fn failed(&self, now: Instant) {
+        let fails = self.trouble.get().map_or(0, |(fails, _)| fails) + 1;
+        let pause = Duration::from_millis(100 << fails.min(6)).min(Duration::from_secs(5));
+        self.trouble.set(Some((fails, now + pause)));
+        self.node.raise_alarm();
+    }
+
+    /// A connection was made.
+    pub fn recovered(&self) {
+        self.trouble.set(None);
+    }
+
+    /// Whether a connection to it could not be made when it was last tried.
+    pub fn has_trouble(&self) -> bool {
+        self.trouble.get().is_some()
+    }
+
+    /// Whether it should be tried last.
+    pub fn is_troubled(&self, now: Instant) -> bool {
+        self.trouble.get().is_some_and(|(_, until)| now < until)
+    }
+}
+
+/// What an idle connection is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// For this request.
+    Fit,
+    /// Not for a request that must not be sent twice.
+    TooOld,
+    /// For nothing.
+    Dead,
+}
+
+/// One of a node's connections, counted as long as this lives.
+#[derive(Debug)]
+pub struct Slot(Rc<LocalNode>);
+
+impl Slot {
+    /// Counts one more.
+    pub fn new(local: &Rc<LocalNode>) -> Self {
+        local.open.set(local.open.get() + 1);
+        Self(Rc::clone(local))
+    }
+
+    /// The node.
+    pub fn local(&self) -> &Rc<LocalNode> {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.freed.notify_one();
+    }
+}
+
+/// A claim on a node: while it lives, the node is not drained. Not `Send`: it is released on the worker that counted it.
+#[derive(Debug)]
+pub struct Permit {
+    local: Rc<LocalNode>,
+    worker: usize,
+}
+
+impl Permit {
+    /// Claims the node, unless its gate is closed.
+    pub fn claim(local: Rc<LocalNode>, worker: usize) -> Option<Self> {
+        local.node.claim(worker).then(|| Self { local, worker })
+    }
+
+    /// The node.
+    pub fn local(&self) -> &Rc<LocalNode> {
+        &self.local
+    }
+
+    /// The node is given a request.
+    pub fn count_request(&self) {
+        self.local.node.stats(self.worker).requests.add_one();
+    }
+
+    /// The node answered with a failure, or did not answer as it should.
+    pub fn count_failure(&self) {
+        self.local.node.stats(self.worker).failures.add_one();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.local.node.release(self.worker);
+    }
+}
