@@ -91,8 +91,10 @@ pub(crate) fn progress(mut moments: Vec<Progress>) -> Reply {
     let (sender, receiver) = watch::channel(first);
     tokio::spawn(async move {
         for moment in moments {
-            // Lets the stream show this moment before the next one takes its place.
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            // One thread runs all of this, so after some turns the stream has shown this moment, however slow the machine.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
             let _ = sender.send(moment);
         }
     });

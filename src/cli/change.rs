@@ -110,8 +110,9 @@ pub async fn carry_out(
         }
         Err(mut failure) => {
             if edited.before != edited.after {
-                failure.message += &format!(
-                    "\n{} keeps the edit; `sluice status {service}` shows what became of it",
+                failure.message = format!(
+                    "{}\n{} keeps the edit; `sluice status {service}` shows what became of it",
+                    failure.message,
                     edited.path.display()
                 );
             }

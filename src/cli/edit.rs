@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use toml_edit::{Document, Item, Key, TableLike, Value};
+use toml_edit::{Document, InlineTable, Item, Key, TableLike, Value};
 
 /// Why a file cannot be edited; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +66,7 @@ fn hint(known: &[String]) -> String {
 /// What a file says about one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// `release`.
+    /// `release`, or the only version, which need not be named.
     pub release: Option<String>,
     /// `versions`, by name.
     pub versions: Vec<(String, Vec<String>)>,
@@ -77,22 +77,26 @@ pub struct Written {
 /// Reads what the file says about a service.
 pub fn read(text: &str, service: &str) -> Result<Written, EditError> {
     let document = parse(text)?;
-    let table = find(&document, service)?;
+    let (_, table) = find(&document, service)?;
     let list = |item: &Item| -> Vec<String> {
         let array = item.as_array().into_iter().flatten();
         array.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let versions = table.get("versions").and_then(Item::as_table_like);
+    let versions: Vec<_> = table
+        .get("versions")
+        .and_then(Item::as_table_like)
+        .into_iter()
+        .flat_map(TableLike::iter)
+        .map(|(name, nodes)| (name.to_owned(), list(nodes)))
+        .collect();
+    let release = table.get("release").and_then(Item::as_str);
     Ok(Written {
-        release: table
-            .get("release")
-            .and_then(Item::as_str)
-            .map(str::to_owned),
-        versions: versions
-            .into_iter()
-            .flat_map(TableLike::iter)
-            .map(|(name, nodes)| (name.to_owned(), list(nodes)))
-            .collect(),
+        release: match (release, &versions[..]) {
+            (Some(release), _) => Some(release.to_owned()),
+            (None, [(only, _)]) => Some(only.clone()),
+            (None, _) => None,
+        },
+        versions,
         nodes: table.get("nodes").map(list),
     })
 }
@@ -106,7 +110,7 @@ pub fn set_release(
     nodes: &[String],
 ) -> Result<String, EditError> {
     let document = parse(text)?;
-    let table = find(&document, service)?;
+    let (item, table) = find(&document, service)?;
     let layout = || EditError::Layout(service.to_owned());
     let mut splices = Vec::new();
 
@@ -132,11 +136,16 @@ pub fn set_release(
                 service: service.to_owned(),
                 what,
             };
-            let release = table
-                .get("release")
-                .ok_or_else(|| invalid("`release` is missing"))?;
-            if release.as_str() != Some(version) {
-                splices.push((release.span().ok_or_else(layout)?, quoted(version)));
+            match table.get("release") {
+                Some(release) if release.as_str() == Some(version) => {}
+                Some(release) => {
+                    splices.push((release.span().ok_or_else(layout)?, quoted(version)));
+                }
+                // A service with one version need not say so. With two it must.
+                None => {
+                    let entry = format!("release = {}", quoted(version));
+                    splices.push(add(text, item, table, &entry).ok_or_else(layout)?);
+                }
             }
             let item = table
                 .get("versions")
@@ -152,7 +161,10 @@ pub fn set_release(
                         "version `{version}` of service `{service}` is not in the file"
                     )));
                 }
-                None => splices.push(add(text, item, versions, version, nodes).ok_or_else(layout)?),
+                None => {
+                    let entry = format!("{} = {}", Key::new(version).display_repr(), list(nodes));
+                    splices.push(add(text, item, versions, &entry).ok_or_else(layout)?);
+                }
             }
         }
     }
@@ -176,14 +188,17 @@ fn parse(text: &str) -> Result<Document<&str>, EditError> {
     Document::parse(text).map_err(|error| EditError::Syntax(error.to_string().trim_end().into()))
 }
 
-fn find<'d>(document: &'d Document<&str>, service: &str) -> Result<&'d dyn TableLike, EditError> {
+fn find<'d>(
+    document: &'d Document<&str>,
+    service: &str,
+) -> Result<(&'d Item, &'d dyn TableLike), EditError> {
     let services = document
         .as_table()
         .get("service")
         .and_then(Item::as_table_like);
     services
         .and_then(|services| services.get(service))
-        .and_then(Item::as_table_like)
+        .and_then(|item| Some((item, item.as_table_like()?)))
         .ok_or_else(|| EditError::NoService {
             service: service.to_owned(),
             known: services
@@ -198,70 +213,80 @@ fn find<'d>(document: &'d Document<&str>, service: &str) -> Result<&'d dyn Table
 type Splice = (Range<usize>, String);
 
 /// Nothing to do if the list says that already; none if it is no list.
-fn replace_list(text: &str, item: &Item, nodes: &[String]) -> Option<Option<Splice>> {
+fn replace_list(text: &str, item: &Item, nodes: &[String]) -> Option<Vec<Splice>> {
     let array = item.as_array()?;
-    if array
-        .iter()
-        .map(Value::as_str)
-        .eq(nodes.iter().map(|node| Some(node.as_str())))
-    {
-        return Some(None);
+    let wanted = nodes.iter().map(|node| Some(node.as_str()));
+    if array.iter().map(Value::as_str).eq(wanted) {
+        return Some(Vec::new());
     }
     let span = item.span()?;
-    let first = array.get(0).and_then(Value::span);
-    let old = text.get(span.clone())?;
-    let with = match first {
-        // A list with a node a line stays one.
+    let with = match array.get(0).and_then(Value::span) {
+        // A list with a node a line stays one, and a node that stays keeps its line.
         Some(first) if text.get(span.start..first.start)?.contains('\n') => {
             let end = line_end(text);
             let indent = indentation(text, first.start);
             let close = indentation(text, span.end);
-            let lines: String = nodes
-                .iter()
-                .map(|node| format!("{indent}{},{end}", quoted(node)))
-                .collect();
+            let mut lines = String::new();
+            for node in nodes {
+                let old = array.iter().find(|old| old.as_str() == Some(node));
+                let line = old.and_then(Value::span).and_then(|at| own_line(text, at));
+                lines += &line.unwrap_or_else(|| format!("{indent}{},", quoted(node)));
+                lines += end;
+            }
             format!("[{end}{lines}{close}]")
         }
         _ => list(nodes),
     };
-    debug_assert!(old.starts_with('['));
-    Some(Some((span, with)))
+    Some(vec![(span, with)])
 }
 
-/// Adds a version behind the last one, written as its neighbours are.
-fn add(
-    text: &str,
-    item: &Item,
-    versions: &dyn TableLike,
-    version: &str,
-    nodes: &[String],
-) -> Option<Splice> {
-    let entry = format!("{} = {}", Key::new(version).display_repr(), list(nodes));
-    let last = versions
+/// The line of a value in a list, with its comment, if it has a line of its own; with a comma in any case.
+fn own_line(text: &str, value: Range<usize>) -> Option<String> {
+    let start = text.get(..value.start)?.rfind('\n')? + 1;
+    let before = text.get(start..value.start)?;
+    let behind = text.get(value.end..)?.lines().next()?;
+    if !before.trim().is_empty() {
+        return None;
+    }
+    let written = text.get(value)?;
+    match behind.trim_start().chars().next() {
+        None | Some('#') => Some(format!("{before}{written},{behind}")),
+        // Another value behind the comma would come along.
+        Some(',') => {
+            let rest = behind.trim_start()[1..].trim_start();
+            (rest.is_empty() || rest.starts_with('#')).then(|| format!("{before}{written}{behind}"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Adds an entry behind the table's last one, written as its neighbours are.
+fn add(text: &str, item: &Item, table: &dyn TableLike, entry: &str) -> Option<Splice> {
+    let last = table
         .iter()
         .filter_map(|(name, _)| {
-            let (key, value) = versions.get_key_value(name)?;
-            Some((key.span()?, value.span()?))
+            let (key, value) = table.get_key_value(name)?;
+            // A table within has its own place, which may be far away.
+            let plain =
+                value.is_value() && !value.as_inline_table().is_some_and(InlineTable::is_dotted);
+            plain.then_some((key.span()?, value.span()?))
         })
         .max_by_key(|(_, value)| value.end);
 
     if let Some(inline) = item.as_inline_table() {
-        return match last {
-            Some((key, value)) => {
-                let path = if inline.is_dotted() {
-                    // `versions.v1 = […]` inside a service that is written inline: repeat the path.
-                    let before = text.get(..key.start)?;
-                    let from = before.rfind(['{', ',', '\n']).map_or(0, |at| at + 1);
-                    before.get(from..)?.trim_start()
-                } else {
-                    ""
-                };
-                Some((value.end..value.end, format!(", {path}{entry}")))
-            }
-            None => {
-                let inside = inline.span()?.start + 1;
-                Some((inside..inside, format!(" {entry} ")))
-            }
+        return if let Some((key, value)) = last {
+            let path = if inline.is_dotted() {
+                // `versions.v1 = […]` inside a service that is written inline: repeat the path.
+                let before = text.get(..key.start)?;
+                let from = before.rfind(['{', ',', '\n']).map_or(0, |at| at + 1);
+                before.get(from..)?.trim_start()
+            } else {
+                ""
+            };
+            Some((value.end..value.end, format!(", {path}{entry}")))
+        } else {
+            let inside = inline.span()?.start + 1;
+            Some((inside..inside, format!(" {entry} ")))
         };
     }
     let (line, path) = match last {
@@ -352,7 +377,7 @@ pub fn differences(before: &str, after: &str) -> Vec<String> {
             continue;
         }
         let meet = (i..old.len())
-            .flat_map(|a| {
+            .filter_map(|a| {
                 new[j..]
                     .iter()
                     .position(|line| *line == old[a])

@@ -69,12 +69,14 @@ pub fn execute(cli: Cli, mut screen: Screen<'_>, environment: &Environment) -> u
         Verb::Run(args) => run::run(args, cli.socket, environment),
         Verb::Demo(args) => return demo::run(args),
         Verb::Check(args) => match paths::config(args.config, environment) {
-            Ok(path) => return check::run(
+            Ok(path) => {
+                return check::run(
                     &path,
                     args.json,
                     &mut anstream::stdout(),
                     &mut anstream::stderr(),
-                ),
+                );
+            }
             Err(message) => Err(Failure::usage(message)),
         },
         verb => {

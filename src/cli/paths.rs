@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 /// Where `sluice run` and `sluice check` look for a configuration, first match first.
 pub const CONFIG: [&str; 2] = ["config/sluice.toml", "/etc/sluice/sluice.toml"];
 
+/// Looks up one environment variable.
+pub type Variable = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// What the places depend on.
 pub struct Environment {
     /// An environment variable.
-    pub variable: Box<dyn Fn(&str) -> Option<OsString>>,
+    pub variable: Variable,
     /// Whether the process runs as root.
     pub root: bool,
     /// Whether a file exists.

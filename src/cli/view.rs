@@ -82,8 +82,8 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
             .from
             .as_ref()
             .map_or(String::new(), |from| format!("{from} "));
-        head += &format!(
-            "  {from}→ {}, {}, {} of {} new nodes serve, for {}",
+        head = format!(
+            "{head}  {from}→ {}, {}, {} of {} new nodes serve, for {}",
             rollout.to,
             rollout.strategy,
             rollout.ready,
@@ -91,7 +91,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
             duration(now.since(rollout.started))
         );
         if let Some(deadline) = rollout.deadline {
-            head += &format!(", {} left", duration(deadline.since(now)));
+            head = format!("{head}, {} left", duration(deadline.since(now)));
         }
     }
     let mut lines = vec![head];
