@@ -5,8 +5,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::watch;
 
@@ -16,6 +19,8 @@ use crate::api::Port;
 
 /// Owner and group may connect; whoever may, may steer.
 const MODE: u32 = 0o660;
+/// Binding takes milliseconds; who holds the lock for longer is stuck.
+const TURN: Duration = Duration::from_secs(10);
 /// Pending connections.
 const BACKLOG: i32 = 128;
 
@@ -56,7 +61,7 @@ impl UnixSocket {
         }
         // Two processes that start at once would both find the stale file and the slower one would remove the faster one's.
         let turn = File::open(folder)?;
-        flock(&turn, FlockOperation::LockExclusive)?;
+        wait_for(&turn)?;
         remove_stale(path)?;
 
         let address = SockAddr::unix(path).map_err(|_| {
@@ -103,6 +108,20 @@ impl Drop for UnixSocket {
             .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if ours {
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Waits for the lock on a folder, but not for a process that is stuck with it. Threads are not there yet, so it may block.
+fn wait_for(folder: &File) -> io::Result<()> {
+    let deadline = Instant::now() + TURN;
+    loop {
+        match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

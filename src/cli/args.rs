@@ -13,7 +13,7 @@ use super::{demo, deploy, drain, history, rollback, run, status, wait};
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, the old nodes may be stopped; 1 the proxy could not be reached, or failed; 2 the command line or the\nconfiguration is wrong; 3 the new version never became healthy; 4 it was rolled back; 5 a newer change took over; 6 done, but a\ndrain deadline cut something; 7 --timeout passed.\n\nExample: sluice demo"
+    after_help = "Exit codes: 0 done, the old nodes may be stopped; 1 the proxy could not be reached, or failed; 2 the command line or the configuration is wrong; 3 the new version never became healthy; 4 it was rolled back; 5 a newer change took over; 6 done, but a drain deadline cut something; 7 --timeout passed.\n\nExample: sluice demo"
 )]
 pub struct Cli {
     /// Admin socket of the proxy

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Session;
-use super::edit::{EditError, differences};
+use super::edit::{self, EditError, differences};
 use super::failure::{Failure, PROXY, USAGE};
 use super::file::{self, Edited, FileError};
 use super::follow::{End, Follow, follow};
@@ -99,13 +99,13 @@ pub async fn carry_out(
                 End::Ended(ended) if matches!(ended.outcome, Outcome::Unhealthy | Outcome::RolledBack)
             );
             if refused {
-                put_back(&edited, session).await;
+                put_back(&edited, service, session).await;
             }
             Ok(end.code())
         }
         // The proxy did not take what was written: then it must not stay written either.
         Err(failure) if failure.code == USAGE => {
-            put_back(&edited, session).await;
+            put_back(&edited, service, session).await;
             Err(failure)
         }
         Err(mut failure) => {
@@ -141,35 +141,60 @@ fn show(edited: &Edited, session: &mut Session<'_>) {
 }
 
 /// Puts the file back and says so. To standard error, since a line of JSON with `ended` is to be the last.
-async fn put_back(edited: &Edited, session: &mut Session<'_>) {
+async fn put_back(edited: &Edited, service: &str, session: &mut Session<'_>) {
     let path = edited.path.display();
     if edited.before == edited.after {
         session.screen.complain(&format!(
-            "{path} was not changed by this and still asks for it: edit it, or `sluice rollback`"
+            "{path} was not changed by this and still asks for it: edit it, or `sluice rollback {service}`"
         ));
         return;
     }
-    let text = match file::put_back(edited) {
-        Ok(true) => {
-            // The watcher sees it as well; this is only sooner, and says whether it was taken.
-            let reload = session.client.post::<ConfigStatus>("/v1/reload").await;
-            match reload {
-                Ok(config) if config.stale => {
-                    format!(
-                        "{path} is put back as it was, but the proxy does not take it: `sluice check` tells why"
-                    )
-                }
-                Ok(_) => format!("{path} is put back as it was"),
-                Err(failure) => format!(
-                    "{path} is put back as it was, but the proxy could not be told: {}",
-                    failure.message
-                ),
+    let done = match file::put_back(edited) {
+        Ok(true) => format!("{path} is put back as it was"),
+        // One file may hold many services, and others may be deployed at the same time.
+        Ok(false) => match undo(edited, service) {
+            Ok(true) => format!(
+                "{path} was changed elsewhere meanwhile, so only service `{service}` is put back"
+            ),
+            _ => {
+                session.screen.complain(&format!(
+                    "{path} was changed by somebody else meanwhile, so it is left as it is: look at it"
+                ));
+                return;
             }
+        },
+        Err(error) => {
+            session.screen.complain(&format!(
+                "the file could NOT be put back, it still holds the edit: {error}"
+            ));
+            return;
         }
-        Ok(false) => format!(
-            "{path} was changed by somebody else meanwhile, so it is left as it is: look at it"
-        ),
-        Err(error) => format!("the file could NOT be put back, it still holds the edit: {error}"),
     };
-    session.screen.complain(&text);
+    // The watcher sees it as well; this is only sooner, and says whether it was taken.
+    let reload = session.client.post::<ConfigStatus>("/v1/reload").await;
+    session.screen.complain(&match reload {
+        Ok(config) if config.stale => {
+            format!("{done}, but the proxy does not take it: `sluice check` tells why")
+        }
+        Ok(_) => done,
+        Err(failure) => format!(
+            "{done}, but the proxy could not be told: {}",
+            failure.message
+        ),
+    });
+}
+
+/// Takes back only what was written about this service. False if that has changed too.
+fn undo(edited: &Edited, service: &str) -> Result<bool, FileError> {
+    let read = |text: &str| {
+        edit::read(text, service).map_err(|source| FileError::Edit {
+            path: edited.path.clone(),
+            source,
+        })
+    };
+    let (before, after) = (read(&edited.before)?, read(&edited.after)?);
+    let undone = file::edit(&edited.path, |text| {
+        edit::undo(text, service, &before, &after)
+    })?;
+    Ok(undone.before != undone.after)
 }

@@ -12,7 +12,7 @@ use super::words::parse_duration;
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The file keeps its comments and its order; older versions stay in it. If the new version is refused, or rolled back, the file is put\nback. Returns 0 only when the old nodes may be stopped.\n\nExample: sluice deploy shop --version v2 --node 10.0.0.5:5002 --node 10.0.0.6:5002"
+    after_help = "The file keeps its comments and its order; older versions stay in it. If the new version is refused, or rolled back, the file is put back. Returns 0 only when the old nodes may be stopped.\n\nExample: sluice deploy shop --version v2 --node 10.0.0.5:5002 --node 10.0.0.6:5002"
 )]
 pub struct Args {
     /// Service

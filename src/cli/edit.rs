@@ -209,6 +209,32 @@ fn find<'d>(
         })
 }
 
+/// Takes one service back to what was written `before`, in a text whose other parts have changed since. Nothing changes if the
+/// service does not say what was written `after` any more. An added version stays listed; that alone starts nothing.
+pub fn undo(
+    text: &str,
+    service: &str,
+    before: &Written,
+    after: &Written,
+) -> Result<String, EditError> {
+    if read(text, service)? != *after {
+        return Ok(text.to_owned());
+    }
+    if let Some(nodes) = &before.nodes {
+        return set_release(text, service, None, nodes);
+    }
+    let Some(release) = &before.release else {
+        return Ok(text.to_owned());
+    };
+    let nodes = before.versions.iter().find(|(name, _)| name == release);
+    set_release(
+        text,
+        service,
+        Some(release),
+        nodes.map_or(&[], |(_, nodes)| nodes),
+    )
+}
+
 /// What to put where.
 type Splice = (Range<usize>, String);
 

@@ -147,6 +147,31 @@ fn the_short_form_keeps_its_shape() {
 }
 
 #[test]
+fn one_service_is_taken_back_if_nobody_else_changed_it() {
+    let undone = |before: &str, after: &str, now: &str| {
+        let (before, after) = (read(before, "shop").unwrap(), read(after, "shop").unwrap());
+        undo(now, "shop", &before, &after).unwrap()
+    };
+    let after = deploy(NAMED);
+    let now = format!("{after}\n[service.blog]\nnodes = ['b:1']\n");
+    assert_eq!(
+        undone(NAMED, &after, &now),
+        now.replace("release = \"v2\"", "release = \"v1\"")
+    );
+    let theirs = after.replace("release = \"v2\"", "release = \"v3\"");
+    assert_eq!(undone(NAMED, &after, &theirs), theirs);
+
+    // New nodes under the name that serves.
+    let after = set_release(NAMED, "shop", Some("v1"), &nodes(&["a:1"])).unwrap();
+    let back = undone(NAMED, &after, &after);
+    assert_eq!(read(&back, "shop"), read(NAMED, "shop"));
+
+    let short = "[service.shop]\nnodes = [\"x:1\"]\n";
+    let after = set_release(short, "shop", None, &nodes(&["a:1"])).unwrap();
+    assert_eq!(undone(short, &after, &after), short);
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let short = "[service.shop]\nnodes = [\"x:1\"]\n";
     let error = |text, version, list: &[&str]| {

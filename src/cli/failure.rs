@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::words::clean;
+
 /// The proxy could not be reached, or failed.
 pub const PROXY: u8 = 1;
 /// The command line or the configuration is wrong.
@@ -56,7 +58,7 @@ impl Failure {
             "not-found" | "invalid-config" | "conflict" | "bad-request" => USAGE,
             _ => PROXY,
         };
-        Some(Self::new(code, &error.kind, error.message))
+        Some(Self::new(code, &error.kind, clean(&error.message)))
     }
 
     /// As one line of JSON, in the API's own shape.

@@ -4,13 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::edit::EditError;
 
 /// Tries, when somebody who does not know our lock writes at the same moment.
 const TRIES: usize = 5;
+
+/// An edit takes milliseconds; who holds the lock for longer is stuck.
+const TURN: Duration = Duration::from_secs(30);
 
 /// An edit that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +108,22 @@ fn lock(path: &Path) -> Result<File, FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let open = || -> io::Result<File> {
         let handle = File::open(folder)?;
-        flock(&handle, FlockOperation::LockExclusive)?;
-        Ok(handle)
+        let deadline = Instant::now() + TURN;
+        loop {
+            match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(handle),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(io::Error::other(format!(
+                        "another sluice edits in {} and does not end",
+                        folder.display()
+                    )));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     };
     open().map_err(|source| failed(path, "lock", source))
 }

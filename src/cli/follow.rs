@@ -8,7 +8,7 @@ use super::client::Client;
 use super::failure::{Failure, INTERRUPTED, PROXY, TIMED_OUT};
 use super::screen::Screen;
 use super::view;
-use super::words::{dim, duration};
+use super::words::{clean, dim, duration};
 use crate::api::{Ended, Outcome, Progress, ServiceStatus};
 use crate::model::Timestamp;
 
@@ -88,6 +88,8 @@ pub async fn follow(
                 };
                 if how.json {
                     screen.line(&line);
+                } else if live && moment.ended.is_some() {
+                    screen.draw(&view::service(&moment.service, now(), NODES).join("\n"));
                 } else if live {
                     draw(&moment.service, begun, screen);
                 } else {
@@ -136,9 +138,9 @@ fn tell(ended: &Ended, how: &Follow<'_>, screen: &mut Screen<'_>) {
         return;
     }
     if ended.outcome.is_done() {
-        screen.line(&ended.message);
+        screen.line(&clean(&ended.message));
     } else {
-        screen.complain(&format!("error: {}", ended.message));
+        screen.complain(&format!("error: {}", clean(&ended.message)));
     }
     let cut = ended.entry.iter().flat_map(|entry| view::cut(&entry.cut));
     for line in cut.filter(|line| !ended.message.contains(line.trim())) {

@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, env = "SLUICE_STATUS_WATCH", value_parser = clap::builder::FalseyValueParser::new())]
     pub watch: bool,
     /// Say nothing; exit code 0 if the proxy wants traffic, 1 if not (for health checks)
-    #[arg(long, env = "SLUICE_STATUS_READY", conflicts_with_all = ["watch", "json", "service"], value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "SLUICE_STATUS_READY", value_parser = clap::builder::FalseyValueParser::new())]
     pub ready: bool,
 }
 

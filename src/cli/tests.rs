@@ -271,6 +271,57 @@ fn somebody_elses_edit_is_not_undone() {
 }
 
 #[test]
+fn another_service_in_the_same_file_keeps_its_edit() {
+    const BLOG: &str = "\n[service.blog]\nnodes = [\"b:1\"]\n";
+    let scene = Scene::new(|source| {
+        let text = fs::read_to_string(source).unwrap();
+        fs::write(source, text + BLOG).unwrap();
+        ends(source, Outcome::Unhealthy, "no")
+    });
+    let ran = scene.deploy(&[]);
+    assert_eq!(ran.code, 3);
+    assert_eq!(
+        scene.text(),
+        format!("{FILE}v2 = [\"10.0.0.5:5002\"]\n{BLOG}")
+    );
+    assert!(
+        ran.err.contains("only service `shop` is put back"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(scene.fake.asked().last(), Some(&Request::Reload));
+}
+
+#[test]
+fn what_comes_from_a_node_cannot_move_the_cursor() {
+    let scene = Scene::new(|source| {
+        let mut shop = service("shop", source);
+        shop.nodes[2].reason = "answered 500: \x1b[2J\u{9b}2J".into();
+        shop.reason = Some("\x1b]0;owned\x07".into());
+        progress(vec![moment(
+            shop,
+            Some((Outcome::Unhealthy, "probe said \x1b[31mno\nsecond line")),
+        )])
+    });
+    let socket = scene.fake.socket.to_str().unwrap();
+    let cli = Cli::try_parse_from(["sluice", "--socket", socket, "wait", "shop"]).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    // With colours, so that nothing is taken out on the way.
+    let screen = Screen::new(&mut out, &mut err, true, None);
+    assert_eq!(execute(cli, screen, &nowhere()), 3);
+    let (out, err) = (
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(err).unwrap(),
+    );
+    assert!(
+        out.contains("answered 500: \u{fffd}[2J\u{fffd}2J"),
+        "{out:?}"
+    );
+    assert!(!out.contains("\x1b]") && !out.contains('\x07'), "{out:?}");
+    assert_eq!(err, "error: probe said \u{fffd}[31mno\nsecond line\n");
+}
+
+#[test]
 fn a_reader_that_goes_away_does_not_keep_the_file_from_being_put_back() {
     struct Closed;
     impl Write for Closed {

@@ -2,7 +2,7 @@
 
 use anstyle::AnsiColor;
 
-use super::words::{bar, bold, colored, columns, dim, duration, percent, state};
+use super::words::{bar, bold, clean, colored, columns, dim, duration, percent, state};
 use crate::api::{CutNode, HistoryEntry, NodeStatus, Outcome, ServiceStatus, Status};
 use crate::model::{Holder, NodeState, Timestamp};
 
@@ -41,15 +41,15 @@ pub fn status(status: &Status) -> String {
                 problem.column
             )
         };
-        lines.push(format!("  {place}: {}", problem.message));
+        lines.push(format!("  {place}: {}", clean(&problem.message)));
         if !problem.text.is_empty() {
-            lines.push(format!("      {}", problem.text));
+            lines.push(format!("      {}", clean(&problem.text)));
             let caret = "^".repeat(problem.width.max(1));
             let gap = " ".repeat(problem.column.saturating_sub(1));
             lines.push(format!("      {gap}{}", colored(AnsiColor::Red, caret)));
         }
         if let Some(hint) = &problem.hint {
-            lines.push(format!("      hint: {hint}"));
+            lines.push(format!("      hint: {}", clean(hint)));
         }
     }
     for listener in &status.listeners {
@@ -96,7 +96,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
     }
     let mut lines = vec![head];
     if let Some(reason) = &service.reason {
-        lines.extend(reason.lines().map(|line| format!("  {line}")));
+        lines.extend(reason.lines().map(|line| format!("  {}", clean(line))));
     }
     if service.all_down {
         lines.push(colored(
@@ -132,7 +132,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
                 "  refused {} {} ago: {}",
                 refused.version,
                 duration(now.since(refused.at)),
-                refused.reason
+                clean(&refused.reason)
             ),
         ));
     }
@@ -163,7 +163,7 @@ fn nodes(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
                 state(node.state),
                 format!("{} ago", duration(now.since(node.since))),
                 format!("{} in flight", node.in_flight),
-                node.reason.clone(),
+                clean(&node.reason).replace('\n', " "),
             ]
         })
         .collect();
@@ -184,21 +184,21 @@ fn work(work: &Holder) -> String {
     format!(
         "{} {} {} from {}, for {}",
         work.kind,
-        work.method,
-        work.path,
-        work.client,
+        clean(&work.method),
+        clean(&work.path),
+        clean(&work.client),
         duration(std::time::Duration::from_millis(work.age_ms))
     )
 }
 
-/// What changed from one moment to the next, a line each; all of it if there was no moment before.
+/// What changed from one moment to the next, a line each; what matters of it if there was no moment before.
 pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<String> {
     let mut lines = Vec::new();
     let told = before.map(|before| (&before.phase, &before.reason));
     if told != Some((&now.phase, &now.reason)) {
         let reason = now.reason.as_deref().unwrap_or("");
         let between = if reason.is_empty() { "" } else { ": " };
-        lines.push(format!("{}{between}{reason}", phase(now)));
+        lines.push(format!("{}{between}{}", phase(now), clean(reason)));
     }
     let shares = |service: &ServiceStatus| -> Vec<String> {
         let versions = service.versions.iter();
@@ -217,7 +217,12 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
                 .iter()
                 .find(|old| old.address == node.address && old.version == node.version)
         });
-        if was.map(|was| was.state) != Some(node.state) {
+        // At first only what is on its way: a hundred nodes that serve are no news.
+        let news = match (before, was) {
+            (None, _) => !matches!(node.state, NodeState::Serving | NodeState::Drained),
+            (Some(_), was) => was.map(|was| was.state) != Some(node.state),
+        };
+        if news {
             let version = if node.version.is_unnamed() {
                 String::new()
             } else {
@@ -227,7 +232,7 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
                 "node {}{version} {}: {}",
                 node.address,
                 state(node.state),
-                node.reason
+                clean(&node.reason)
             ));
         }
     }
@@ -255,7 +260,7 @@ pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
             entry.strategy.clone(),
             duration(entry.finished.since(entry.started)),
             outcome(entry.outcome),
-            entry.reason.lines().next().unwrap_or("").to_owned(),
+            clean(entry.reason.lines().next().unwrap_or("")),
         ]);
     }
     let mut lines = columns("", &rows).into_iter();

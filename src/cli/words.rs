@@ -102,6 +102,19 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// Text that came from a network or a file, made harmless for a terminal: a path or the body of a failed probe may hold escape
+/// sequences. Line ends stay.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\n' => '\n',
+            '\t' => ' ',
+            other if other.is_control() => '\u{fffd}',
+            other => other,
+        })
+        .collect()
+}
+
 /// In a colour.
 pub fn colored(color: AnsiColor, text: impl std::fmt::Display) -> String {
     let style = color.on_default();
