@@ -1,0 +1,110 @@
+//! Who may ask over TCP: only somebody who meant this machine.
+//!
+//! A loopback port is open to every web page that the operator's browser shows: a page's name can be re-bound to 127.0.0.1
+//! (then `Host` gives it away) or the page can simply ask across origins (then `Origin` does).
+
+use std::net::IpAddr;
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, Uri, Version};
+
+use super::answer::Fault;
+
+/// Refuses what a browser sends on behalf of somebody else.
+pub(super) fn check(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(), Fault> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            if !host.to_str().is_ok_and(is_loopback_authority) {
+                return Err(Fault::forbidden(
+                    "the Host header names another machine: ask for localhost or 127.0.0.1",
+                ));
+            }
+        }
+        // No browser speaks HTTP/1.0, simple health checkers do.
+        (None, _) if version == Version::HTTP_10 => {}
+        _ => return Err(Fault::bad_request("exactly one Host header is needed")),
+    }
+    if let Some(authority) = target.authority()
+        && !is_loopback_authority(authority.as_str())
+    {
+        return Err(Fault::forbidden("the request names another machine"));
+    }
+    for origin in headers.get_all(ORIGIN) {
+        let here = origin.to_str().ok().and_then(|origin| {
+            let authority = origin
+                .strip_prefix("http://")
+                .or_else(|| origin.strip_prefix("https://"))?;
+            is_loopback_authority(authority).then_some(())
+        });
+        if here.is_none() {
+            return Err(Fault::forbidden(
+                "a page from elsewhere may not ask (Origin header)",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `host[:port]` can only mean this machine. RFC 6761 §6.3 keeps `localhost` and all below it for loopback.
+fn is_loopback_authority(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, port)) if port.is_empty() || is_port(port) => host,
+            _ => return false,
+        },
+        None => match authority.split_once(':') {
+            Some((host, port)) if is_port(&format!(":{port}")) => host,
+            Some(_) => return false,
+            None => authority,
+        },
+    };
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return address.to_canonical().is_loopback();
+    }
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':')
+        .is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for yes in [
+            "localhost",
+            "LOCALHOST:80",
+            "localhost.",
+            "a.localhost:1",
+            "127.0.0.1",
+            "127.9.9.9:65535",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]:80",
+        ] {
+            assert!(is_loopback_authority(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[::2]:80",
+            "[::1",
+            "[::1]x",
+            "localhost:x",
+            "localhost:99999",
+            "user@localhost",
+        ] {
+            assert!(!is_loopback_authority(no), "{no}");
+        }
+    }
+}

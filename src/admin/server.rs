@@ -1,0 +1,216 @@
+//! Connections and requests: the bounds on both, and the way to `control` and back.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request as HttpRequest, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::answer::{self, Body, Fault};
+use super::io::{Clock, Io};
+use super::route::{Access, Route, route};
+use super::{origin, stream};
+use crate::api::{Port, Reply, Request};
+
+/// Connections at once; more wait in the listener's queue.
+const CONNECTIONS: usize = 64;
+/// Bytes of a request head.
+const HEAD: usize = 16 * 1024;
+/// A head must be complete after this long; an idle connection is closed after this long as well.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// Bytes of a request body. No request needs one; a small one is read and ignored.
+const BODY: usize = 64 * 1024;
+/// `control` must answer after this long. Reading and applying the files of 10,000 services is included.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// After an accept error (out of descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every request needs.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) port: Port,
+    /// Written by `control`: false before shutdown drains, and while nothing is loaded.
+    pub(super) ready: watch::Receiver<bool>,
+    pub(super) access: Access,
+}
+
+/// Opens the read-only listener. Refuses an address that other machines can reach: there is no password here.
+pub fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
+    if !address.ip().to_canonical().is_loopback() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "admin.http = {address}: only a loopback address (127.0.0.1, [::1]) is allowed"
+            ),
+        ));
+    }
+    let listener = TcpListener::bind(address).map_err(|error| {
+        io::Error::new(error.kind(), format!("admin.http = {address}: {error}"))
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves the read-only routes until it is dropped; must be polled inside a tokio runtime.
+pub async fn serve_http(
+    listener: TcpListener,
+    port: Port,
+    ready: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let context = Context {
+        port,
+        ready,
+        access: Access::ReadOnly,
+    };
+    accept(listener, context).await
+}
+
+/// What can be accepted from: a TCP or a Unix listener.
+pub(super) trait Listener: Send {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for tokio::net::TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Listener for tokio::net::UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// Accepts until dropped; dropping ends every connection too.
+pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        let socket = match listener.next().await {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "the admin API cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let context = context.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| handle(request, context.clone()));
+            let served = http1::Builder::new()
+                .timer(Clock)
+                .header_read_timeout(HEAD_TIME)
+                .max_header_size(HEAD)
+                .max_buf_size(HEAD)
+                .serve_connection(Io(socket), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "an admin connection ended badly");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn handle(request: HttpRequest<Incoming>, context: Context) -> hyper::Result<Response<Body>> {
+    Ok(answer(request, &context)
+        .await
+        .unwrap_or_else(|fault| fault.response()))
+}
+
+async fn answer(
+    request: HttpRequest<Incoming>,
+    context: &Context,
+) -> Result<Response<Body>, Fault> {
+    let (head, body) = request.into_parts();
+    if context.access == Access::ReadOnly {
+        origin::check(head.version, &head.uri, &head.headers)?;
+    }
+    let route = route(
+        &head.method,
+        head.uri.path(),
+        head.uri.query().unwrap_or(""),
+        context.access,
+    )?;
+    ignore(body).await?;
+    match route {
+        Route::Health => Ok(answer::text(StatusCode::OK, "ok\n")),
+        Route::Ready if *context.ready.borrow() => Ok(answer::text(StatusCode::OK, "ready\n")),
+        Route::Ready => Ok(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+        Route::Ask(request) => respond(ask(context, request).await?),
+        Route::Service(name) => {
+            let request = Request::Status {
+                service: Some(name.clone()),
+            };
+            match ask(context, request).await? {
+                Reply::Status(status) => status
+                    .services
+                    .iter()
+                    .find(|service| service.name == name)
+                    .ok_or_else(|| Fault::not_found(format!("there is no service `{name}`")))
+                    .and_then(answer::json),
+                other => respond(other),
+            }
+        }
+    }
+}
+
+async fn ask(context: &Context, request: Request) -> Result<Reply, Fault> {
+    timeout(ANSWER_TIME, context.port.ask(request))
+        .await
+        .map_err(|_| {
+            Fault::unavailable(format!(
+                "the control plane did not answer within {} s; traffic is not touched by that, its log may say why",
+                ANSWER_TIME.as_secs()
+            ))
+        })
+}
+
+fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
+    match reply {
+        Reply::Status(status) => answer::json(&*status),
+        Reply::Config(config) => answer::json(&config),
+        Reply::History(entries) => answer::json(&entries),
+        Reply::Progress(progress) => Ok(stream::respond(progress)),
+        Reply::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Reads a small body to its end, so that the connection can be used again.
+async fn ignore(body: Incoming) -> Result<(), Fault> {
+    match timeout(HEAD_TIME, Limited::new(body, BODY).collect()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            format!("the body is longer than {BODY} bytes; no request needs one"),
+        )),
+        Ok(Err(error)) => Err(Fault::bad_request(format!("the body is broken: {error}"))),
+        Err(_) => Err(Fault::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "the body did not arrive in time",
+        )),
+    }
+}

@@ -1,0 +1,489 @@
+//! Every route through a real socket, with raw bytes on the client's side: what a well-behaved client library would not send
+//! is sent too.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::fake::{self, Fake, endless, moment, progress, refused, service, status};
+use super::*;
+use crate::api::{
+    ConfigStatus, HistoryEntry, Outcome, Port, Progress, RefusalKind, Reply, Request,
+    ServiceStatus, Status,
+};
+
+fn control(request: &Request) -> Reply {
+    let shop = service("shop", Path::new("/etc/shop.toml"));
+    match request {
+        Request::Status {
+            service: Some(name),
+        } if name.as_str() == "gone" => {
+            refused(RefusalKind::NotFound, "there is no service `gone`")
+        }
+        Request::Status { .. } => Reply::Status(Box::new(status(vec![shop]))),
+        Request::Reload => Reply::Config(ConfigStatus {
+            stale: true,
+            ..ConfigStatus::default()
+        }),
+        Request::History { service } if service.as_str() == "gone" => {
+            refused(RefusalKind::NotFound, "there is no service `gone`")
+        }
+        Request::History { .. } => Reply::History(vec![fake::entry(
+            "v1",
+            "v2",
+            &["10.0.0.5:5002"],
+            Outcome::Done,
+        )]),
+        Request::Wait { service, .. } => match service.as_str() {
+            "invalid" => refused(RefusalKind::InvalidConfig, "sluice.toml:3:1: unknown key"),
+            "superseded" => refused(RefusalKind::Superseded, "v3 is wanted"),
+            "down" => refused(RefusalKind::Unavailable, "shutting down"),
+            "endless" => endless(moment(shop, None)),
+            "cut" => progress(vec![moment(shop, None)]),
+            _ => progress(vec![
+                moment(shop.clone(), None),
+                moment(shop, Some((Outcome::Done, "v2 serves"))),
+            ]),
+        },
+        Request::Drain { undo: true, .. } => refused(RefusalKind::Conflict, "it is not draining"),
+        Request::Drain { .. } => progress(vec![moment(shop, Some((Outcome::Done, "drained")))]),
+    }
+}
+
+fn start() -> (tempfile::TempDir, Fake) {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Fake::start(folder.path(), control);
+    (folder, fake)
+}
+
+fn connect(fake: &Fake) -> UnixStream {
+    let stream = UnixStream::connect(&fake.socket).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
+}
+
+/// Sends raw bytes, and gives back status, head and body.
+fn send(stream: impl Read + Write, request: &[u8]) -> (u16, String, String) {
+    let mut stream = stream;
+    stream.write_all(request).unwrap();
+    let mut text = Vec::new();
+    // A server that refuses while it is sent something may reset; what it said before counts.
+    let _ = stream.read_to_end(&mut text);
+    let text = String::from_utf8(text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_else(|| panic!("no status in {head:?}"));
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+fn ask(fake: &Fake, method: &str, target: &str) -> (u16, String, String) {
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n");
+    send(connect(fake), request.as_bytes())
+}
+
+fn kind(body: &str) -> String {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["error"]["kind"].as_str().unwrap().to_owned()
+}
+
+/// The data of a chunked body.
+fn lines(stream: UnixStream) -> impl Iterator<Item = String> {
+    BufReader::new(stream)
+        .lines()
+        .map_while(Result::ok)
+        .filter(|line| line.starts_with('{'))
+}
+
+#[test]
+fn every_get_route_answers_with_its_shape() {
+    let (_folder, fake) = start();
+    let (code, head, body) = ask(&fake, "GET", "/v1/status");
+    assert_eq!(code, 200);
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert!(head.contains("cache-control: no-store"), "{head}");
+    let all: Status = serde_json::from_str(&body).unwrap();
+    assert_eq!(all.services.len(), 1);
+
+    let (code, _, body) = ask(&fake, "GET", "/v1/services/shop");
+    assert_eq!(code, 200);
+    let shop: ServiceStatus = serde_json::from_str(&body).unwrap();
+    assert_eq!(shop.name.as_str(), "shop");
+
+    for target in ["/v1/services/shop/history", "/v1/history?service=shop"] {
+        let (code, _, body) = ask(&fake, "GET", target);
+        assert_eq!(code, 200);
+        let entries: Vec<HistoryEntry> = serde_json::from_str(&body).unwrap();
+        assert_eq!(entries.len(), 1);
+    }
+
+    let (code, _, body) = ask(&fake, "POST", "/v1/reload");
+    assert_eq!(code, 200, "an invalid file is an answer, not an error");
+    assert!(serde_json::from_str::<ConfigStatus>(&body).unwrap().stale);
+}
+
+#[test]
+fn health_lives_and_readiness_follows_its_switch() {
+    let (_folder, fake) = start();
+    assert_eq!(ask(&fake, "GET", "/healthz").0, 200);
+    assert_eq!(ask(&fake, "GET", "/healthz").2, "ok\n");
+    assert_eq!(ask(&fake, "GET", "/readyz").0, 200);
+    fake.ready.send(false).unwrap();
+    assert_eq!(ask(&fake, "GET", "/readyz").0, 503);
+    assert_eq!(ask(&fake, "GET", "/healthz").0, 200);
+    let (code, _, body) = ask(&fake, "HEAD", "/healthz");
+    assert_eq!((code, body.as_str()), (200, ""));
+    assert!(fake.asked().is_empty(), "control is not needed for these");
+}
+
+#[test]
+fn names_reach_control_decoded() {
+    let (_folder, fake) = start();
+    ask(&fake, "GET", "/v1/status?service=caf%C3%A9");
+    ask(&fake, "POST", "/v1/services/a%2Fb/wait?version=1.0+5%26");
+    ask(
+        &fake,
+        "POST",
+        "/v1/services/shop/nodes/%5B::1%5D:80/drain?undo=true",
+    );
+    assert_eq!(
+        fake.asked(),
+        [
+            Request::Status {
+                service: Some("café".into())
+            },
+            Request::Wait {
+                service: "a/b".into(),
+                version: Some("1.0+5&".into())
+            },
+            Request::Drain {
+                service: "shop".into(),
+                node: "[::1]:80".into(),
+                undo: true
+            },
+        ]
+    );
+}
+
+#[test]
+fn each_refusal_has_its_status() {
+    let (_folder, fake) = start();
+    for (method, target, code, word) in [
+        ("GET", "/v1/services/gone", 404, "not-found"),
+        ("GET", "/v1/services/other", 404, "not-found"),
+        ("GET", "/v1/services/gone/history", 404, "not-found"),
+        ("POST", "/v1/services/invalid/wait", 422, "invalid-config"),
+        ("POST", "/v1/services/superseded/wait", 409, "superseded"),
+        ("POST", "/v1/services/down/wait", 503, "unavailable"),
+        (
+            "POST",
+            "/v1/services/s/nodes/a:1/drain?undo=true",
+            409,
+            "conflict",
+        ),
+    ] {
+        let (got, _, body) = ask(&fake, method, target);
+        assert_eq!((got, kind(&body).as_str()), (code, word), "{target}");
+    }
+}
+
+#[test]
+fn wrong_requests_are_told_what_is_wrong() {
+    let (_folder, fake) = start();
+    for (method, target, code) in [
+        ("GET", "/", 404),
+        ("GET", "/v1", 404),
+        ("GET", "/v2/status", 404),
+        ("GET", "/v1/services/", 404),
+        ("GET", "/v1/status/", 404),
+        ("POST", "/v1/status", 405),
+        ("GET", "/v1/reload", 405),
+        ("DELETE", "/v1/services/shop", 405),
+        ("GET", "/v1/services/shop/wait", 405),
+        ("GET", "/v1/status?servce=shop", 400),
+        ("GET", "/v1/status?service=a&service=b", 400),
+        ("GET", "/v1/status?service=", 400),
+        ("GET", "/v1/history", 400),
+        ("GET", "/v1/services/%zz", 400),
+        ("GET", "/v1/services/%f", 400),
+        ("GET", "/v1/services/%ff", 400),
+        ("GET", "/v1/services/a%0ab", 400),
+        ("POST", "/v1/services/shop/nodes/a:1/drain?undo=maybe", 400),
+    ] {
+        let (got, head, body) = ask(&fake, method, target);
+        assert_eq!(got, code, "{method} {target}: {body}");
+        assert!(!kind(&body).is_empty());
+        assert_eq!(got == 405, head.contains("allow:"), "{head}");
+    }
+    assert!(fake.asked().is_empty());
+}
+
+#[test]
+fn a_large_head_or_body_is_refused_and_a_small_body_is_ignored() {
+    let (_folder, fake) = start();
+    let long = "x".repeat(20_000);
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: s\r\nX-Long: {long}\r\n\r\n");
+    assert_eq!(send(connect(&fake), request.as_bytes()).0, 431);
+
+    let request = format!(
+        "POST /v1/reload HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 70000\r\n\r\n{}",
+        "x".repeat(70_000)
+    );
+    let (code, _, body) = send(connect(&fake), request.as_bytes());
+    assert_eq!((code, kind(&body).as_str()), (413, "too-large"));
+    assert!(fake.asked().is_empty());
+
+    let request =
+        b"POST /v1/reload HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(send(connect(&fake), request).0, 200);
+}
+
+#[test]
+fn bytes_that_are_not_http_get_a_400_and_hurt_nobody() {
+    let (_folder, fake) = start();
+    assert_eq!(
+        send(connect(&fake), b"\x16\x03\x01 not http\r\n\r\n").0,
+        400
+    );
+    assert_eq!(ask(&fake, "GET", "/healthz").0, 200);
+}
+
+#[test]
+fn a_followed_change_is_a_stream_of_lines_that_ends() {
+    let (_folder, fake) = start();
+    let mut stream = connect(&fake);
+    stream
+        .write_all(
+            b"POST /v1/services/shop/wait?version=v2 HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n",
+        )
+        .unwrap();
+    let moments: Vec<Progress> = lines(stream)
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect();
+    assert!(moments.len() >= 2, "{}", moments.len());
+    let (last, before) = moments.split_last().unwrap();
+    assert!(before.iter().all(|moment| moment.ended.is_none()));
+    assert_eq!(
+        last.ended.as_ref().map(|end| end.outcome),
+        Some(Outcome::Done)
+    );
+}
+
+#[test]
+fn a_change_that_the_proxy_abandons_ends_with_an_error_line() {
+    let (_folder, fake) = start();
+    let mut stream = connect(&fake);
+    stream
+        .write_all(b"POST /v1/services/cut/wait HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let lines: Vec<String> = lines(stream).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(kind(&lines[1]), "unavailable");
+}
+
+#[test]
+fn two_verbs_are_served_at_once() {
+    let (_folder, fake) = start();
+    let mut waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = connect(&fake);
+            stream
+                .write_all(b"POST /v1/services/endless/wait HTTP/1.1\r\nHost: s\r\n\r\n")
+                .unwrap();
+            lines(stream)
+        })
+        .collect();
+    for stream in &mut waiting {
+        assert!(stream.next().is_some());
+    }
+    assert_eq!(ask(&fake, "GET", "/v1/status").0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_change_is_kept_alive_and_a_gone_reader_ends_it() {
+    use http_body_util::BodyExt;
+    let shop = service("shop", Path::new("/etc/shop.toml"));
+    let (sender, receiver) = tokio::sync::watch::channel(moment(shop, None));
+    let mut body = stream::respond(receiver).into_body();
+    let begun = tokio::time::Instant::now();
+    let mut next = async || {
+        let frame = body.frame().await.unwrap().unwrap();
+        frame.into_data().unwrap()
+    };
+    assert!(next().await.starts_with(b"{"));
+    assert_eq!(&next().await[..], b"\n");
+    assert_eq!(&next().await[..], b"\n");
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    drop(body);
+    sender.closed().await;
+}
+
+#[test]
+fn the_socket_is_for_owner_and_group_and_goes_with_its_owner() {
+    let (_folder, fake) = start();
+    let mode = std::fs::metadata(&fake.socket)
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o7777, 0o660);
+    let path = fake.socket.clone();
+    drop(fake);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_living_socket_is_not_taken_and_a_dead_one_is() {
+    let (folder, fake) = start();
+    let error = UnixSocket::bind(&fake.socket).unwrap_err().to_string();
+    assert!(error.contains("another sluice is running"), "{error}");
+    assert_eq!(ask(&fake, "GET", "/healthz").0, 200, "it still lives");
+
+    let dead = folder.path().join("dead.sock");
+    drop(UnixListener::bind(&dead).unwrap());
+    assert!(dead.exists());
+    let socket = UnixSocket::bind(&dead).unwrap();
+    UnixStream::connect(socket.path()).unwrap();
+}
+
+#[test]
+fn a_hanging_owner_with_a_full_queue_counts_as_living() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    let hangs = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    hangs
+        .bind(&socket2::SockAddr::unix(&path).unwrap())
+        .unwrap();
+    hangs.listen(0).unwrap();
+    let _fills = UnixStream::connect(&path).unwrap();
+    let begun = Instant::now();
+    let error = UnixSocket::bind(&path).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn another_file_of_that_name_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("precious");
+    std::fs::write(&path, "data").unwrap();
+    let error = UnixSocket::bind(&path).unwrap_err().to_string();
+    assert!(error.contains("not a socket"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+}
+
+#[test]
+fn a_socket_that_became_somebody_elses_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    let first = UnixSocket::bind(&path).unwrap();
+    std::fs::rename(&path, folder.path().join("moved.sock")).unwrap();
+    let second = UnixSocket::bind(&path).unwrap();
+    let inode = std::fs::metadata(&path).unwrap().ino();
+    drop(first);
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
+    drop(second);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_missing_folder_is_made_and_a_long_path_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(UnixSocket::bind(&folder.path().join("run/s.sock")).is_ok());
+    let error = UnixSocket::bind(&folder.path().join("a/b/s.sock")).unwrap_err();
+    assert!(
+        error.to_string().contains("cannot make the folder"),
+        "{error}"
+    );
+    let error = UnixSocket::bind(&folder.path().join("x".repeat(120))).unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+}
+
+#[test]
+fn only_one_of_many_that_start_at_once_gets_the_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| UnixSocket::bind(&path)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(results.iter().filter(|bound| bound.is_ok()).count(), 1);
+}
+
+/// The loopback listener, asked with these header lines.
+async fn ask_http(target: &str, method: &str, headers: &str) -> (u16, String) {
+    let listener = bind_http("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (port, mut calls) = Port::new(4);
+    let (_ready, ready) = tokio::sync::watch::channel(true);
+    tokio::spawn(serve_http(listener, port, ready));
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            let _ = call.reply.send(control(&call.request));
+        }
+    });
+    let request = format!("{method} {target} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    tokio::task::spawn_blocking(move || {
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let (status, _, body) = send(stream, request.as_bytes());
+        (status, body)
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn loopback_reads_and_never_steers() {
+    let host = "Host: localhost:9000\r\n";
+    for target in [
+        "/healthz",
+        "/readyz",
+        "/v1/status",
+        "/v1/history?service=shop",
+    ] {
+        assert_eq!(ask_http(target, "GET", host).await.0, 200, "{target}");
+    }
+    for target in ["/v1/reload", "/v1/services/shop/wait"] {
+        assert_eq!(ask_http(target, "POST", host).await.0, 404, "{target}");
+    }
+    assert_eq!(ask_http("/v1/services/shop", "GET", host).await.0, 404);
+    assert_eq!(ask_http("/v1/status", "POST", host).await.0, 405);
+}
+
+#[tokio::test]
+async fn loopback_refuses_what_a_foreign_page_makes_a_browser_send() {
+    for (headers, expected) in [
+        ("Host: evil.example\r\n", 403),
+        ("Host: localhost.evil.example:80\r\n", 403),
+        ("Host: localhost\r\nOrigin: https://evil.example\r\n", 403),
+        ("Host: localhost\r\nOrigin: null\r\n", 403),
+        ("Host: localhost\r\nHost: evil.example\r\n", 400),
+        ("", 400),
+        ("Host: localhost\r\nOrigin: http://localhost:9000\r\n", 200),
+        ("Host: [::1]:9000\r\n", 200),
+    ] {
+        let (code, body) = ask_http("/v1/status", "GET", headers).await;
+        assert_eq!(code, expected, "{headers}: {body}");
+    }
+}
+
+#[test]
+fn the_read_only_listener_stays_on_loopback() {
+    let error = bind_http("0.0.0.0:0".parse().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("loopback"), "{error}");
+}

@@ -1,0 +1,46 @@
+//! `sluice history`: finished rollouts.
+
+use super::Session;
+use super::failure::{Failure, PROXY};
+use super::follow::now;
+use super::view;
+use crate::admin::encode;
+use crate::api::HistoryEntry;
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: sluice history shop --limit 5")]
+pub struct Args {
+    /// Service
+    #[arg(env = "SLUICE_SERVICE")]
+    pub service: String,
+    /// Only the newest
+    #[arg(long, env = "SLUICE_HISTORY_LIMIT", value_name = "COUNT")]
+    pub limit: Option<usize>,
+    /// Write JSON
+    #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub json: bool,
+}
+
+/// Asks, and shows.
+pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> {
+    let mut entries = fetch(session, &args.service).await?;
+    entries.truncate(args.limit.unwrap_or(usize::MAX));
+    if args.json {
+        let text = serde_json::to_string(&entries)
+            .map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
+        session.screen.line(&text);
+    } else {
+        session.screen.line(&view::history(&entries, now()));
+    }
+    Ok(0)
+}
+
+/// A service's finished rollouts, newest first.
+pub(super) async fn fetch(
+    session: &Session<'_>,
+    service: &str,
+) -> Result<Vec<HistoryEntry>, Failure> {
+    let target = format!("/v1/services/{}/history", encode(service));
+    session.client.get(&target).await
+}

@@ -1,0 +1,296 @@
+//! What `status`, the progress of a rollout, and `history` look like. Pure: reports in, text out.
+
+use anstyle::AnsiColor;
+
+use super::words::{bar, bold, clean, colored, columns, dim, duration, percent, state};
+use crate::api::{CutNode, HistoryEntry, NodeStatus, Outcome, ServiceStatus, Status};
+use crate::model::{Holder, NodeState, Timestamp};
+
+/// Everything, or the services that the report holds.
+pub fn status(status: &Status) -> String {
+    let mut lines = vec![format!(
+        "{} pid {}, up {}, {}",
+        bold(format!("sluice {}", status.sluice)),
+        status.pid,
+        duration(status.now.since(status.started)),
+        if status.ready {
+            colored(AnsiColor::Green, "ready")
+        } else {
+            colored(AnsiColor::Yellow, "not ready")
+        }
+    )];
+    lines.push(format!(
+        "configuration {}, loaded {} ago",
+        status.config.path.display(),
+        duration(status.now.since(status.config.loaded))
+    ));
+    if status.config.stale {
+        lines.push(colored(
+            AnsiColor::Red,
+            "STALE: the files on disk are not valid; what was loaded before goes on",
+        ));
+    }
+    for problem in &status.config.problems {
+        let place = if problem.line == 0 {
+            problem.path.display().to_string()
+        } else {
+            format!(
+                "{}:{}:{}",
+                problem.path.display(),
+                problem.line,
+                problem.column
+            )
+        };
+        lines.push(format!("  {place}: {}", clean(&problem.message)));
+        if !problem.text.is_empty() {
+            lines.push(format!("      {}", clean(&problem.text)));
+            let caret = "^".repeat(problem.width.max(1));
+            let gap = " ".repeat(problem.column.saturating_sub(1));
+            lines.push(format!("      {gap}{}", colored(AnsiColor::Red, caret)));
+        }
+        if let Some(hint) = &problem.hint {
+            lines.push(format!("      hint: {}", clean(hint)));
+        }
+    }
+    for listener in &status.listeners {
+        lines.push(match &listener.error {
+            None => format!("listener {} on {}", listener.name, listener.address),
+            Some(error) => colored(
+                AnsiColor::Red,
+                format!(
+                    "listener {} on {}: {error}",
+                    listener.name, listener.address
+                ),
+            ),
+        });
+    }
+    for service in &status.services {
+        lines.push(String::new());
+        lines.extend(self::service(service, status.now, usize::MAX));
+    }
+    if status.services.is_empty() {
+        lines.push("no services".into());
+    }
+    lines.join("\n")
+}
+
+/// One service: phase, shares, nodes. At most `most` nodes; those on their way first, if some must be left out.
+pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
+    let mut head = format!("{}  {}", bold(&service.name), phase(service));
+    if let Some(rollout) = &service.rollout {
+        let from = rollout
+            .from
+            .as_ref()
+            .map_or(String::new(), |from| format!("{from} "));
+        head = format!(
+            "{head}  {from}→ {}, {}, {} of {} new nodes serve, for {}",
+            rollout.to,
+            rollout.strategy,
+            rollout.ready,
+            rollout.wanted,
+            duration(now.since(rollout.started))
+        );
+        if let Some(deadline) = rollout.deadline {
+            head = format!("{head}, {} left", duration(deadline.since(now)));
+        }
+    }
+    let mut lines = vec![head];
+    if let Some(reason) = &service.reason {
+        lines.extend(reason.lines().map(|line| format!("  {}", clean(line))));
+    }
+    if service.all_down {
+        lines.push(colored(
+            AnsiColor::Red,
+            "  every node is unhealthy: traffic goes to all of them regardless",
+        ));
+    }
+    let shares: Vec<_> = service
+        .versions
+        .iter()
+        .map(|version| {
+            let failures = format!("{} failed", version.failures);
+            vec![
+                version.version.to_string(),
+                colored(AnsiColor::Green, bar(version.share)),
+                percent(version.share),
+                format!("{}/{} nodes", version.serving, version.nodes),
+                format!("{} requests", version.requests),
+                if version.failures > 0 {
+                    colored(AnsiColor::Red, failures)
+                } else {
+                    dim(failures)
+                },
+            ]
+        })
+        .collect();
+    lines.extend(columns("  ", &shares));
+    lines.extend(nodes(service, now, most));
+    for refused in &service.refused {
+        lines.push(colored(
+            AnsiColor::Red,
+            format!(
+                "  refused {} {} ago: {}",
+                refused.version,
+                duration(now.since(refused.at)),
+                clean(&refused.reason)
+            ),
+        ));
+    }
+    lines
+}
+
+fn phase(service: &ServiceStatus) -> String {
+    let color = match service.phase.as_str() {
+        "settled" => AnsiColor::Green,
+        "failed" => AnsiColor::Red,
+        _ => AnsiColor::Cyan,
+    };
+    colored(color, &service.phase)
+}
+
+fn nodes(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
+    let mut shown: Vec<&NodeStatus> = service.nodes.iter().collect();
+    if shown.len() > most {
+        shown.sort_by_key(|node| matches!(node.state, NodeState::Serving | NodeState::Drained));
+        shown.truncate(most);
+    }
+    let rows: Vec<_> = shown
+        .iter()
+        .map(|node| {
+            vec![
+                node.address.to_string(),
+                node.version.to_string(),
+                state(node.state),
+                format!("{} ago", duration(now.since(node.since))),
+                format!("{} in flight", node.in_flight),
+                clean(&node.reason).replace('\n', " "),
+            ]
+        })
+        .collect();
+    let mut lines = Vec::new();
+    for (node, row) in shown.iter().zip(columns("  ", &rows)) {
+        lines.push(row);
+        let holders = node.holders.iter();
+        lines.extend(holders.map(|holder| format!("      held by {}", work(holder))));
+    }
+    let left = service.nodes.len() - shown.len();
+    if left > 0 {
+        lines.push(dim(format!("  … and {left} more")));
+    }
+    lines
+}
+
+fn work(work: &Holder) -> String {
+    format!(
+        "{} {} {} from {}, for {}",
+        work.kind,
+        clean(&work.method),
+        clean(&work.path),
+        clean(&work.client),
+        duration(std::time::Duration::from_millis(work.age_ms))
+    )
+}
+
+/// What changed from one moment to the next, a line each; what matters of it if there was no moment before.
+pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    let told = before.map(|before| (&before.phase, &before.reason));
+    if told != Some((&now.phase, &now.reason)) {
+        let reason = now.reason.as_deref().unwrap_or("");
+        let between = if reason.is_empty() { "" } else { ": " };
+        lines.push(format!("{}{between}{}", phase(now), clean(reason)));
+    }
+    let shares = |service: &ServiceStatus| -> Vec<String> {
+        let versions = service.versions.iter();
+        versions
+            .map(|version| format!("{} {}", version.version, percent(version.share)))
+            .collect()
+    };
+    let shares_now = shares(now);
+    if before.map(shares).as_ref() != Some(&shares_now) && !shares_now.is_empty() {
+        lines.push(format!("traffic: {}", shares_now.join(", ")));
+    }
+    for node in &now.nodes {
+        let was = before.and_then(|before| {
+            before
+                .nodes
+                .iter()
+                .find(|old| old.address == node.address && old.version == node.version)
+        });
+        // At first only what is on its way: a hundred nodes that serve are no news.
+        let news = match (before, was) {
+            (None, _) => !matches!(node.state, NodeState::Serving | NodeState::Drained),
+            (Some(_), was) => was.map(|was| was.state) != Some(node.state),
+        };
+        if news {
+            let version = if node.version.is_unnamed() {
+                String::new()
+            } else {
+                format!(" ({})", node.version)
+            };
+            lines.push(format!(
+                "node {}{version} {}: {}",
+                node.address,
+                state(node.state),
+                clean(&node.reason)
+            ));
+        }
+    }
+    lines
+}
+
+/// Finished rollouts, as they come.
+pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
+    if entries.is_empty() {
+        return "no finished rollouts yet".into();
+    }
+    let mut rows = vec![
+        ["WHEN", "FROM", "TO", "STRATEGY", "TOOK", "OUTCOME", "WHY"]
+            .map(dim)
+            .to_vec(),
+    ];
+    for entry in entries {
+        rows.push(vec![
+            format!("{} ago", duration(now.since(entry.finished))),
+            entry
+                .from
+                .as_ref()
+                .map_or("none".into(), ToString::to_string),
+            entry.to.to_string(),
+            entry.strategy.clone(),
+            duration(entry.finished.since(entry.started)),
+            outcome(entry.outcome),
+            clean(entry.reason.lines().next().unwrap_or("")),
+        ]);
+    }
+    let mut lines = columns("", &rows).into_iter();
+    let mut text: Vec<String> = lines.next().into_iter().collect();
+    for (entry, line) in entries.iter().zip(lines) {
+        text.push(line);
+        text.extend(cut(&entry.cut));
+    }
+    text.join("\n")
+}
+
+/// What drain deadlines cut, a line for each piece of work.
+pub fn cut(nodes: &[CutNode]) -> Vec<String> {
+    nodes
+        .iter()
+        .flat_map(|node| {
+            node.work
+                .iter()
+                .map(move |work| format!("  cut on {}: {}", node.address, self::work(work)))
+        })
+        .collect()
+}
+
+fn outcome(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Done => colored(AnsiColor::Green, "done"),
+        Outcome::DoneWithCuts => colored(AnsiColor::Yellow, "done with cuts"),
+        Outcome::Unhealthy => colored(AnsiColor::Red, "unhealthy"),
+        Outcome::RolledBack => colored(AnsiColor::Red, "rolled back"),
+        Outcome::Superseded => colored(AnsiColor::Yellow, "superseded"),
+        Outcome::TimedOut => colored(AnsiColor::Yellow, "timed out"),
+    }
+}
