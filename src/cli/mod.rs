@@ -1,1 +1,3 @@
-//! x
+//! The verbs: one file each.
+
+pub mod demo;
