@@ -174,7 +174,7 @@ impl Client {
             .await
             .map_err(|error| Fault::new(Reason::Connect, error))?;
         self.count().connections += 1;
-        Ok(Io::new(stream))
+        Ok(Io::tcp(stream))
     }
 
     async fn connect(&self) -> Result<SendRequest<Outgoing>, Fault> {

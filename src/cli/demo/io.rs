@@ -1,4 +1,4 @@
-//! A TCP stream that both hyper and tungstenite can use, and that can be told to end with a reset.
+//! A stream that both hyper and tungstenite can use, and that can be told to end with a reset.
 
 use std::io;
 use std::pin::Pin;
@@ -17,40 +17,46 @@ const READ: usize = 8 * 1024;
 
 /// The stream.
 #[derive(Debug)]
-pub(super) struct Io {
-    stream: TcpStream,
-    /// Set by the origin when it is to die with resets; read when the stream is dropped.
-    reset: Option<Arc<AtomicBool>>,
+pub(super) struct Io<S = TcpStream> {
+    stream: S,
+    /// What to do with the socket before it is closed, if the flag (set by the origin's handle) says so.
+    last: Option<(Arc<AtomicBool>, fn(&S))>,
 }
 
-impl Io {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        // A small answer must not wait for the acknowledgement of the one before it.
+impl<S> Io<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, last: None }
+    }
+}
+
+impl Io<TcpStream> {
+    /// A TCP connection that does not hold back small answers until the one before is acknowledged.
+    pub(super) fn tcp(stream: TcpStream) -> Self {
         let _ = stream.set_nodelay(true);
-        Self {
-            stream,
-            reset: None,
-        }
+        Self::new(stream)
     }
 
+    /// One that ends with a reset if `reset` is set by then.
     pub(super) fn resettable(stream: TcpStream, reset: Arc<AtomicBool>) -> Self {
-        let mut io = Self::new(stream);
-        io.reset = Some(reset);
+        let mut io = Self::tcp(stream);
+        io.last = Some((reset, |stream| {
+            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }));
         io
     }
 }
 
-impl Drop for Io {
+impl<S> Drop for Io<S> {
     fn drop(&mut self) {
-        if let Some(reset) = &self.reset
+        if let Some((reset, last)) = &self.last
             && reset.load(Ordering::Acquire)
         {
-            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            last(&self.stream);
         }
     }
 }
 
-impl AsyncRead for Io {
+impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -60,7 +66,7 @@ impl AsyncRead for Io {
     }
 }
 
-impl AsyncWrite for Io {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -78,7 +84,7 @@ impl AsyncWrite for Io {
     }
 }
 
-impl hyper::rt::Read for Io {
+impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -93,7 +99,7 @@ impl hyper::rt::Read for Io {
     }
 }
 
-impl hyper::rt::Write for Io {
+impl<S: AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,4 +1,7 @@
 //! `sluice demo`: toy services, load, and a rolling deploy before your eyes. The end-to-end tests use the same parts.
+//!
+//! Reading order: `origin` and `service` (the toy services), `ledger` (what they did), `load`, `work` and `client` (the
+//! load), `tally` (what it saw); then the demo itself: `script`, `view`, `summary`. `seam` is where it meets the proxy.
 
 mod client;
 mod content;
@@ -6,14 +9,122 @@ mod io;
 mod ledger;
 mod load;
 mod origin;
+mod process;
+mod script;
+mod seam;
 mod service;
+mod summary;
 mod tally;
+mod view;
 mod work;
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod script_tests;
+#[cfg(test)]
 mod tests;
+
+use std::process::ExitCode;
+use std::time::Duration;
 
 pub use ledger::{Duplicate, Ledger};
 pub use load::{Load, LoadOptions, Rates};
 pub use origin::{Faults, Origin, OriginCounts, OriginOptions};
+pub use process::{OriginArgs, run_origin_process};
+pub use summary::{Latency, Summary};
 pub use tally::{Failure, Kind, KindTally, Reason, Tally, VersionTally};
+
+use script::{Setup, Stage};
+use view::Screen;
+
+/// The load that goes on with `--keep`, as a part of the load before.
+const KEPT_LOAD: f64 = 0.1;
+
+/// The verb's flags.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Leave everything up afterwards, to play with, until Ctrl-C
+    #[arg(long, env = "SLUICE_DEMO_KEEP")]
+    pub keep: bool,
+    /// Deploy a version that never becomes healthy, and see it refused
+    #[arg(long, env = "SLUICE_DEMO_UNHEALTHY")]
+    pub unhealthy: bool,
+    /// Requests a second, of all kinds
+    #[arg(long, env = "SLUICE_DEMO_RATE", default_value_t = 300, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub rate: u32,
+    /// Print one JSON document at the end, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the demo. 0 only if no request failed, none was executed twice, and the rollout ended as it should.
+pub fn run(args: DemoArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let played = match runtime {
+        Ok(runtime) => runtime.block_on(interruptible(&args)),
+        Err(error) => Err(error.to_string()),
+    };
+    match played {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            anstream::eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn interruptible(args: &DemoArgs) -> Result<bool, String> {
+    let setup = Setup {
+        unhealthy: args.unhealthy,
+        rate: f64::from(args.rate),
+        before: Duration::from_secs(3),
+        after: Duration::from_secs(2),
+        launch: seam::start_proxy,
+    };
+    let mut screen = Screen::new(args.json);
+    let played = tokio::select! {
+        played = script::play(&setup, &mut screen) => played,
+        _ = tokio::signal::ctrl_c() => return Err("interrupted before the end".into()),
+    };
+    let (summary, mut stage) = played?;
+    screen.summary(&summary);
+    if args.keep {
+        keep(&setup, &mut screen, &mut stage).await?;
+    }
+    Ok(summary.ok)
+}
+
+/// Leaves everything up until Ctrl-C, under a little load.
+async fn keep(setup: &Setup, screen: &mut Screen, stage: &mut Stage) -> Result<(), String> {
+    stage.revive_old();
+    let (config, socket) = (stage.config.display(), stage.admin.socket.display());
+    screen.say(&[
+        String::new(),
+        format!("Everything stays up, under a little load, until Ctrl-C. The shop: http://{}/", stage.target),
+        format!("Its configuration: {config}"),
+        String::new(),
+        format!("  sluice status --socket {socket}"),
+        "  the nodes of v1 are up again; go back to them, and watch:".into(),
+        format!("  sed -i 's/^release = .*/release = \"v1\"/' {config} && sluice wait shop --socket {socket}"),
+        format!("  sluice history shop --socket {socket}"),
+        String::new(),
+    ]);
+    let rate = (setup.rate * KEPT_LOAD).max(1.0);
+    let options = LoadOptions::mixed(stage.target, "shop.example.com", rate, fastrand::u64(..));
+    let load = Load::start(options).map_err(|error| format!("no load can be made: {error}"))?;
+    let _ = tokio::signal::ctrl_c().await;
+    // Somebody waits: what is in flight gets less time than in the demo itself.
+    let tally = load.tally();
+    let _ = tokio::time::timeout(Duration::from_secs(4), load.stop()).await;
+    screen.say(&[format!(
+        "{} requests since then, {} failed",
+        tally.started_total(),
+        tally.failures()
+    )]);
+    Ok(())
+}
