@@ -67,7 +67,7 @@ impl Drop for Held {
 }
 
 fn launch(config: &Path, waits: bool) -> Result<Stop, String> {
-    let text = std::fs::read_to_string(config).unwrap();
+    let text = std::fs::read_to_string(config).map_err(|error| error.to_string())?;
     let file: toml::Table = text.parse().unwrap();
     let socket = file["admin"]["socket"].as_str().unwrap().to_owned();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

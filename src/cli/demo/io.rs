@@ -15,12 +15,15 @@ use tokio::net::TcpStream;
 /// in place with unsafe code, and a test load does not need that.
 const READ: usize = 8 * 1024;
 
+/// When, and what.
+type Last<S> = (Arc<AtomicBool>, fn(&S));
+
 /// The stream.
 #[derive(Debug)]
 pub(super) struct Io<S = TcpStream> {
     stream: S,
     /// What to do with the socket before it is closed, if the flag (set by the origin's handle) says so.
-    last: Option<(Arc<AtomicBool>, fn(&S))>,
+    last: Option<Last<S>>,
 }
 
 impl<S> Io<S> {

@@ -8,12 +8,14 @@ mod content;
 mod io;
 mod ledger;
 mod load;
+mod meter;
 mod origin;
 mod process;
 mod script;
 mod seam;
 mod service;
 mod summary;
+mod tables;
 mod tally;
 mod view;
 mod work;
@@ -35,13 +37,15 @@ pub use process::{OriginArgs, run_origin_process};
 pub use summary::{Latency, Summary};
 pub use tally::{Failure, Kind, KindTally, Reason, Tally, VersionTally};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use script::{Setup, Stage};
 use view::Screen;
 
 /// The load that goes on with `--keep`, as a part of the load before.
 const KEPT_LOAD: f64 = 0.1;
 
-/// The verb's flags.
+/// Toy services, load, and a rolling deploy before your eyes; ends with a count of requests and failures
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
     /// Leave everything up afterwards, to play with, until Ctrl-C
@@ -55,7 +59,7 @@ pub struct DemoArgs {
           value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
     /// Print one JSON document at the end, and nothing else
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keep")]
     pub json: bool,
 }
 
@@ -89,18 +93,34 @@ async fn interruptible(args: &DemoArgs) -> Result<bool, String> {
     let mut screen = Screen::new(args.json);
     let played = tokio::select! {
         played = script::play(&setup, &mut screen) => played,
-        _ = tokio::signal::ctrl_c() => return Err("interrupted before the end".into()),
+        () = told_to_end() => return Err("interrupted before the end".into()),
     };
     let (summary, mut stage) = played?;
     screen.summary(&summary);
     if args.keep {
-        keep(&setup, &mut screen, &mut stage).await?;
+        keep(&setup, &mut screen, &mut stage, told_to_end()).await?;
     }
     Ok(summary.ok)
 }
 
-/// Leaves everything up until Ctrl-C, under a little load.
-async fn keep(setup: &Setup, screen: &mut Screen, stage: &mut Stage) -> Result<(), String> {
+/// Waits for Ctrl-C or SIGTERM. Both end the demo in order, so that its folder does not stay behind.
+async fn told_to_end() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+/// Leaves everything up until `end`, under a little load.
+async fn keep(
+    setup: &Setup,
+    screen: &mut Screen,
+    stage: &mut Stage,
+    end: impl Future<Output = ()>,
+) -> Result<(), String> {
     stage.revive_old();
     let (config, socket) = (stage.config.display(), stage.admin.socket.display());
     screen.say(&[
@@ -117,7 +137,7 @@ async fn keep(setup: &Setup, screen: &mut Screen, stage: &mut Stage) -> Result<(
     let rate = (setup.rate * KEPT_LOAD).max(1.0);
     let options = LoadOptions::mixed(stage.target, "shop.example.com", rate, fastrand::u64(..));
     let load = Load::start(options).map_err(|error| format!("no load can be made: {error}"))?;
-    let _ = tokio::signal::ctrl_c().await;
+    end.await;
     // Somebody waits: what is in flight gets less time than in the demo itself.
     let tally = load.tally();
     let _ = tokio::time::timeout(Duration::from_secs(4), load.stop()).await;

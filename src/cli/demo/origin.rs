@@ -18,6 +18,7 @@ use tokio::time::sleep_until;
 
 use super::io::Io;
 use super::ledger::Ledger;
+use super::meter::{Meter, Work};
 use super::service;
 
 /// What an origin is.
@@ -31,7 +32,7 @@ pub struct OriginOptions {
     pub ready_after: Duration,
     /// Everything is answered 503, for ever.
     pub unhealthy: bool,
-    /// Connections that wait this long for a request are closed without a word, as many servers do.
+    /// Connections that wait this long for their next request are closed without a word, as many servers do.
     pub idle_close: Option<Duration>,
     /// Time between a request and its answer.
     pub delay: Duration,
@@ -133,7 +134,8 @@ pub(super) struct Counters {
     probes: AtomicU64,
     early: AtomicU64,
     late: AtomicU64,
-    active: AtomicUsize,
+    /// Written by [`Work`].
+    pub(super) active: AtomicUsize,
     connections: AtomicU64,
     seen: Mutex<Option<(Instant, Instant)>>,
 }
@@ -348,58 +350,7 @@ async fn connection(
     }
 }
 
-/// Whether a connection waits for a request, and since when.
-#[derive(Debug)]
-pub(super) struct Meter(Mutex<(usize, Instant)>);
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self(Mutex::new((0, Instant::now())))
-    }
-}
-
-impl Meter {
-    fn deadline(&self, limit: Option<Duration>) -> Instant {
-        let (active, since) = *lock(&self.0);
-        let limit = limit.unwrap_or(Duration::from_secs(3600));
-        if active > 0 {
-            Instant::now() + limit
-        } else {
-            since + limit
-        }
-    }
-}
-
-/// One request, from its head to the end of its answer's body. Dropping it is the end.
-#[derive(Debug)]
-pub(super) struct Work {
-    shared: Arc<Shared>,
-    meter: Arc<Meter>,
-    _alive: mpsc::Sender<()>,
-}
-
-impl Work {
-    fn begin(shared: &Arc<Shared>, meter: &Arc<Meter>, alive: &mpsc::Sender<()>) -> Self {
-        shared.counters.active.fetch_add(1, Ordering::Relaxed);
-        lock(&meter.0).0 += 1;
-        Self {
-            shared: shared.clone(),
-            meter: meter.clone(),
-            _alive: alive.clone(),
-        }
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.shared.counters.active.fetch_sub(1, Ordering::Relaxed);
-        let mut meter = lock(&self.meter.0);
-        meter.0 -= 1;
-        meter.1 = Instant::now();
-    }
-}
-
 /// A panic of another holder cannot leave these half changed.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

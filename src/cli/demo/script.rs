@@ -23,7 +23,7 @@ const START: Duration = Duration::from_secs(10);
 /// A new node needs this long to become ready.
 const READY: Duration = Duration::from_secs(1);
 /// The rollout must have ended by then, one way or the other.
-const ROLLOUT: Duration = Duration::from_secs(60);
+const ROLLOUT: Duration = Duration::from_mins(1);
 
 /// What the demo shall do.
 #[derive(Clone, Debug)]

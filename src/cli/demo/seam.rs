@@ -144,7 +144,7 @@ impl Admin {
         let body = http_body_util::Limited::new(response.into_body(), ANSWER_LIMIT)
             .collect()
             .await
-            .map(|body| body.to_bytes())
+            .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         let text = String::from_utf8_lossy(&body);
         Err(format!("{status}: {}", text.trim()))

@@ -30,7 +30,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::content::{self, CHECKSUM, ORDER, VERSION};
 use super::io::Io;
-use super::origin::{Phase, Shared, Work};
+use super::meter::Work;
+use super::origin::{Phase, Shared};
 
 /// The longest body that is read.
 const BODY_LIMIT: u64 = 64 * 1024 * 1024;

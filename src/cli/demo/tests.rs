@@ -78,9 +78,18 @@ async fn a_killed_origin_gives_failures() {
             websocket: 20.0,
             ..gets()
         };
-        let load = Load::start(options(&origin, rates)).unwrap();
+        let load = Load::start(LoadOptions {
+            slow: Duration::from_secs(3),
+            ..options(&origin, rates)
+        })
+        .unwrap();
         let begin = Instant::now();
-        while load.tally().messages == 0 || origin.counts().active < 5 {
+        // Answers that have begun and not ended are WebSockets and downloads: at least three of them downloads.
+        let in_the_middle = |tally: &Tally| {
+            let sockets = tally.kinds[&Kind::WebSocket].started;
+            tally.messages > 0 && tally.answers("v1") >= tally.ok() + sockets + 3
+        };
+        while !in_the_middle(&load.tally()) {
             assert!(begin.elapsed() < PATIENCE, "{}", load.tally().explain());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -196,6 +205,31 @@ async fn a_websocket_closed_with_1012_is_a_restart_and_one_closed_with_1001_a_fa
     })
     .await;
     assert_eq!(tally.restarts, 0);
+}
+
+#[tokio::test]
+async fn an_event_stream_that_a_stopping_node_ends_is_a_failure() {
+    let origin = Origin::start(OriginOptions::new("v1", &Ledger::new())).unwrap();
+    let rates = Rates {
+        events: 20.0,
+        ..Rates::default()
+    };
+    let load = Load::start(LoadOptions {
+        session: PATIENCE,
+        ..options(&origin, rates)
+    })
+    .unwrap();
+    let begin = Instant::now();
+    while load.tally().events < 5 {
+        assert!(begin.elapsed() < PATIENCE, "{}", load.tally().explain());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    origin.stop_gracefully();
+    let tally = until(load, "the abnormal end", |tally| {
+        tally.failed_by(Reason::Abnormal) > 0
+    })
+    .await;
+    assert_eq!(tally.restarts, 0, "{}", tally.explain());
 }
 
 #[tokio::test]

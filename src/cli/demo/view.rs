@@ -4,18 +4,13 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anstyle::{AnsiColor, Style};
-
-use super::summary::{Latency, Summary};
+use super::summary::Summary;
+use super::tables::{BOLD, DIM, Moment, line, seconds, table, table_of};
 use super::tally::Tally;
 use crate::api::ServiceStatus;
-use crate::model::NodeState;
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const WARN: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
+/// A shorter time than this is too short for a rate.
+const BRIEF: Duration = Duration::from_millis(300);
 
 /// How things are shown. Decided once, from the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +31,6 @@ pub(super) struct Screen {
     drawn: usize,
     /// When the last frame was shown, and the tally then.
     last: Option<(Instant, Tally)>,
-}
-
-/// What a frame shows.
-pub(super) struct Moment<'a> {
-    pub(super) elapsed: Duration,
-    /// The service as the proxy tells it.
-    pub(super) status: &'a ServiceStatus,
-    pub(super) tally: &'a Tally,
-    /// The tally a while ago, and how long that while was.
-    pub(super) before: &'a Tally,
-    pub(super) window: Duration,
-    pub(super) duplicated: usize,
 }
 
 impl Screen {
@@ -91,22 +74,34 @@ impl Screen {
     /// Shows how things are.
     pub(super) fn frame(&mut self, status: &ServiceStatus, tally: Tally, duplicated: usize) {
         let now = Instant::now();
-        if let Some((at, before)) = &self.last {
-            let moment = Moment {
-                elapsed: now - self.begun,
-                status,
-                tally: &tally,
-                before,
-                window: now - *at,
-                duplicated,
-            };
-            match self.mode {
-                Mode::Live => self.put(&table(&moment), false),
-                Mode::Plain => self.put(&[line(&moment)], true),
-                Mode::Silent => {}
+        let Some((at, before)) = &self.last else {
+            self.last = Some((now, tally));
+            return;
+        };
+        let moment = Moment {
+            elapsed: now - self.begun,
+            status,
+            tally: &tally,
+            before,
+            window: now - *at,
+            duplicated,
+        };
+        // Rates over a moment are noise: such a frame keeps the window of the one before, and a pipe does without it.
+        let brief = moment.window < BRIEF;
+        match self.mode {
+            Mode::Live => {
+                let lines = table(&moment);
+                self.put(&lines, false);
             }
+            Mode::Plain if !brief => {
+                let line = line(&moment);
+                self.put(&[line], true);
+            }
+            Mode::Plain | Mode::Silent => {}
         }
-        self.last = Some((now, tally));
+        if !brief {
+            self.last = Some((now, tally));
+        }
     }
 
     /// The last word.
@@ -148,249 +143,5 @@ impl Screen {
         let mut out = anstream::stdout().lock();
         // Nobody reads any more: the exit code still tells the result.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    }
-}
-
-/// The table for a terminal.
-pub(super) fn table(moment: &Moment<'_>) -> Vec<String> {
-    let Moment { status, tally, .. } = moment;
-    let mut lines = vec![
-        String::new(),
-        format!(
-            "{DIM}{}{DIM:#}  {BOLD}{}{BOLD:#}",
-            seconds(moment.elapsed),
-            title(status)
-        ),
-        String::new(),
-        format!("{DIM}   version    share  nodes    answers    req/s{DIM:#}"),
-    ];
-    for version in &status.versions {
-        let name = version.version.as_str();
-        let bar = "█".repeat((version.share / 4.0).round() as usize);
-        lines.push(format!(
-            "   {name:<8} {:>6.1}% {:>6} {:>10} {:>8.0}   {GOOD}{bar}{GOOD:#}",
-            version.share,
-            version.nodes,
-            thousands(tally.answers(name)),
-            rate(moment, name),
-        ));
-    }
-    lines.push(String::new());
-    lines.push(format!(
-        "{DIM}   node               version   state     in flight{DIM:#}"
-    ));
-    for node in &status.nodes {
-        let style = match node.state {
-            NodeState::Serving => GOOD,
-            NodeState::Ejected => BAD,
-            NodeState::Drained | NodeState::Standby => DIM,
-            NodeState::Joining | NodeState::Warming | NodeState::Draining => WARN,
-        };
-        lines.push(format!(
-            "   {:<18} {:<9} {style}{:<9}{style:#} {:>9}   {DIM}{}{DIM:#}",
-            node.address,
-            node.version,
-            node.state,
-            node.in_flight,
-            short(&node.reason, 40)
-        ));
-    }
-    lines.push(String::new());
-    lines.push(format!("   {}", numbers(moment)));
-    lines
-}
-
-/// One line for a pipe.
-pub(super) fn line(moment: &Moment<'_>) -> String {
-    let mut text = format!("{}  {}", seconds(moment.elapsed), title(moment.status));
-    for version in &moment.status.versions {
-        let name = version.version.as_str();
-        let _ = write!(
-            text,
-            "  {name} {:.1}% {}",
-            version.share,
-            thousands(moment.tally.answers(name))
-        );
-    }
-    let mut states: Vec<(NodeState, usize)> = Vec::new();
-    for node in &moment.status.nodes {
-        match states.iter_mut().find(|(state, _)| *state == node.state) {
-            Some((_, count)) => *count += 1,
-            None => states.push((node.state, 1)),
-        }
-    }
-    text.push_str("  nodes");
-    for (state, count) in states {
-        let _ = write!(text, " {count} {state}");
-    }
-    let _ = write!(text, "  {}", numbers(moment));
-    text
-}
-
-fn title(status: &ServiceStatus) -> String {
-    match &status.rollout {
-        Some(rollout) => {
-            let from = rollout
-                .from
-                .as_ref()
-                .map_or("nothing", |from| from.as_str());
-            let (to, ready, wanted) = (&rollout.to, rollout.ready, rollout.wanted);
-            format!("{}: {from} → {to}, {ready} of {wanted}", status.phase)
-        }
-        None => format!("{}: {}", status.phase, status.release),
-    }
-}
-
-/// Rate, latency and failures since the frame before.
-fn numbers(moment: &Moment<'_>) -> String {
-    let ended = |tally: &Tally| tally.ok() + tally.failures();
-    let rate = per_second(ended(moment.tally) - ended(moment.before), moment.window);
-    let latency = Latency::of(&moment.tally.short_since(moment.before));
-    let failed = moment.tally.failures();
-    let style = if failed > 0 { BAD } else { GOOD };
-    format!(
-        "{rate:.0} req/s  p50 {}  p99 {}  {style}failed {failed}{style:#}  duplicated {}",
-        ms(latency.p50_ms),
-        ms(latency.p99_ms),
-        moment.duplicated
-    )
-}
-
-fn rate(moment: &Moment<'_>, version: &str) -> f64 {
-    let answers = moment.tally.answers(version) - moment.before.answers(version);
-    per_second(answers, moment.window)
-}
-
-fn per_second(count: u64, window: Duration) -> f64 {
-    count as f64 / window.as_secs_f64().max(0.001)
-}
-
-/// The table at the end.
-pub(super) fn table_of(summary: &Summary) -> Vec<String> {
-    let optional = |value: Option<u64>| match value {
-        Some(value) => format!("{value} ms after the edit"),
-        None => "none".into(),
-    };
-    let list = |pairs: Vec<(String, u64)>| {
-        let words: Vec<_> = pairs
-            .into_iter()
-            .map(|(name, count)| format!("{name} {}", thousands(count)))
-            .collect();
-        words.join(", ")
-    };
-    let kinds = list(
-        summary
-            .kinds
-            .iter()
-            .map(|(kind, n)| ((*kind).to_owned(), *n))
-            .collect(),
-    );
-    let versions = list(
-        summary
-            .versions
-            .iter()
-            .map(|(name, n)| (name.clone(), *n))
-            .collect(),
-    );
-    let latency = |latency: &Latency| {
-        format!(
-            "p50 {}, p99 {}, max {}",
-            ms(latency.p50_ms),
-            ms(latency.p99_ms),
-            ms(latency.max_ms)
-        )
-    };
-    let rows = [
-        (
-            "requests",
-            format!("{} ({kinds})", thousands(summary.requests)),
-        ),
-        ("answered by", versions),
-        ("failed", thousands(summary.failed)),
-        (
-            "duplicated POSTs",
-            format!(
-                "{} of {}, by the nodes' own ledger",
-                summary.duplicated,
-                thousands(summary.posts)
-            ),
-        ),
-        (
-            "WebSockets",
-            format!(
-                "{} messages came back, {} sessions moved",
-                thousands(summary.websocket_messages),
-                summary.websocket_restarts
-            ),
-        ),
-        ("first v2 response", optional(summary.first_new_ms)),
-        ("last v1 response", optional(summary.last_old_ms)),
-        ("wait returned", optional(Some(summary.wait_ms))),
-        ("latency", latency(&summary.latency)),
-        ("latency, rollout", latency(&summary.latency_during)),
-    ];
-    let mut lines = vec![String::new()];
-    for (name, value) in rows {
-        lines.push(format!("  {DIM}{name:<18}{DIM:#}  {value}"));
-    }
-    lines.push(String::new());
-    if !summary.failures.is_empty() {
-        lines.push("  The first failures:".into());
-        lines.extend(
-            summary
-                .failures
-                .iter()
-                .map(|failure| format!("    {failure}")),
-        );
-        lines.push(String::new());
-    }
-    let style = if summary.ok { GOOD } else { BAD }.bold();
-    lines.push(format!("{style}{}{style:#}", summary.verdict));
-    lines
-}
-
-fn seconds(elapsed: Duration) -> String {
-    format!("{:5.1} s", elapsed.as_secs_f64())
-}
-
-fn ms(value: f64) -> String {
-    if value < 10.0 {
-        format!("{value:.1} ms")
-    } else {
-        format!("{value:.0} ms")
-    }
-}
-
-fn short(text: &str, length: usize) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() <= length {
-        return line.to_owned();
-    }
-    let cut: String = line.chars().take(length - 1).collect();
-    format!("{cut}…")
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn big_numbers_are_grouped_and_long_reasons_are_cut() {
-        let numbers = [0, 999, 1_000, 1_234_567].map(thousands);
-        assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(short("passed\n2 of 2", 10), "passed");
-        assert_eq!(short("a long reason", 7), "a long…");
     }
 }
