@@ -195,7 +195,7 @@ async fn control(fake: Arc<Fake>) {
             healthy &= passes(*node).await;
         }
         if !healthy {
-            if since.elapsed() > Duration::from_secs(2) && release != "v1" {
+            if since.elapsed() > Duration::from_secs(5) && release != "v1" {
                 let mut table = fake.table.lock().unwrap();
                 table.refused.insert(release.clone());
                 table.ended.insert(release, Outcome::Unhealthy);

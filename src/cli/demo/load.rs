@@ -24,6 +24,9 @@ const FINISH: Duration = Duration::from_secs(15);
 /// counts from its real beginning then.
 const EARLY: Duration = Duration::from_millis(1);
 
+/// The smallest rate that is not zero: one in three hours.
+const RAREST: f64 = 0.0001;
+
 /// How much of each kind begins in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
@@ -202,7 +205,7 @@ async fn run(client: Arc<Client>, mut stop: watch::Receiver<bool>) {
         .into_iter()
         .filter(|kind| options.rates.of(*kind) > 0.0)
         .map(|kind| {
-            let every = Duration::from_secs_f64(1.0 / options.rates.of(kind));
+            let every = Duration::from_secs_f64(1.0 / options.rates.of(kind).max(RAREST));
             // Kinds of equal rate must not begin together for ever.
             let next = begin + every.mul_f64(random.f64());
             Due { kind, every, next }

@@ -20,8 +20,9 @@ const SERVICE: &str = "shop";
 const NODES: usize = 3;
 /// The first version must serve within this.
 const START: Duration = Duration::from_secs(10);
-/// A new node needs this long to become ready.
+/// A new node needs this long to become ready, and each further one a little longer, so that the shift can be seen.
 const READY: Duration = Duration::from_secs(1);
+const READY_NEXT: Duration = Duration::from_millis(700);
 /// The rollout must have ended by then, one way or the other.
 const ROLLOUT: Duration = Duration::from_mins(1);
 
@@ -94,8 +95,9 @@ pub(super) async fn play(setup: &Setup, screen: &mut Screen) -> Result<(Summary,
         }
         screen.note("wait says that the old nodes may be stopped: all nodes of v1 are killed");
     } else {
-        let first = ended.message.lines().next().unwrap_or_default();
-        screen.note(&format!("wait says: {first}"));
+        screen.note("wait says that the new version did not come:");
+        let lines = ended.message.lines().map(|line| format!("         {line}"));
+        screen.say(&lines.collect::<Vec<_>>());
     }
     let at_end = load.tally();
     stage.watch(screen, &load, setup.after).await;
@@ -238,9 +240,10 @@ fn find(services: Vec<ServiceStatus>) -> Option<ServiceStatus> {
 fn start_nodes(version: &str, ledger: &Ledger, unhealthy: bool) -> Result<Vec<Origin>, String> {
     let is_new = version != "v1";
     (0..NODES)
-        .map(|_| {
+        .map(|index| {
+            let ready = READY + READY_NEXT * index as u32;
             Origin::start(OriginOptions {
-                ready_after: if is_new { READY } else { Duration::ZERO },
+                ready_after: if is_new { ready } else { Duration::ZERO },
                 unhealthy,
                 ..OriginOptions::new(version, ledger)
             })

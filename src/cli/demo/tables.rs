@@ -177,7 +177,7 @@ pub(super) fn table_of(summary: &Summary) -> Vec<String> {
             ms(latency.max_ms)
         )
     };
-    let rows = [
+    let mut rows = vec![
         (
             "requests",
             format!("{} ({kinds})", thousands(summary.requests)),
@@ -200,12 +200,16 @@ pub(super) fn table_of(summary: &Summary) -> Vec<String> {
                 summary.websocket_restarts
             ),
         ),
-        ("first v2 response", optional(summary.first_new_ms)),
-        ("last v1 response", optional(summary.last_old_ms)),
-        ("wait returned", optional(Some(summary.wait_ms))),
         ("latency", latency(&summary.latency)),
-        ("latency, rollout", latency(&summary.latency_during)),
     ];
+    if summary.outcome.is_done() {
+        rows.extend([
+            ("first v2 response", optional(summary.first_new_ms)),
+            ("last v1 response", optional(summary.last_old_ms)),
+            ("wait returned", optional(Some(summary.wait_ms))),
+            ("latency, rollout", latency(&summary.latency_during)),
+        ]);
+    }
     let mut lines = vec![String::new()];
     for (name, value) in rows {
         lines.push(format!("  {DIM}{name:<18}{DIM:#}  {value}"));
@@ -261,7 +265,102 @@ fn thousands(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::api::{NodeStatus, RolloutStatus, VersionStatus};
+    use crate::cli::demo::{Failure, Kind, Reason};
+    use crate::model::{NodeAddress, Timestamp, Version};
+
+    fn half_way() -> ServiceStatus {
+        let version = |name: &str, share| VersionStatus {
+            version: name.into(),
+            share,
+            serving: 1,
+            nodes: 1,
+            requests: 0,
+            failures: 0,
+        };
+        let node = |name: &str, address: &str, state| NodeStatus {
+            version: name.into(),
+            address: NodeAddress::new(address),
+            state,
+            since: Timestamp(0),
+            reason: "a download of 2 s".into(),
+            probe: None,
+            in_flight: 4,
+            requests: 0,
+            failures: 0,
+            holders: Vec::new(),
+        };
+        ServiceStatus {
+            name: "shop".into(),
+            source: "sluice.toml".into(),
+            release: "v2".into(),
+            change: 2,
+            phase: "rolling".into(),
+            reason: None,
+            all_down: false,
+            rollout: Some(RolloutStatus {
+                from: Some(Version::new("v1")),
+                to: Version::new("v2"),
+                strategy: "rolling".into(),
+                started: Timestamp(0),
+                ready: 1,
+                wanted: 2,
+                deadline: None,
+            }),
+            versions: vec![version("v1", 75.0), version("v2", 25.0)],
+            nodes: vec![
+                node("v1", "127.0.0.1:1", NodeState::Draining),
+                node("v2", "127.0.0.1:2", NodeState::Serving),
+                node("v2", "127.0.0.1:3", NodeState::Joining),
+            ],
+            refused: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_frame_tells_shares_rates_node_states_and_failures() {
+        let start = Instant::now();
+        let before = Tally::new(start);
+        let mut tally = before.clone();
+        for _ in 0..20 {
+            tally.begin(Kind::Get);
+            tally.answered("v2", start);
+            tally.succeed(Kind::Get, Duration::from_millis(5));
+        }
+        tally.begin(Kind::Post);
+        tally.fail(Failure {
+            at: Duration::ZERO,
+            kind: Kind::Post,
+            reason: Reason::Closed,
+            detail: String::new(),
+            version: None,
+        });
+        let moment = Moment {
+            elapsed: Duration::from_millis(7_250),
+            status: &half_way(),
+            tally: &tally,
+            before: &before,
+            window: Duration::from_secs(2),
+            duplicated: 1,
+        };
+        let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
+        assert_eq!(
+            plain(&line(&moment)),
+            "  7.2 s  rolling: v1 → v2, 1 of 2  v1 75.0% 0  v2 25.0% 20  nodes 1 draining 1 serving 1 joining  \
+             10 req/s  p50 5.0 ms  p99 5.0 ms  failed 1  duplicated 1"
+        );
+        let table = plain(&table(&moment).join("\n"));
+        for words in [
+            "v2         25.0%      1         20       10   ██████\n",
+            "127.0.0.1:1        v1        draining          4   a download of 2 s",
+            "failed 1  duplicated 1",
+        ] {
+            assert!(table.contains(words), "no `{words}` in\n{table}");
+        }
+    }
 
     #[test]
     fn big_numbers_are_grouped_and_long_reasons_are_cut() {
