@@ -272,7 +272,7 @@ fn reply(fake: &Arc<Fake>, path: &str) -> Response<Body> {
                 }),
             };
             let mut line = serde_json::to_vec(&progress).unwrap();
-            line.push(b'\n');
+            line.extend_from_slice(b"\n\n");
             let sent = sender.send_data(line.into()).await;
             if sent.is_err() || outcome.is_some() {
                 return;

@@ -27,8 +27,13 @@ mod script_tests;
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
 use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use script::{Setup, Stage};
+use view::Screen;
 
 pub use ledger::{Duplicate, Ledger};
 pub use load::{Load, LoadOptions, Rates};
@@ -37,34 +42,36 @@ pub use process::{OriginArgs, run_origin_process};
 pub use summary::{Latency, Summary};
 pub use tally::{Failure, Kind, KindTally, Reason, Tally, VersionTally};
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use script::{Setup, Stage};
-use view::Screen;
-
 /// The load that goes on with `--keep`, as a part of the load before.
 const KEPT_LOAD: f64 = 0.1;
 
+/// The demo could not be played, or something was not as promised.
+const FAILED: u8 = 1;
+/// Ctrl-C, as shells count it (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
 /// Toy services, load, and a rolling deploy before your eyes; ends with a count of requests and failures
 #[derive(Clone, Debug, clap::Args)]
-pub struct DemoArgs {
+#[command(after_help = "Example: sluice demo --unhealthy")]
+pub struct Args {
     /// Leave everything up afterwards, to play with, until Ctrl-C
-    #[arg(long, env = "SLUICE_DEMO_KEEP")]
+    #[arg(long, env = "SLUICE_DEMO_KEEP", value_parser = FalseyValueParser::new())]
     pub keep: bool,
     /// Deploy a version that never becomes healthy, and see it refused
-    #[arg(long, env = "SLUICE_DEMO_UNHEALTHY")]
+    #[arg(long, env = "SLUICE_DEMO_UNHEALTHY", value_parser = FalseyValueParser::new())]
     pub unhealthy: bool,
     /// Requests a second, of all kinds
     #[arg(long, env = "SLUICE_DEMO_RATE", default_value_t = 300, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub rate: u32,
     /// Print one JSON document at the end, and nothing else
-    #[arg(long, conflicts_with = "keep")]
+    #[arg(long, env = "SLUICE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
 }
 
-/// Runs the demo. 0 only if no request failed, none was executed twice, and the rollout ended as it should.
-pub fn run(args: DemoArgs) -> ExitCode {
+/// Runs the demo and gives the exit code: 0 only if no request failed, none was executed twice, and the rollout ended as
+/// it should.
+pub fn run(args: Args) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -72,17 +79,13 @@ pub fn run(args: DemoArgs) -> ExitCode {
         Ok(runtime) => runtime.block_on(interruptible(&args)),
         Err(error) => Err(error.to_string()),
     };
-    match played {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            anstream::eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    played.unwrap_or_else(|error| {
+        anstream::eprintln!("error: {error}");
+        FAILED
+    })
 }
 
-async fn interruptible(args: &DemoArgs) -> Result<bool, String> {
+async fn interruptible(args: &Args) -> Result<u8, String> {
     let setup = Setup {
         unhealthy: args.unhealthy,
         rate: f64::from(args.rate),
@@ -93,14 +96,17 @@ async fn interruptible(args: &DemoArgs) -> Result<bool, String> {
     let mut screen = Screen::new(args.json);
     let played = tokio::select! {
         played = script::play(&setup, &mut screen) => played,
-        () = told_to_end() => return Err("interrupted before the end".into()),
+        () = told_to_end() => {
+            anstream::eprintln!("interrupted before the end: nothing was found out");
+            return Ok(INTERRUPTED);
+        }
     };
     let (summary, mut stage) = played?;
     screen.summary(&summary);
     if args.keep {
         keep(&setup, &mut screen, &mut stage, told_to_end()).await?;
     }
-    Ok(summary.ok)
+    Ok(if summary.ok { 0 } else { FAILED })
 }
 
 /// Waits for Ctrl-C or SIGTERM. Both end the demo in order, so that its folder does not stay behind.

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,8 +34,9 @@ pub struct OriginArgs {
     pub ledger: Option<PathBuf>,
 }
 
-/// Prints its port on a line of its own, and serves until SIGTERM (or SIGINT), and then until what it has begun is done.
-pub fn run_origin_process(args: OriginArgs) -> ExitCode {
+/// Prints its port on a line of its own, and serves until SIGTERM (or SIGINT), and then until what it has begun is done. Gives
+/// the exit code.
+pub fn run_origin_process(args: OriginArgs) -> u8 {
     let options = OriginOptions {
         port: args.port,
         ready_after: Duration::from_millis(args.ready_after_ms),
@@ -51,10 +51,10 @@ pub fn run_origin_process(args: OriginArgs) -> ExitCode {
         .build()
         .and_then(|runtime| runtime.block_on(serve(options)));
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             anstream::eprintln!("error: the toy service cannot be started: {error}");
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -75,10 +75,8 @@ pub(super) async fn play(setup: &Setup, screen: &mut Screen) -> Result<(Summary,
     stage.watch(screen, &load, setup.before).await;
 
     stage.new = start_nodes("v2", &stage.ledger, setup.unhealthy)?;
-    let text = std::fs::read_to_string(&stage.config).map_err(|error| error.to_string())?;
-    let text = seam::set_release(&text, SERVICE, "v2", &addresses(&stage.new))?;
     let (at_edit, edited) = (load.tally(), Instant::now());
-    seam::replace_file(&stage.config, &text)?;
+    seam::set_release(&stage.config, SERVICE, "v2", &addresses(&stage.new))?;
     screen.note(if setup.unhealthy {
         "3 nodes of v2 start, which will never become healthy; the file now says `release = \"v2\"`"
     } else {

@@ -32,14 +32,15 @@ pub(super) fn start_proxy(_config: &Path) -> Result<Stop, String> {
     Err("this build has no proxy in it".into())
 }
 
-/// Makes `version` the release of `service`, with these nodes, as `sluice deploy` does.
+/// Makes `version` the release of `service`, with these nodes, in the file: as `sluice deploy` does.
 pub(super) fn set_release(
-    text: &str,
+    config: &Path,
     service: &str,
     version: &str,
     nodes: &[String],
-) -> Result<String, String> {
-    // To be wired: `cli::edit::set_release`.
+) -> Result<(), String> {
+    // To be wired: `cli::file::edit` with `cli::edit::set_release`.
+    let text = std::fs::read_to_string(config).map_err(|error| error.to_string())?;
     let mut document: toml_edit::DocumentMut = text
         .parse()
         .map_err(|error: toml_edit::TomlError| error.to_string())?;
@@ -47,7 +48,7 @@ pub(super) fn set_release(
     let service = &mut document["service"][service];
     service["release"] = toml_edit::value(version);
     service["versions"][version] = toml_edit::value(nodes);
-    Ok(document.to_string())
+    replace_file(config, &document.to_string())
 }
 
 /// Writes a file the way a careful operator does: beside the old one, then in its place.
@@ -106,6 +107,10 @@ impl Admin {
                 }
                 while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = text.drain(..=end).collect();
+                    // Blank lines only say that the connection lives.
+                    if line.trim_ascii().is_empty() {
+                        continue;
+                    }
                     let progress = serde_json::from_slice::<Progress>(&line);
                     let last = !matches!(&progress, Ok(progress) if progress.ended.is_none());
                     let progress = progress.map_err(|error| error.to_string());
