@@ -24,11 +24,7 @@ struct Ran {
 }
 
 fn nowhere() -> Environment {
-    Environment {
-        variable: Box::new(|_| None),
-        root: false,
-        exists: Box::new(|_| false),
-    }
+    Environment { variable: Box::new(|_| None), root: false, exists: Box::new(|_| false) }
 }
 
 fn run_on(socket: &Path, args: &[&str], terminal: Option<Terminal>) -> Ran {
@@ -38,11 +34,7 @@ fn run_on(socket: &Path, args: &[&str], terminal: Option<Terminal>) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let screen = Screen::new(&mut out, &mut err, false, terminal);
     let code = execute(cli, screen, &nowhere());
-    Ran {
-        code,
-        out: String::from_utf8(out).unwrap(),
-        err: String::from_utf8(err).unwrap(),
-    }
+    Ran { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
 /// A configuration file that the proxy names as the source of `shop`, and what `Wait` is answered.
@@ -63,15 +55,10 @@ impl Scene {
         fs::write(&file, text).unwrap();
         let source = file.clone();
         let fake = Fake::start(folder.path(), move |request| match request {
-            Request::Status {
-                service: Some(name),
-            } if name.as_str() != "shop" => refused(
-                RefusalKind::NotFound,
-                &format!("there is no service `{name}`"),
-            ),
-            Request::Status { .. } => {
-                Reply::Status(Box::new(status(vec![service("shop", &source)])))
+            Request::Status { service: Some(name) } if name.as_str() != "shop" => {
+                refused(RefusalKind::NotFound, &format!("there is no service `{name}`"))
             }
+            Request::Status { .. } => Reply::Status(Box::new(status(vec![service("shop", &source)]))),
             Request::Reload => Reply::Config(ConfigStatus::default()),
             Request::History { .. } => Reply::History(vec![
                 entry("v1", "v2", &["10.0.0.5:5002"], Outcome::Unhealthy),
@@ -80,11 +67,7 @@ impl Scene {
             ]),
             Request::Wait { .. } | Request::Drain { .. } => wait(&source),
         });
-        Self {
-            _folder: folder,
-            file,
-            fake,
-        }
+        Self { _folder: folder, file, fake }
     }
 
     fn ending(outcome: Outcome, message: &'static str) -> Self {
@@ -96,14 +79,7 @@ impl Scene {
     }
 
     fn deploy(&self, more: &[&str]) -> Ran {
-        let mut args = vec![
-            "deploy",
-            "shop",
-            "--version",
-            "v2",
-            "--node",
-            "10.0.0.5:5002",
-        ];
+        let mut args = vec!["deploy", "shop", "--version", "v2", "--node", "10.0.0.5:5002"];
         args.extend(more);
         self.run(&args)
     }
@@ -129,10 +105,7 @@ fn ends(source: &Path, outcome: Outcome, message: &str) -> Reply {
     settled.phase = "settled".into();
     settled.reason = None;
     settled.nodes[2].state = NodeState::Serving;
-    progress(vec![
-        moment(shop, None),
-        moment(settled, Some((outcome, message))),
-    ])
+    progress(vec![moment(shop, None), moment(settled, Some((outcome, message)))])
 }
 
 #[test]
@@ -239,10 +212,7 @@ fn deploy_edits_the_file_waits_and_shows_each_change_once() {
     ] {
         assert_eq!(ran.out.matches(part).count(), 1, "{part}\n{}", ran.out);
     }
-    assert!(
-        ran.out
-            .ends_with("v2 serves; the nodes of v1 may be stopped\n")
-    );
+    assert!(ran.out.ends_with("v2 serves; the nodes of v1 may be stopped\n"));
 }
 
 #[test]
@@ -280,15 +250,8 @@ fn another_service_in_the_same_file_keeps_its_edit() {
     });
     let ran = scene.deploy(&[]);
     assert_eq!(ran.code, 3);
-    assert_eq!(
-        scene.text(),
-        format!("{FILE}v2 = [\"10.0.0.5:5002\"]\n{BLOG}")
-    );
-    assert!(
-        ran.err.contains("only service `shop` is put back"),
-        "{}",
-        ran.err
-    );
+    assert_eq!(scene.text(), format!("{FILE}v2 = [\"10.0.0.5:5002\"]\n{BLOG}"));
+    assert!(ran.err.contains("only service `shop` is put back"), "{}", ran.err);
     assert_eq!(scene.fake.asked().last(), Some(&Request::Reload));
 }
 
@@ -298,10 +261,7 @@ fn what_comes_from_a_node_cannot_move_the_cursor() {
         let mut shop = service("shop", source);
         shop.nodes[2].reason = "answered 500: \x1b[2J\u{9b}2J".into();
         shop.reason = Some("\x1b]0;owned\x07".into());
-        progress(vec![moment(
-            shop,
-            Some((Outcome::Unhealthy, "probe said \x1b[31mno\nsecond line")),
-        )])
+        progress(vec![moment(shop, Some((Outcome::Unhealthy, "probe said \x1b[31mno\nsecond line")))])
     });
     let socket = scene.fake.socket.to_str().unwrap();
     let cli = Cli::try_parse_from(["sluice", "--socket", socket, "wait", "shop"]).unwrap();
@@ -309,14 +269,8 @@ fn what_comes_from_a_node_cannot_move_the_cursor() {
     // With colours, so that nothing is taken out on the way.
     let screen = Screen::new(&mut out, &mut err, true, None);
     assert_eq!(execute(cli, screen, &nowhere()), 3);
-    let (out, err) = (
-        String::from_utf8(out).unwrap(),
-        String::from_utf8(err).unwrap(),
-    );
-    assert!(
-        out.contains("answered 500: \u{fffd}[2J\u{fffd}2J"),
-        "{out:?}"
-    );
+    let (out, err) = (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap());
+    assert!(out.contains("answered 500: \u{fffd}[2J\u{fffd}2J"), "{out:?}");
     assert!(!out.contains("\x1b]") && !out.contains('\x07'), "{out:?}");
     assert_eq!(err, "error: probe said \u{fffd}[31mno\nsecond line\n");
 }
@@ -334,17 +288,7 @@ fn a_reader_that_goes_away_does_not_keep_the_file_from_being_put_back() {
     }
     let scene = Scene::ending(Outcome::Unhealthy, "no");
     let socket = scene.fake.socket.to_str().unwrap();
-    let line = [
-        "sluice",
-        "--socket",
-        socket,
-        "deploy",
-        "shop",
-        "--version",
-        "v2",
-        "--node",
-        "a:1",
-    ];
+    let line = ["sluice", "--socket", socket, "deploy", "shop", "--version", "v2", "--node", "a:1"];
     let (mut out, mut err) = (Closed, Closed);
     let screen = Screen::new(&mut out, &mut err, false, None);
     let code = execute(Cli::try_parse_from(line).unwrap(), screen, &nowhere());
@@ -358,11 +302,7 @@ fn a_configuration_that_the_proxy_does_not_take_is_put_back() {
     let ran = scene.deploy(&[]);
     assert_eq!(ran.code, 2);
     assert_eq!(scene.text(), FILE);
-    assert!(
-        ran.err.contains("shop.toml:4:1: no") && ran.err.contains("put back"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("shop.toml:4:1: no") && ran.err.contains("put back"), "{}", ran.err);
 }
 
 #[test]
@@ -378,10 +318,7 @@ fn what_a_newer_change_took_over_is_left() {
 #[test]
 fn what_a_drain_deadline_cut_is_listed() {
     let scene = Scene::new(|source| {
-        let mut last = moment(
-            service("shop", source),
-            Some((Outcome::DoneWithCuts, "done, but work was cut")),
-        );
+        let mut last = moment(service("shop", source), Some((Outcome::DoneWithCuts, "done, but work was cut")));
         let mut done = entry("v1", "v2", &[], Outcome::DoneWithCuts);
         done.cut.push(CutNode {
             address: "10.0.0.5:5001".into(),
@@ -399,11 +336,7 @@ fn what_a_drain_deadline_cut_is_listed() {
     });
     let ran = scene.deploy(&[]);
     assert_eq!(ran.code, 6);
-    assert!(
-        ran.err.contains("cut on 10.0.0.5:5001: request GET /big"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("cut on 10.0.0.5:5001: request GET /big"), "{}", ran.err);
 }
 
 #[test]
@@ -412,11 +345,7 @@ fn a_timeout_leaves_the_rollout_going_and_says_how_to_follow_it() {
     let ran = scene.deploy(&["--timeout", "300ms"]);
     assert_eq!(ran.code, 7);
     assert!(scene.text().contains("v2"));
-    assert!(
-        ran.err.contains("the rollout goes on") && ran.err.contains("`sluice wait shop`"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("the rollout goes on") && ran.err.contains("`sluice wait shop`"), "{}", ran.err);
 
     let ran = scene.run(&["wait", "shop", "--timeout", "300ms", "--json"]);
     assert_eq!(ran.code, 7);
@@ -486,10 +415,7 @@ fn deploys_at_once_lose_no_edit() {
         }
     });
     let text = scene.text();
-    assert!(
-        (0..4).all(|n| text.contains(&format!("w{n} = [\"a:1\"]\n"))),
-        "{text}"
-    );
+    assert!((0..4).all(|n| text.contains(&format!("w{n} = [\"a:1\"]\n"))), "{text}");
 }
 
 #[test]
@@ -503,12 +429,7 @@ fn rollback_goes_to_the_newest_other_version_that_served() {
     assert_eq!(scene.asked_to_wait(), [Some("v0".to_owned())]);
     let ran = scene.run(&["rollback", "shop", "--to", "v7"]);
     assert_eq!(ran.code, 2);
-    assert!(
-        ran.err
-            .contains("neither in the file nor known to have served"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("neither in the file nor known to have served"), "{}", ran.err);
 }
 
 #[test]
@@ -517,11 +438,7 @@ fn history_is_a_table_or_json() {
     let ran = scene.run(&["history", "shop", "--limit", "2"]);
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!((ran.code, lines.len()), (0, 3));
-    assert!(
-        lines[0].starts_with("WHEN") && lines[1].contains("unhealthy"),
-        "{}",
-        ran.out
-    );
+    assert!(lines[0].starts_with("WHEN") && lines[1].contains("unhealthy"), "{}", ran.out);
     let ran = scene.run(&["history", "shop", "--json"]);
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(3));
@@ -532,11 +449,7 @@ fn drain_names_the_node_and_ends_when_it_is_empty() {
     let scene = Scene::ending(Outcome::Done, "10.0.0.5:5001 may be stopped");
     let ran = scene.run(&["drain", "shop", "10.0.0.5:5001", "--undo"]);
     assert_eq!(ran.code, 0);
-    let wanted = Request::Drain {
-        service: "shop".into(),
-        node: "10.0.0.5:5001".into(),
-        undo: true,
-    };
+    let wanted = Request::Drain { service: "shop".into(), node: "10.0.0.5:5001".into(), undo: true };
     assert_eq!(scene.fake.asked(), [wanted]);
     let scene = Scene::new(|_| refused(RefusalKind::Conflict, "it is the last node"));
     assert_eq!(scene.run(&["drain", "shop", "10.0.0.5:5001"]).code, 2);
@@ -547,36 +460,22 @@ fn json_lines_end_with_the_end() {
     let scene = Scene::ending(Outcome::Unhealthy, "no");
     let ran = scene.deploy(&["--json"]);
     assert_eq!(ran.code, 3);
-    let lines: Vec<Progress> = ran
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Progress> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (last, before) = lines.split_last().unwrap();
-    assert_eq!(
-        last.ended.as_ref().map(|end| end.outcome),
-        Some(Outcome::Unhealthy)
-    );
+    assert_eq!(last.ended.as_ref().map(|end| end.outcome), Some(Outcome::Unhealthy));
     assert!(before.iter().all(|line| line.ended.is_none()));
 }
 
 #[test]
 fn a_terminal_gets_one_view_that_is_drawn_again() {
     let scene = Scene::ending(Outcome::Done, "v2 serves");
-    let terminal = Terminal {
-        width: 60,
-        height: 20,
-    };
+    let terminal = Terminal { width: 60, height: 20 };
     let ran = run_on(&scene.fake.socket, &["wait", "shop"], Some(terminal));
     assert_eq!(ran.code, 0);
     assert!(ran.out.contains("A\x1b[J"), "{:?}", ran.out);
     assert!(ran.out.contains("Ctrl-C stops the waiting"), "{}", ran.out);
     assert!(ran.out.ends_with("v2 serves\n"));
-    assert!(
-        ran.out.lines().all(|line| screen::width(line) <= 60),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.lines().all(|line| screen::width(line) <= 60), "{}", ran.out);
 }
 
 #[test]
@@ -588,11 +487,7 @@ fn a_proxy_that_is_not_there_is_exit_code_1_with_the_socket_and_what_to_do() {
     for socket in [missing, dead] {
         let ran = run_on(&socket, &["status"], None);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-        for part in [
-            socket.to_str().unwrap(),
-            "is `sluice run` running?",
-            "--socket",
-        ] {
+        for part in [socket.to_str().unwrap(), "is `sluice run` running?", "--socket"] {
             assert!(ran.err.contains(part), "{}", ran.err);
         }
         let ran = run_on(&socket, &["wait", "shop", "--json"], None);
@@ -626,14 +521,8 @@ fn speaker(folder: &Path, says: &'static [u8]) -> PathBuf {
 #[test]
 fn an_answer_that_is_not_http_or_not_ours_is_exit_code_1() {
     for (says, part) in [
-        (
-            &b"220 smtp ready\r\n\r\n"[..],
-            "the connection to the proxy broke",
-        ),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            "of another version",
-        ),
+        (&b"220 smtp ready\r\n\r\n"[..], "the connection to the proxy broke"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "of another version"),
         (b"HTTP/1.1 500 X\r\nContent-Length: 4\r\n\r\noops", "oops"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -654,11 +543,7 @@ async fn a_socket_that_answers_nothing_is_given_up_after_five_seconds() {
     let client = Client::new(path);
     let failure = client.get_text("/v1/status").await.unwrap_err();
     assert_eq!(failure.code, 1);
-    assert!(
-        failure.message.contains("nothing answered within 5 s"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("nothing answered within 5 s"), "{}", failure.message);
     assert_eq!(begun.elapsed().as_secs(), 5);
     let failure = client.stream("/v1/services/shop/wait").await.unwrap_err();
     assert_eq!((failure.code, begun.elapsed().as_secs()), (1, 10));
@@ -667,10 +552,7 @@ async fn a_socket_that_answers_nothing_is_given_up_after_five_seconds() {
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_given_up_after_fifteen_seconds() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = speaker(
-        folder.path(),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}\n\n\r\n",
-    );
+    let socket = speaker(folder.path(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}\n\n\r\n");
     let client = Client::new(socket);
     // `stream` asks for /healthz first, which would wait for the end of this body.
     let mut lines = client.open("/v1/services/shop/wait").await.unwrap();
@@ -685,34 +567,19 @@ async fn a_stream_that_falls_silent_is_given_up_after_fifteen_seconds() {
         }
     };
     assert_eq!(failure.code, 1);
-    assert!(
-        failure.message.contains("nothing was heard"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("nothing was heard"), "{}", failure.message);
 }
 
 #[test]
 fn every_verb_has_an_example_and_every_flag_a_variable() {
     let command = Cli::command();
-    let names: Vec<_> = command
-        .get_subcommands()
-        .map(|verb| verb.get_name().to_owned())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "run", "demo", "check", "status", "deploy", "wait", "rollback", "history", "drain"
-        ]
-    );
+    let names: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    assert_eq!(names, ["run", "demo", "check", "status", "deploy", "wait", "rollback", "history", "drain"]);
     for verb in command.get_subcommands() {
         let after = verb.get_after_help().unwrap().to_string();
         let last = after.lines().last().unwrap();
         assert!(last.starts_with("Example: "), "{}", verb.get_name());
-        assert!(
-            last.contains(&format!("sluice {}", verb.get_name())),
-            "{last}"
-        );
+        assert!(last.contains(&format!("sluice {}", verb.get_name())), "{last}");
         for argument in verb.get_arguments() {
             let variable = argument.get_env().and_then(|name| name.to_str());
             assert!(
@@ -730,11 +597,7 @@ fn every_verb_has_an_example_and_every_flag_a_variable() {
 fn examples_can_be_run_as_they_stand() {
     for verb in Cli::command().get_subcommands() {
         let after = verb.get_after_help().unwrap().to_string();
-        let example = after
-            .lines()
-            .last()
-            .unwrap()
-            .trim_start_matches("Example: ");
+        let example = after.lines().last().unwrap().trim_start_matches("Example: ");
         let line = example.rsplit("&& ").next().unwrap().split(' ');
         assert!(Cli::try_parse_from(line).is_ok(), "{example}");
     }
@@ -755,11 +618,7 @@ fn check_and_run_without_any_configuration_say_where_they_looked() {
     for verb in ["check", "run"] {
         let cli = Cli::try_parse_from(["sluice", verb]).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = execute(
-            cli,
-            Screen::new(&mut out, &mut err, false, None),
-            &nowhere(),
-        );
+        let code = execute(cli, Screen::new(&mut out, &mut err, false, None), &nowhere());
         assert_eq!(code, 2);
         let err = String::from_utf8(err).unwrap();
         assert!(err.contains("/etc/sluice/sluice.toml"), "{err}");
