@@ -129,7 +129,7 @@ async fn try_nodes(
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
-        if sends >= settings.retry.attempts || tried.len() >= settings.retry.attempts as usize + SPARE_TRIES {
+        if tried.len() >= settings.retry.attempts as usize + SPARE_TRIES {
             return Err(fault);
         }
         let Some(permit) = claim(worker, &call, service, local, &tried) else {
@@ -158,8 +158,8 @@ async fn try_nodes(
                 fault = outgoing.fault(&loss);
                 permit.count_failure();
                 unsent = Some(request);
-                // Reaching nobody is not a try: no node has seen the request.
-                if matches!(loss, Loss::Judged(Verdict::Cut(_))) {
+                // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
+                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
                     return Err(fault);
                 }
             }
@@ -171,10 +171,11 @@ async fn try_nodes(
                     permit.count_failure();
                 }
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
-                if ended || !replayable || !whole || !local.spend() {
+                sends += 1;
+                // The budget comes last: a request that is given up anyway must not use it up.
+                if ended || !replayable || !whole || sends >= settings.retry.attempts || !local.spend() {
                     return Err(fault);
                 }
-                sends += 1;
             }
         }
         call.set_node(None);
@@ -302,6 +303,12 @@ async fn accept(
     .await;
     let body = match start {
         None => RespBody::Empty,
+        Some(Start::Failed(error)) => {
+            // Nothing is on its way to the client yet: an honest error instead of a connection that ends.
+            tracing::debug!(node = %permit.local().node.id, %error, "broke off right behind the head");
+            permit.count_failure();
+            return Err(Fault::BadResponse);
+        }
         Some(Start::Whole(bytes)) => {
             upstream.give_back(idle);
             drop(permit);

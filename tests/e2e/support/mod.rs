@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod client;
+pub mod control;
 pub mod node;
 
 use std::collections::BTreeMap;
