@@ -107,6 +107,10 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Fault::MethodNotAllowed);
     }
+    // hyper lets UTF-8 through. Nodes disagree on what it means; percent-encoded it is unambiguous (RFC 3986 §2.1).
+    if !uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
+        return Err(Fault::BadRequest("the request target is malformed"));
+    }
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => {
             let path = uri.path();

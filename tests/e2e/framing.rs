@@ -57,6 +57,8 @@ async fn a_malformed_request_is_the_clients_fault_and_reaches_no_node() {
         ("a bare word", "GET index.html HTTP/1.1\r\nhost: app.test\r\n\r\n".into()),
         ("an asterisk with GET", "GET * HTTP/1.1\r\nhost: app.test\r\n\r\n".into()),
         ("a blank in the target", "GET /a b HTTP/1.1\r\nhost: app.test\r\n\r\n".into()),
+        ("UTF-8 in the target", "GET /caf\u{e9} HTTP/1.1\r\nhost: app.test\r\n\r\n".into()),
+        ("UTF-8 in the query", "GET /?caf\u{e9} HTTP/1.1\r\nhost: app.test\r\n\r\n".into()),
         ("HTTP/1.2", "GET / HTTP/1.2\r\nhost: app.test\r\n\r\n".into()),
         ("a folded line", format!("{get}x-test: a\r\n b\r\n\r\n")),
         ("a folded coding", format!("{post}transfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n")),

@@ -2,5 +2,6 @@
 
 mod support;
 
+mod conformance;
 mod framing;
 mod proxying;
