@@ -1,12 +1,22 @@
 //! What can go wrong with a request, and the one place where that becomes a response.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::body::RespBody;
 
 /// The header that names the fault in a response that Sluice made itself.
 pub const FAULT: HeaderName = HeaderName::from_static("x-sluice-error");
+
+/// What a reverse proxy offers: no tunnels to anywhere, and no echo of headers that a script could read cookies from.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// Answers OPTIONS itself, for a request that may go no further (RFC 9110 §7.6.2).
+pub fn options() -> Response<RespBody> {
+    let mut response = Response::new(RespBody::Empty);
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
+}
 
 /// Why Sluice answers a request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,8 +130,7 @@ impl Fault {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-            headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
+            headers.insert(ALLOW, METHODS);
         }
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 
 use super::body::{self, Relay, ReqBody, RespBody, Start};
 use super::call::{Registered, Stage, Verdict};
-use super::error::Fault;
+use super::error::{self, Fault};
 use super::events::EventBorder;
 use super::forwarded;
 use super::front::Front;
@@ -74,12 +74,16 @@ async fn answer(
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
     let seen = headers::examine(&request, has_body)?;
+    if seen.max_forwards == Some(0) {
+        return Ok(error::options());
+    }
     let view = worker.view();
     let (route, service, local) = route(&view, &request, &seen)?;
     local.earn(service.settings.retry.budget);
     let (mut parts, incoming) = request.into_parts();
     let version = parts.version;
-    if service.settings.strip_prefix {
+    // An asterisk asks about the server as a whole: there is no path to strip.
+    if service.settings.strip_prefix && parts.uri.path() != "*" {
         let path = normalised(parts.uri.path()).into_owned();
         parts.uri = headers::target(&parts.uri, Some(&path[route.prefix..]))?;
     } else {

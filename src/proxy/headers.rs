@@ -4,8 +4,8 @@
 //! reaches a node, and removes what belongs to one connection only (RFC 9110 §7.6.1).
 
 use http::header::{
-    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
@@ -28,6 +28,8 @@ pub struct Seen {
     pub idempotent: bool,
     /// The client takes trailers.
     pub te_trailers: bool,
+    /// How many proxies more an OPTIONS request may pass (RFC 9110 §7.6.2).
+    pub max_forwards: Option<u64>,
     /// Header fields that must go: named by `Connection`, or spelt with `_` where `-` would have a meaning.
     drop: Vec<HeaderName>,
     present: Present,
@@ -77,6 +79,9 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
                 seen.expects_continue = request.version() >= Version::HTTP_11 && has_body;
             }
             "idempotency-key" => seen.idempotent = true,
+            "max-forwards" if request.method() == Method::OPTIONS => {
+                seen.max_forwards = value.to_str().ok().and_then(|hops| hops.parse().ok());
+            }
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
                 seen.present.forwarding = true
             }
@@ -101,6 +106,10 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
     let (method, uri) = (request.method(), request.uri());
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Fault::MethodNotAllowed);
+    }
+    // hyper lets UTF-8 through. Nodes disagree on what it means; percent-encoded it is unambiguous (RFC 3986 §2.1).
+    if !uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
+        return Err(Fault::BadRequest("the request target is malformed"));
     }
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => {
@@ -160,7 +169,8 @@ fn shadows(name: &str) -> bool {
         )
 }
 
-/// `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2): registered names, IPv4 and bracketed IPv6; empty is allowed.
+/// `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2): registered names, IPv4 and bracketed IPv6. An `http` URI has a host that
+/// is not empty (RFC 9110 §4.2.1).
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.strip_prefix(b"[") {
         Some(rest) => match rest.iter().position(|b| *b == b']') {
@@ -172,9 +182,9 @@ fn is_host(host: &[u8]) -> bool {
             }
             None => return false,
         },
-        None => match host.iter().position(|b| *b == b':') {
-            Some(colon) => host.split_at(colon),
-            None => (host, &b""[..]),
+        None => match host.iter().position(|b| *b == b':').unwrap_or(host.len()) {
+            0 => return false,
+            end => host.split_at(end),
         },
     };
     let port_ok = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
@@ -225,6 +235,9 @@ impl Seen {
         }
         if !self.expects_continue {
             headers.remove(EXPECT);
+        }
+        if let Some(hops) = self.max_forwards {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
         }
         if body_length == BodyLength::Unknown {
             // hyper's client takes a GET without a length for one without a body, and would drop it.

@@ -2,5 +2,7 @@
 
 mod support;
 
+mod conformance;
+mod framing;
 mod proxying;
 mod retry;

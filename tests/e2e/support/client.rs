@@ -149,6 +149,12 @@ impl Client {
         Some(())
     }
 
+    /// Ends this side: the proxy sees that nothing more comes.
+    pub async fn finish(&mut self) {
+        // It may be closed already.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Waits until the proxy closes; what still came is the answer.
     pub async fn closed(&mut self) -> Vec<u8> {
         timeout(PATIENCE, async { while self.more().await.is_some() {} }).await.expect("the proxy closes");

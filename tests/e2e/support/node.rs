@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -15,6 +17,8 @@ pub struct TestNode {
     pub connections: Arc<AtomicUsize>,
     /// The heads (and what came with them) of all requests that were read with [`Peer::request`].
     pub seen: Arc<Mutex<Vec<Request>>>,
+    /// What scripts panicked over: requests that no proxy may send.
+    offences: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -35,6 +39,26 @@ impl Request {
 
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// Panics unless the head can be read in one way only (RFC 9112 §2.2, §3, §5, §6).
+    fn check(&self) {
+        let parts: Vec<&str> = self.line.split(' ').collect();
+        assert!(parts.len() == 3 && parts.iter().all(|part| !part.is_empty()), "{self:?}");
+        assert_eq!(parts[2], "HTTP/1.1", "{self:?}");
+        assert!(parts[1].starts_with('/') || parts[1] == "*", "origin form: {self:?}");
+        for (name, value) in &self.headers {
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            assert!(!name.is_empty() && name.bytes().all(token), "{self:?}");
+            assert!(!value.contains(['\r', '\n', '\0']), "{self:?}");
+        }
+        assert_eq!(self.all("host").len(), 1, "{self:?}");
+        let (codings, lengths) = (self.all("transfer-encoding"), self.all("content-length"));
+        assert!(codings.is_empty() || (codings == ["chunked"] && lengths.is_empty()), "{self:?}");
+        assert!(lengths.len() <= 1 && lengths.iter().all(|l| l.bytes().all(|b| b.is_ascii_digit())), "{self:?}");
+        for hop in ["keep-alive", "proxy-connection"] {
+            assert!(self.header(hop).is_none(), "{self:?}");
+        }
     }
 }
 
@@ -57,17 +81,26 @@ impl TestNode {
         let address = listener.local_addr().expect("a bound socket");
         let connections = Arc::new(AtomicUsize::new(0));
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (count, log) = (Arc::clone(&connections), Arc::clone(&seen));
+        let offences = Arc::new(Mutex::new(Vec::new()));
+        let (count, log, faults) = (Arc::clone(&connections), Arc::clone(&seen), Arc::clone(&offences));
         let task = tokio::spawn(async move {
             let mut scripts = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let peer = Peer { stream, number, buffer: Vec::new(), seen: Arc::clone(&log) };
-                scripts.spawn(script(peer));
+                let run = AssertUnwindSafe(script(peer)).catch_unwind();
+                let faults = Arc::clone(&faults);
+                scripts.spawn(async move {
+                    if let Err(panic) = run.await {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                        faults.lock().expect("no panic while locked").push(text.unwrap_or_default());
+                    }
+                });
                 while scripts.try_join_next().is_some() {}
             }
         });
-        Self { address, connections, seen, task }
+        Self { address, connections, seen, offences, task }
     }
 
     /// Answers every request with 200 and this body, and keeps connections open.
@@ -80,8 +113,23 @@ impl TestNode {
         .await
     }
 
-    /// What arrived so far.
+    /// Answers with the body of the request, in the same framing.
+    pub async fn echoing() -> Self {
+        Self::start(|mut peer| async move {
+            while let Some(request) = peer.request().await {
+                let mut answer =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", request.body.len()).into_bytes();
+                answer.extend(&request.body);
+                peer.send(answer).await;
+            }
+        })
+        .await
+    }
+
+    /// What arrived so far. Panics if a request was not in the one form that RFC 9112 gives it.
     pub fn requests(&self) -> Vec<Request> {
+        let offences = self.offences.lock().expect("no panic while locked").clone();
+        assert!(offences.is_empty(), "{offences:#?}");
         self.seen.lock().expect("no panic while locked").clone()
     }
 }
@@ -96,12 +144,12 @@ impl Peer {
     /// Reads a request with its body, strictly; `None` at the end of the connection. Panics on what no proxy may send.
     pub async fn request(&mut self) -> Option<Request> {
         let mut request = self.head().await?;
-        if let Some(coding) = request.header("transfer-encoding") {
-            assert_eq!(coding, "chunked");
-            assert!(request.header("content-length").is_none(), "length and chunked: {request:?}");
+        request.check();
+        if request.header("transfer-encoding").is_some() {
             loop {
                 let line = self.line().await?;
-                let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+                assert!(line.bytes().all(|b| b.is_ascii_hexdigit()), "a chunk size: {line:?}");
+                let size = usize::from_str_radix(&line, 16).expect("a chunk size");
                 if size == 0 {
                     loop {
                         let line = self.line().await?;
