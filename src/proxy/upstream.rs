@@ -32,8 +32,10 @@ const HEAD_SIZE: usize = 128 * 1024;
 /// A connection to a node.
 pub struct Upstream {
     send: SendRequest<ReqBody>,
-    /// `None` once it has ended.
+    /// Taken when it failed with a request queued, so that the request comes back.
     connection: Option<Connection<TokioIo<Stream>, ReqBody>>,
+    /// The connection future has finished, and must not be polled again. After a 101 it still holds the stream.
+    ended: bool,
     probe: Probe,
     pulse: Rc<Pulse>,
     slot: Slot,
@@ -109,11 +111,11 @@ impl Upstream {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(std::io::Error::other)?;
-        let connection = Some(connection);
         let idle_since = Instant::now();
         Ok(Box::new(Self {
             send,
-            connection,
+            connection: Some(connection),
+            ended: false,
             probe,
             pulse,
             slot,
@@ -130,16 +132,13 @@ impl Upstream {
 
     /// Lets the connection make progress. `true` once it has ended.
     pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(connection) = &mut self.connection else {
-            return true;
-        };
-        if Pin::new(connection).poll(cx).is_pending() {
-            return false;
+        if let Some(connection) = &mut self.connection
+            && !self.ended
+        {
+            // An error, if it was one, reaches the response or its body.
+            self.ended = Pin::new(connection).poll(cx).is_ready();
         }
-        // An error, if it was one, has reached the response or its body. What was queued and not written is handed
-        // back when the connection is dropped, so this must not wait.
-        self.connection = None;
-        true
+        self.ended
     }
 
     /// Told from the response's head: `Keep-Alive: timeout=`.
@@ -186,9 +185,8 @@ impl Upstream {
 
     /// After a 101: the bare stream, and what was read beyond the head.
     pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
-        let mut connection = self.connection.take()?;
-        poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await.ok()?;
-        let parts = connection.into_parts();
+        poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        let parts = self.connection.take()?.into_parts();
         Some((parts.io.into_inner(), parts.read_buf, self.slot))
     }
 
@@ -267,15 +265,17 @@ async fn exchange(
     request: Request<ReqBody>,
 ) -> Result<Result<Response<Incoming>, TrySendError<Request<ReqBody>>>, Verdict> {
     let mut response = pin!(upstream.send.try_send_request(request));
-    let connection = &mut upstream.connection;
+    // Only the connection, which is driven here, can bring the response: no waker is needed for that.
+    let mut silent = Context::from_waker(Waker::noop());
     call.unless_judged(poll_fn(move |cx| {
-        if let Some(driven) = connection
-            && Pin::new(driven).poll(cx).is_ready()
-        {
-            *connection = None;
+        let ended = upstream.drive(cx);
+        let polled = response.as_mut().poll(&mut silent);
+        if polled.is_ready() || !ended {
+            return polled;
         }
-        // Only the connection, which was just driven, can bring the response: no waker is needed for it.
-        response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        // What was queued and never written is handed back when the connection is dropped.
+        upstream.connection = None;
+        response.as_mut().poll(&mut silent)
     }))
     .await
 }
