@@ -93,6 +93,8 @@ pub(super) struct Entry {
     pub(super) change: Change,
     /// Whether the end of the change is on disk, or nothing is kept.
     pub(super) durable: bool,
+    /// Digest of the record that the journal has or is about to have.
+    pub(super) saved: Option<u64>,
     /// Oldest first.
     pub(super) history: Vec<HistoryEntry>,
     /// Requests and failures of nodes that were forgotten, by version.
@@ -117,6 +119,7 @@ impl Entry {
             number: 0,
             change: Change::default(),
             durable: true,
+            saved: None,
             history: Vec::new(),
             gone: BTreeMap::new(),
             followers: Followers::default(),
@@ -127,7 +130,9 @@ impl Entry {
 
     /// What the journal holds, under the settings of today.
     pub(super) fn kept(settings: Arc<config::Service>, record: Record<Kept>) -> Self {
+        let saved = record.encode().ok().map(|record| record.digest());
         Self {
+            saved,
             machine: record.state.machine,
             number: record.change,
             change: record.state.change,

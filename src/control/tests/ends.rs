@@ -47,11 +47,13 @@ fn a_restart_serves_the_same_split_at_once_and_finishes_the_rollout() -> Outcome
         assert_eq!(split(&bench)[0].0, "v2");
         let kept = std::fs::read_to_string(bench.path("state/services/shop.json"))?;
         assert!(kept.contains("may be stopped"), "it is on disk before it is told: {kept}");
+        let written = std::fs::metadata(bench.path("state/services/shop.json"))?.modified()?;
         let dir = bench.kill().await?;
         let bench = Bench::start_in(dir);
         let again = bench.wait("shop").await?;
         assert_eq!(again.message, ended.message, "what was told is told again");
         assert_eq!(bench.service("shop").await?.change, 2);
+        assert_eq!(std::fs::metadata(bench.path("state/services/shop.json"))?.modified()?, written, "nothing new");
         Ok(())
     })
 }
