@@ -1,7 +1,6 @@
 //! One service as the control plane holds it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +18,6 @@ use crate::rollout::{Ending, Machine, NodeRef, Wanted};
 /// What is kept of a service beside its change number and its history, so that `kill -9` loses nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// The file that defined it: tells a service that was removed from one whose file cannot be read now.
-    pub(super) source: PathBuf,
     pub(super) machine: Machine,
     pub(super) change: Change,
 }
@@ -150,11 +147,7 @@ impl Entry {
         Record {
             service: self.name().clone(),
             change: self.number,
-            state: Kept {
-                source: self.settings.source.clone(),
-                machine: self.machine.clone(),
-                change: self.change.clone(),
-            },
+            state: Kept { machine: self.machine.clone(), change: self.change.clone() },
             history: self.history.clone(),
         }
     }
