@@ -66,21 +66,20 @@ impl Controller {
         self.config = Some(config);
     }
 
-    /// A service that the journal knows, whose file can be read again and does not define it any more.
+    /// Services that the journal knows and nobody configures any more. While a file cannot be read, it may be the one that does.
     fn forget_dormant(&mut self, config: &Config) {
-        let held_back = &self.held_back;
-        let writer = self.writer.as_ref();
-        self.dormant.retain(|name, record| {
-            let stays = held_back.contains(&record.state.source);
-            if !stays
-                && !config.services.contains_key(name)
-                && let Some(writer) = writer
-            {
-                info!(service = %name, "is not configured any more; it is forgotten");
-                writer.remove(name);
+        if !self.held_back.is_empty() {
+            return;
+        }
+        for name in std::mem::take(&mut self.dormant).into_keys() {
+            if config.services.contains_key(&name) {
+                continue;
             }
-            stays
-        });
+            info!(service = %name, "is not configured any more; it is forgotten");
+            if let Some(writer) = &self.writer {
+                writer.remove(&name);
+            }
+        }
     }
 
     /// What a running process cannot change.

@@ -1,7 +1,6 @@
 //! One service as the control plane holds it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +18,6 @@ use crate::rollout::{Ending, Machine, NodeRef, Wanted};
 /// What is kept of a service beside its change number and its history, so that `kill -9` loses nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// The file that defined it: tells a service that was removed from one whose file cannot be read now.
-    pub(super) source: PathBuf,
     pub(super) machine: Machine,
     pub(super) change: Change,
 }
@@ -93,6 +90,8 @@ pub(super) struct Entry {
     pub(super) change: Change,
     /// Whether the end of the change is on disk, or nothing is kept.
     pub(super) durable: bool,
+    /// Digest of the record that the journal has or is about to have.
+    pub(super) saved: Option<u64>,
     /// Oldest first.
     pub(super) history: Vec<HistoryEntry>,
     /// Requests and failures of nodes that were forgotten, by version.
@@ -117,6 +116,7 @@ impl Entry {
             number: 0,
             change: Change::default(),
             durable: true,
+            saved: None,
             history: Vec::new(),
             gone: BTreeMap::new(),
             followers: Followers::default(),
@@ -127,7 +127,9 @@ impl Entry {
 
     /// What the journal holds, under the settings of today.
     pub(super) fn kept(settings: Arc<config::Service>, record: Record<Kept>) -> Self {
+        let saved = record.encode().ok().map(|record| record.digest());
         Self {
+            saved,
             machine: record.state.machine,
             number: record.change,
             change: record.state.change,
@@ -145,11 +147,7 @@ impl Entry {
         Record {
             service: self.name().clone(),
             change: self.number,
-            state: Kept {
-                source: self.settings.source.clone(),
-                machine: self.machine.clone(),
-                change: self.change.clone(),
-            },
+            state: Kept { machine: self.machine.clone(), change: self.change.clone() },
             history: self.history.clone(),
         }
     }

@@ -76,7 +76,12 @@ impl Controller {
             return;
         };
         match entry.record().encode() {
-            Ok(record) => writer.save(record),
+            // Ten thousand services that go on as they were after a restart are not ten thousand writes.
+            Ok(record) if entry.saved == Some(record.digest()) => {}
+            Ok(record) => {
+                entry.saved = Some(record.digest());
+                writer.save(record);
+            }
             Err(error) => error!(service = %name, "{error}"),
         }
         if entry.change.ended.is_some() && !entry.durable {

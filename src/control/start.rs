@@ -58,9 +58,9 @@ fn take_up(controller: &mut Controller, record: Record<Kept>, initial: &Loaded) 
             controller.turn.views.insert(name.clone());
             controller.carry_out(&name, actions, now);
         }
-        None if initial.config.is_none() || initial.held_back.contains(&record.state.source) => {
-            warn!(service = %name, file = %record.state.source.display(),
-                "its file cannot be read now; what is known of it is kept until it can");
+        None if initial.config.is_none() || !initial.held_back.is_empty() => {
+            warn!(service = %name,
+                "not every file can be read now, and none of the others configures it; what is known of it is kept");
             controller.dormant.insert(name, record);
         }
         None => {

@@ -57,6 +57,13 @@ pub struct Encoded {
     bytes: Vec<u8>,
 }
 
+impl Encoded {
+    /// A hash of what would be written: the same for the same record.
+    pub fn digest(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.bytes)
+    }
+}
+
 impl<T: Serialize> Record<T> {
     /// Turns the record into bytes. Fails only if `state` has a form that JSON does not (a map with odd keys).
     pub fn encode(&self) -> Result<Encoded, StateError> {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::support::{Bench, Failure, LISTENER, Origin, Outcome, eventually, nobody, plain, service, within};
+use super::support::{Bench, Failure, LISTENER, Origin, Outcome, end_of, eventually, nobody, plain, service, within};
+use crate::api::{Reply, Request};
 use crate::control::{Signal, StartError};
 use crate::pool::{Command, Pool};
 
@@ -15,6 +16,14 @@ fn split(bench: &Bench) -> Vec<(String, u32, Vec<String>)> {
             (slice.version.to_string(), slice.share.0, nodes)
         })
         .collect()
+}
+
+/// The first one is published before the control plane waits for anything, so no probe has been answered yet.
+async fn first_snapshot(bench: &Bench) {
+    while bench.pool.generation() == 0 && !bench.run.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.pool.generation(), 1);
 }
 
 #[test]
@@ -37,8 +46,7 @@ fn a_restart_serves_the_same_split_at_once_and_finishes_the_rollout() -> Outcome
         .await?;
         let dir = bench.kill().await?;
         let bench = Bench::start_in(dir);
-        eventually("it serves", || bench.view("shop")).await?;
-        assert_eq!(bench.pool.generation(), 1, "the very first snapshot");
+        first_snapshot(&bench).await;
         assert_eq!(split(&bench), before);
         let _late = Origin::on(late)?;
         let ended = bench.wait("shop").await?;
@@ -47,10 +55,40 @@ fn a_restart_serves_the_same_split_at_once_and_finishes_the_rollout() -> Outcome
         assert_eq!(split(&bench)[0].0, "v2");
         let kept = std::fs::read_to_string(bench.path("state/services/shop.json"))?;
         assert!(kept.contains("may be stopped"), "it is on disk before it is told: {kept}");
+        let written = std::fs::metadata(bench.path("state/services/shop.json"))?.modified()?;
         let dir = bench.kill().await?;
         let bench = Bench::start_in(dir);
         let again = bench.wait("shop").await?;
         assert_eq!(again.message, ended.message, "what was told is told again");
+        assert_eq!(bench.service("shop").await?.change, 2);
+        assert_eq!(std::fs::metadata(bench.path("state/services/shop.json"))?.modified()?, written, "nothing new");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_edit_made_while_nothing_ran_is_a_change_like_any_other_and_what_was_taken_out_stays_out() -> Outcome {
+    within(async {
+        let (a, b, c) = (Origin::start()?, Origin::start()?, Origin::start()?);
+        let versions: &[(&str, &[_])] = &[("v1", &[a.address, b.address]), ("v2", &[b.address, c.address])];
+        let bench = Bench::start(&service("shop", "v1", versions, ""))?;
+        bench.wait("shop").await?;
+        let node = b.address.to_string();
+        let drain = Request::Drain { service: "shop".into(), node: node.as_str().into(), undo: false };
+        let Reply::Progress(progress) = bench.port.ask(drain).await else { return Err("refused".into()) };
+        end_of(progress).await?;
+        bench.write("sluice.toml", &service("shop", "v2", versions, ""))?;
+        let dir = bench.kill().await?;
+        let bench = Bench::start_in(dir);
+        first_snapshot(&bench).await;
+        assert_eq!(split(&bench), [("v1".into(), 10_000, vec![a.address.to_string()])]);
+        let ended = bench.wait("shop").await?;
+        assert_eq!(
+            ended.message,
+            format!("shop: v2 serves on 1 node; the old nodes may be stopped: {}", a.address),
+            "the one that was taken out is no part of it"
+        );
+        assert_eq!(split(&bench), [("v2".into(), 10_000, vec![c.address.to_string()])]);
         assert_eq!(bench.service("shop").await?.change, 2);
         Ok(())
     })

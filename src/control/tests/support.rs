@@ -190,6 +190,18 @@ impl Bench {
 
     /// Starts with the files and the state that are there.
     pub fn start_in(dir: Rc<TempDir>) -> Self {
+        let state_dir = dir.path().join("state");
+        Self::run(dir, Some(state_dir))
+    }
+
+    /// Starts without a journal.
+    pub fn forgetful(text: &str) -> Result<Self, Failure> {
+        let dir = Rc::new(tempfile::tempdir()?);
+        std::fs::write(dir.path().join("sluice.toml"), with_listener(text))?;
+        Ok(Self::run(dir, None))
+    }
+
+    fn run(dir: Rc<TempDir>, state_dir: Option<PathBuf>) -> Self {
         let (pool, workers) = Pool::new(2);
         let dark = Told::default();
         let (told, claimed) = (Told::default(), Rc::<RefCell<Vec<_>>>::default());
@@ -210,7 +222,7 @@ impl Bench {
             config_path,
             pool: Arc::clone(&pool),
             calls,
-            state_dir: Some(dir.path().join("state")),
+            state_dir,
             started: clock.now(),
             signals: heard,
             ready,
