@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`paths`] | where things live if nobody says |
 //! | [`client`] | the admin API, asked |
-//! | [`edit`], [`file`], [`differences`] | the configuration file, changed as text, replaced whole, and shown |
+//! | [`edit`], [`mod@file`], [`differences`] | the configuration file, changed as text, replaced whole, and shown |
 //! | [`change`], [`follow`] | an edit carried through: wait, show, put back |
 //! | [`view`], [`words`], [`screen`] | what people see |
 //! | [`failure`] | exit codes |

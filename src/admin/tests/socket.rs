@@ -98,3 +98,52 @@ fn only_one_of_many_that_start_at_once_gets_the_socket() {
     });
     assert_eq!(results.iter().filter(|bound| bound.is_ok()).count(), 1);
 }
+
+/// The API on a clock that the test moves.
+fn serve(folder: &Path) -> std::path::PathBuf {
+    let socket = UnixSocket::bind(&folder.join("s.sock")).unwrap();
+    let path = socket.path().to_owned();
+    let (port, _calls) = Port::new(1);
+    let (_ready, ready) = tokio::sync::watch::channel(true);
+    tokio::spawn(socket.serve(port, ready));
+    path
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_ends_its_head_is_closed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let mut slow = tokio::net::UnixStream::connect(serve(folder.path()))
+        .await
+        .unwrap();
+    let begun = tokio::time::Instant::now();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nHost:")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    let _ = slow.read_to_string(&mut answer).await;
+    assert!(!answer.contains("200"), "{answer}");
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_take_the_places_only_for_a_while() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let path = serve(folder.path());
+    let mut idle = Vec::new();
+    for _ in 0..64 {
+        idle.push(tokio::net::UnixStream::connect(&path).await.unwrap());
+    }
+    let begun = tokio::time::Instant::now();
+    let mut one_more = tokio::net::UnixStream::connect(&path).await.unwrap();
+    one_more
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    one_more.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(begun.elapsed().as_secs(), 5, "it had to wait for a place");
+    drop(idle);
+}

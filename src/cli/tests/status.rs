@@ -65,6 +65,29 @@ fn status_says_why_the_file_is_not_what_runs_and_what_holds_a_node() {
 }
 
 #[test]
+fn the_short_form_shows_no_names_that_it_does_not_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Fake::start(folder.path(), |request| {
+        if matches!(request, Request::History { .. }) {
+            return Reply::History(vec![entry("-", "-", &["a:1", "b:1"], Outcome::Done)]);
+        }
+        let mut shop = service("shop", Path::new("/s.toml"));
+        shop.versions.truncate(1);
+        shop.versions[0].version = "-".into();
+        let rollout = shop.rollout.as_mut().unwrap();
+        (rollout.from, rollout.to) = (Some("-".into()), "-".into());
+        Reply::Status(Box::new(status(vec![shop])))
+    });
+    let out = run_on(&fake.socket, &["status"], None).out;
+    assert!(
+        out.contains("shop  rolling  rolling, 1 of 2 new nodes serve"),
+        "{out}"
+    );
+    let out = run_on(&fake.socket, &["history", "shop"], None).out;
+    assert!(out.contains("2 nodes  rolling"), "{out}");
+}
+
+#[test]
 fn status_ready_is_an_exit_code_and_nothing_else() {
     let scene = Scene::ending(Outcome::Done, "");
     let quiet = |ran: Ran| (ran.code, ran.out + &ran.err);
