@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Session;
-use super::edit::{self, EditError, differences};
+use super::differences::differences;
+use super::edit::{self, EditError};
 use super::failure::{Failure, PROXY, USAGE};
 use super::file::{self, Edited, FileError};
 use super::follow::{End, Follow, follow};
@@ -136,15 +137,15 @@ async fn put_back(edited: &Edited, service: &str, session: &mut Session<'_>) {
     let done = match file::put_back(edited) {
         Ok(true) => format!("{path} is put back as it was"),
         // One file may hold many services, and others may be deployed at the same time.
-        Ok(false) => match undo(edited, service) {
-            Ok(true) => format!("{path} was changed elsewhere meanwhile, so only service `{service}` is put back"),
-            _ => {
-                session.screen.complain(&format!(
-                    "{path} was changed by somebody else meanwhile, so it is left as it is: look at it"
-                ));
-                return;
-            }
-        },
+        Ok(false) if undo(edited, service).is_ok_and(|undone| undone) => {
+            format!("{path} was changed elsewhere meanwhile, so only service `{service}` is put back")
+        }
+        Ok(false) => {
+            session.screen.complain(&format!(
+                "{path} was changed by somebody else meanwhile, so it is left as it is: look at it"
+            ));
+            return;
+        }
         Err(error) => {
             session.screen.complain(&format!("the file could NOT be put back, it still holds the edit: {error}"));
             return;

@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+use crate::cli::differences::differences;
+
 const NAMED: &str = r#"# the front door
 [service.shop]
 match   = ["shop.example.com"]   # one host
@@ -176,14 +178,6 @@ fn what_cannot_be_done_is_said() {
     assert!(error("x = [", Some("v2"), &["a:1"]).contains("not valid TOML"));
     assert!(error("[service.shop]\nrelease = \"v1\"\n", Some("v2"), &["a:1"]).contains("`versions` is missing"));
     assert!(error("[service.shop]\nrelease = \"v1\"\nversions = 3\n", Some("v2"), &["a:1"]).contains("not a table"));
-}
-
-#[test]
-fn a_diff_shows_only_what_differs() {
-    assert!(differences("a\nb\n", "a\nb\n").is_empty());
-    assert_eq!(differences("a\nb\nc\nd\n", "a\nx\nc\nd\ny\n"), ["-b", "+x", "+y"]);
-    assert_eq!(differences("", "a\n"), ["+a"]);
-    assert_eq!(differences("a\n", ""), ["-a"]);
 }
 
 /// Lines that may stand around the service, at the top level of a file.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`paths`] | where things live if nobody says |
 //! | [`client`] | the admin API, asked |
-//! | [`edit`], [`file`] | the configuration file, changed as text and replaced whole |
+//! | [`edit`], [`mod@file`], [`differences`] | the configuration file, changed as text, replaced whole, and shown |
 //! | [`change`], [`follow`] | an edit carried through: wait, show, put back |
 //! | [`view`], [`words`], [`screen`] | what people see |
 //! | [`failure`] | exit codes |
@@ -15,6 +15,7 @@ pub mod check;
 pub mod client;
 pub mod demo;
 pub mod deploy;
+pub mod differences;
 pub mod drain;
 pub mod edit;
 pub mod failure;

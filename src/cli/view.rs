@@ -62,10 +62,14 @@ pub fn status(status: &Status) -> String {
 pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
     let mut head = format!("{}  {}", bold(&service.name), phase(service));
     if let Some(rollout) = &service.rollout {
-        let from = rollout.from.as_ref().map_or(String::new(), |from| format!("{from} "));
+        // The short form has no names to go from and to.
+        let way = match &rollout.from {
+            _ if rollout.to.is_unnamed() => String::new(),
+            Some(from) => format!("{from} → {}, ", rollout.to),
+            None => format!("→ {}, ", rollout.to),
+        };
         head = format!(
-            "{head}  {from}→ {}, {}, {} of {} new nodes serve, for {}",
-            rollout.to,
+            "{head}  {way}{}, {} of {} new nodes serve, for {}",
             rollout.strategy,
             rollout.ready,
             rollout.wanted,
@@ -176,7 +180,10 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
     }
     let shares = |service: &ServiceStatus| -> Vec<String> {
         let versions = service.versions.iter();
-        versions.map(|version| format!("{} {}", version.version, percent(version.share))).collect()
+        versions
+            .filter(|version| !version.version.is_unnamed())
+            .map(|version| format!("{} {}", version.version, percent(version.share)))
+            .collect()
     };
     let shares_now = shares(now);
     if before.map(shares).as_ref() != Some(&shares_now) && !shares_now.is_empty() {
@@ -209,7 +216,7 @@ pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
         rows.push(vec![
             format!("{} ago", duration(now.since(entry.finished))),
             entry.from.as_ref().map_or("none".into(), ToString::to_string),
-            entry.to.to_string(),
+            if entry.to.is_unnamed() { format!("{} nodes", entry.nodes.len()) } else { entry.to.to_string() },
             entry.strategy.clone(),
             duration(entry.finished.since(entry.started)),
             outcome(entry.outcome),

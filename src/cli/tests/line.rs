@@ -1,0 +1,58 @@
+//! The command line itself.
+
+use super::*;
+
+#[test]
+fn every_verb_has_an_example_and_every_flag_a_variable() {
+    let command = Cli::command();
+    let names: Vec<_> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    assert_eq!(names, ["run", "demo", "check", "status", "deploy", "wait", "rollback", "history", "drain"]);
+    for verb in command.get_subcommands() {
+        let after = verb.get_after_help().unwrap().to_string();
+        let last = after.lines().last().unwrap();
+        assert!(last.starts_with("Example: "), "{}", verb.get_name());
+        assert!(last.contains(&format!("sluice {}", verb.get_name())), "{last}");
+        for argument in verb.get_arguments() {
+            let variable = argument.get_env().and_then(|name| name.to_str());
+            assert!(
+                variable.is_some_and(|name| name.starts_with("SLUICE_")),
+                "{} {}",
+                verb.get_name(),
+                argument.get_id()
+            );
+        }
+    }
+    command.debug_assert();
+}
+
+#[test]
+fn examples_can_be_run_as_they_stand() {
+    for verb in Cli::command().get_subcommands() {
+        let after = verb.get_after_help().unwrap().to_string();
+        let example = after.lines().last().unwrap().trim_start_matches("Example: ");
+        let line = example.rsplit("&& ").next().unwrap().split(' ');
+        assert!(Cli::try_parse_from(line).is_ok(), "{example}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2_with_a_suggestion() {
+    let error = Cli::try_parse_from(["sluice", "stauts"]).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("'status'"), "{error}");
+    let error = Cli::try_parse_from(["sluice", "wait", "shop", "--timeout", "30"]).unwrap_err();
+    assert!(error.to_string().contains("write `30s`"), "{error}");
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn check_and_run_without_any_configuration_say_where_they_looked() {
+    for verb in ["check", "run"] {
+        let cli = Cli::try_parse_from(["sluice", verb]).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = execute(cli, Screen::new(&mut out, &mut err, false, None), &nowhere());
+        assert_eq!(code, 2);
+        let err = String::from_utf8(err).unwrap();
+        assert!(err.contains("/etc/sluice/sluice.toml"), "{err}");
+    }
+}
