@@ -110,9 +110,7 @@ impl fmt::Display for NodeId {
 }
 
 /// A part of traffic, in hundredths of a percent: `Share(10_000)` is all of it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Share(pub u32);
 
@@ -124,11 +122,7 @@ impl Share {
 
     /// `part` of `whole`, rounded down; nothing of nothing.
     pub fn of(part: usize, whole: usize) -> Self {
-        if whole == 0 {
-            Self::NONE
-        } else {
-            Self((part * 10_000 / whole) as u32)
-        }
+        (part * 10_000).checked_div(whole).map_or(Self::NONE, |share| Self(share as u32))
     }
 
     /// In percent, for people.
@@ -225,19 +219,14 @@ pub struct Holder {
 }
 
 /// Wall-clock time in milliseconds since the Unix epoch. Given by the caller everywhere; survives a restart.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// This much later; saturates.
     pub fn plus(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(by.as_millis().min(u128::from(u64::MAX)) as u64),
-        )
+        Self(self.0.saturating_add(by.as_millis().min(u128::from(u64::MAX)) as u64))
     }
 
     /// How long after `earlier`; zero if the clock went backwards.

@@ -50,17 +50,11 @@ fn proxy(folder: &Path) -> PathBuf {
     let path = socket.path().to_owned();
     let (started, start) = mpsc::channel();
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (port, mut calls) = Port::new(4);
             let (_ready, ready) = watch::channel(true);
-            let moment = Progress {
-                service: shop(),
-                ended: None,
-            };
+            let moment = Progress { service: shop(), ended: None };
             let (_hold, progress) = watch::channel(moment);
             let control = async {
                 while let Some(call) = calls.recv().await {
@@ -87,12 +81,7 @@ fn sluice(socket: &Path, args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command
-        .args(args)
-        .env("SLUICE_SOCKET", socket)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(args).env("SLUICE_SOCKET", socket).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -115,9 +104,7 @@ fn finish(mut child: Child) -> Output {
 #[test]
 fn ctrl_c_stops_the_waiting_and_says_that_the_rollout_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = sluice(&proxy(folder.path()), &["wait", "shop"])
-        .spawn()
-        .unwrap();
+    let mut child = sluice(&proxy(folder.path()), &["wait", "shop"]).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
@@ -134,12 +121,7 @@ fn ctrl_c_stops_the_waiting_and_says_that_the_rollout_goes_on() {
 fn a_reader_that_goes_away_makes_no_noise() {
     let folder = tempfile::tempdir().unwrap();
     let socket = proxy(folder.path());
-    for args in [
-        &["status"][..],
-        &["status", "--json"],
-        &["--help"],
-        &["history", "shop"],
-    ] {
+    for args in [&["status"][..], &["status", "--json"], &["--help"], &["history", "shop"]] {
         let mut child = sluice(&socket, args).spawn().unwrap();
         let mut out = child.stdout.take().unwrap();
         let mut first = [0; 1];
@@ -155,9 +137,7 @@ fn a_reader_that_goes_away_makes_no_noise() {
 fn flags_come_from_the_environment_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = sluice(&proxy(folder.path()), &["history"]);
-    command
-        .env("SLUICE_JSON", "1")
-        .env("SLUICE_SERVICE", "shop");
+    command.env("SLUICE_JSON", "1").env("SLUICE_SERVICE", "shop");
     let ended = finish(command.spawn().unwrap());
     assert_eq!(text(&ended.stdout), "[]\n");
     assert_eq!(ended.status.code(), Some(0));

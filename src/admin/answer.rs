@@ -24,12 +24,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind,
-            message: message.into(),
-            allow: None,
-        }
+        Self { status, kind, message: message.into(), allow: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -47,11 +42,7 @@ impl Fault {
     pub(super) fn method(allow: &'static str) -> Self {
         Self {
             allow: Some(allow),
-            ..Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                format!("this path takes {allow}"),
-            )
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("this path takes {allow}"))
         }
     }
 
@@ -68,9 +59,7 @@ impl Fault {
     pub(super) fn response(&self) -> Response<Body> {
         let mut response = with_type(self.status, "application/json", self.json());
         if let Some(allow) = self.allow {
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(allow));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
     }
@@ -99,20 +88,12 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<Response<Body>, Fault> {
         )
     })?;
     bytes.push(b'\n');
-    Ok(with_type(
-        StatusCode::OK,
-        "application/json",
-        Bytes::from(bytes),
-    ))
+    Ok(with_type(StatusCode::OK, "application/json", Bytes::from(bytes)))
 }
 
 /// A short text.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    with_type(
-        status,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
+    with_type(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
 fn with_type(status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Body> {

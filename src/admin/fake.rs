@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::UnixSocket;
 use crate::api::{
-    Call, ConfigStatus, Ended, HistoryEntry, NodeStatus, Outcome, Port, Progress, Refusal,
-    RefusalKind, Reply, Request, RolloutStatus, ServiceStatus, Status, VersionStatus,
+    Call, ConfigStatus, Ended, HistoryEntry, NodeStatus, Outcome, Port, Progress, Refusal, RefusalKind, Reply, Request,
+    RolloutStatus, ServiceStatus, Status, VersionStatus,
 };
 use crate::model::{NodeState, Timestamp, Version};
 
@@ -26,10 +26,7 @@ pub(crate) struct Fake {
 
 impl Fake {
     /// Answers each request with what `control` says; it is called inside a runtime, so it may spawn what writes progress.
-    pub(crate) fn start(
-        folder: &Path,
-        mut control: impl FnMut(&Request) -> Reply + Send + 'static,
-    ) -> Self {
+    pub(crate) fn start(folder: &Path, mut control: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let socket = UnixSocket::bind(&folder.join("sluice.sock")).unwrap();
         let path = socket.path().to_owned();
         let (ready, ready_now) = watch::channel(true);
@@ -37,17 +34,12 @@ impl Fake {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = asked.clone();
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let (port, mut calls): (Port, mpsc::Receiver<Call>) = Port::new(4);
                 let answer = async move {
                     while let Some(call) = calls.recv().await {
-                        log.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(call.request.clone());
+                        log.lock().unwrap_or_else(PoisonError::into_inner).push(call.request.clone());
                         let _ = call.reply.send(control(&call.request));
                     }
                 };
@@ -58,21 +50,12 @@ impl Fake {
                 }
             });
         });
-        Self {
-            socket: path,
-            ready,
-            asked,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { socket: path, ready, asked, stop: Some(stop), thread: Some(thread) }
     }
 
     /// What was asked so far.
     pub(crate) fn asked(&self) -> Vec<Request> {
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -109,10 +92,7 @@ pub(crate) fn endless(first: Progress) -> Reply {
 }
 
 pub(crate) fn refused(kind: RefusalKind, message: &str) -> Reply {
-    Reply::Refused(Refusal {
-        kind,
-        message: message.into(),
-    })
+    Reply::Refused(Refusal { kind, message: message.into() })
 }
 
 pub(crate) fn node(version: &str, address: &str, state: NodeState) -> NodeStatus {
@@ -188,14 +168,7 @@ pub(crate) fn status(services: Vec<ServiceStatus>) -> Status {
 }
 
 pub(crate) fn moment(service: ServiceStatus, ended: Option<(Outcome, &str)>) -> Progress {
-    Progress {
-        service,
-        ended: ended.map(|(outcome, message)| Ended {
-            outcome,
-            message: message.into(),
-            entry: None,
-        }),
-    }
+    Progress { service, ended: ended.map(|(outcome, message)| Ended { outcome, message: message.into(), entry: None }) }
 }
 
 pub(crate) fn entry(from: &str, to: &str, nodes: &[&str], outcome: Outcome) -> HistoryEntry {

@@ -16,11 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct Io<S>(pub S);
 
 impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut into: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 8192];
         let room = into.remaining().min(space.len());
         let mut buffer = ReadBuf::new(&mut space[..room]);
@@ -31,11 +27,7 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for Io<S> {
 }
 
 impl<S: AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 

@@ -16,9 +16,7 @@ pub(super) fn check(version: Version, target: &Uri, headers: &HeaderMap) -> Resu
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
             if !host.to_str().is_ok_and(is_loopback_authority) {
-                return Err(Fault::forbidden(
-                    "the Host header names another machine: ask for localhost or 127.0.0.1",
-                ));
+                return Err(Fault::forbidden("the Host header names another machine: ask for localhost or 127.0.0.1"));
             }
         }
         // No browser speaks HTTP/1.0, simple health checkers do.
@@ -32,15 +30,11 @@ pub(super) fn check(version: Version, target: &Uri, headers: &HeaderMap) -> Resu
     }
     for origin in headers.get_all(ORIGIN) {
         let here = origin.to_str().ok().and_then(|origin| {
-            let authority = origin
-                .strip_prefix("http://")
-                .or_else(|| origin.strip_prefix("https://"))?;
+            let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))?;
             is_loopback_authority(authority).then_some(())
         });
         if here.is_none() {
-            return Err(Fault::forbidden(
-                "a page from elsewhere may not ask (Origin header)",
-            ));
+            return Err(Fault::forbidden("a page from elsewhere may not ask (Origin header)"));
         }
     }
     Ok(())
@@ -68,8 +62,7 @@ fn is_loopback_authority(authority: &str) -> bool {
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':')
-        .is_some_and(|port| port.parse::<u16>().is_ok())
+    text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]

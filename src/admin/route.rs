@@ -29,12 +29,7 @@ pub(super) enum Route {
 }
 
 /// Finds what is asked for.
-pub(super) fn route(
-    method: &Method,
-    path: &str,
-    query: &str,
-    access: Access,
-) -> Result<Route, Fault> {
+pub(super) fn route(method: &Method, path: &str, query: &str, access: Access) -> Result<Route, Fault> {
     let segments = path
         .strip_prefix('/')
         .ok_or_else(|| Fault::bad_request("the path must start with /"))?
@@ -55,11 +50,7 @@ pub(super) fn route(
             let service = parameter(query, "service")?
                 .map(ServiceName::new)
                 .ok_or_else(|| Fault::bad_request("say which service: /v1/history?service=NAME"))?;
-            (
-                Route::Ask(Request::History { service }),
-                "GET",
-                &["service"],
-            )
+            (Route::Ask(Request::History { service }), "GET", &["service"])
         }
         _ if access == Access::ReadOnly => {
             return Err(Fault::not_found(
@@ -67,9 +58,7 @@ pub(super) fn route(
             ));
         }
         ["v1", "reload"] => (Route::Ask(Request::Reload), "POST", &[]),
-        ["v1", "services", service] if !service.is_empty() => {
-            (Route::Service(ServiceName::new(service)), "GET", &[])
-        }
+        ["v1", "services", service] if !service.is_empty() => (Route::Service(ServiceName::new(service)), "GET", &[]),
         ["v1", "services", service, "history"] => {
             let service = ServiceName::new(service);
             (Route::Ask(Request::History { service }), "GET", &[])
@@ -87,17 +76,11 @@ pub(super) fn route(
                 Some("true") => true,
                 Some(_) => return Err(Fault::bad_request("undo is true or false")),
             };
-            let request = Request::Drain {
-                service: ServiceName::new(service),
-                node: NodeAddress::new(node),
-                undo,
-            };
+            let request = Request::Drain { service: ServiceName::new(service), node: NodeAddress::new(node), undo };
             (Route::Ask(request), "POST", &["undo"])
         }
         _ => {
-            return Err(Fault::not_found(
-                "no such path; the API is below /v1: status, history, reload, services/NAME",
-            ));
+            return Err(Fault::not_found("no such path; the API is below /v1: status, history, reload, services/NAME"));
         }
     };
     check_method(method, takes)?;
@@ -107,10 +90,7 @@ pub(super) fn route(
             return Err(Fault::bad_request(if known.is_empty() {
                 format!("unknown parameter `{key}`: this path takes none")
             } else {
-                format!(
-                    "unknown parameter `{key}`: this path takes {}",
-                    known.join(", ")
-                )
+                format!("unknown parameter `{key}`: this path takes {}", known.join(", "))
             }));
         }
     }
@@ -127,10 +107,7 @@ fn check_method(method: &Method, takes: &'static str) -> Result<(), Fault> {
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// The one value of a parameter; none if it is not given.
@@ -148,12 +125,7 @@ fn parameter(query: &str, name: &str) -> Result<Option<String>, Fault> {
 
 /// Percent-decodes (RFC 3986 §2.1). Control characters are refused: no name holds them, and answers repeat names.
 fn decode(text: &str) -> Result<String, Fault> {
-    let bad = || {
-        Fault::bad_request(format!(
-            "`{}` is not percent-encoded UTF-8 text",
-            text.escape_debug()
-        ))
-    };
+    let bad = || Fault::bad_request(format!("`{}` is not percent-encoded UTF-8 text", text.escape_debug()));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -161,11 +133,7 @@ fn decode(text: &str) -> Result<String, Fault> {
             bytes.push(byte);
             continue;
         }
-        let mut digit = || {
-            rest.next()
-                .and_then(|byte| char::from(byte).to_digit(16))
-                .ok_or_else(bad)
-        };
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(bad);
         bytes.push((digit()? * 16 + digit()?) as u8);
     }
     let decoded = String::from_utf8(bytes).map_err(|_| bad())?;

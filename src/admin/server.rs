@@ -48,30 +48,19 @@ pub fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().to_canonical().is_loopback() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!(
-                "admin.http = {address}: only a loopback address (127.0.0.1, [::1]) is allowed"
-            ),
+            format!("admin.http = {address}: only a loopback address (127.0.0.1, [::1]) is allowed"),
         ));
     }
-    let listener = TcpListener::bind(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("admin.http = {address}: {error}"))
-    })?;
+    let listener = TcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("admin.http = {address}: {error}")))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
 /// Serves the read-only routes until it is dropped; must be polled inside a tokio runtime.
-pub async fn serve_http(
-    listener: TcpListener,
-    port: Port,
-    ready: watch::Receiver<bool>,
-) -> io::Result<()> {
+pub async fn serve_http(listener: TcpListener, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let context = Context {
-        port,
-        ready,
-        access: Access::ReadOnly,
-    };
+    let context = Context { port, ready, access: Access::ReadOnly };
     accept(listener, context).await
 }
 
@@ -134,25 +123,15 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
 }
 
 async fn handle(request: HttpRequest<Incoming>, context: Context) -> hyper::Result<Response<Body>> {
-    Ok(answer(request, &context)
-        .await
-        .unwrap_or_else(|fault| fault.response()))
+    Ok(answer(request, &context).await.unwrap_or_else(|fault| fault.response()))
 }
 
-async fn answer(
-    request: HttpRequest<Incoming>,
-    context: &Context,
-) -> Result<Response<Body>, Fault> {
+async fn answer(request: HttpRequest<Incoming>, context: &Context) -> Result<Response<Body>, Fault> {
     let (head, body) = request.into_parts();
     if context.access == Access::ReadOnly {
         origin::check(head.version, &head.uri, &head.headers)?;
     }
-    let route = route(
-        &head.method,
-        head.uri.path(),
-        head.uri.query().unwrap_or(""),
-        context.access,
-    )?;
+    let route = route(&head.method, head.uri.path(), head.uri.query().unwrap_or(""), context.access)?;
     ignore(body).await?;
     match route {
         Route::Health => Ok(answer::text(StatusCode::OK, "ok\n")),
@@ -160,9 +139,7 @@ async fn answer(
         Route::Ready => Ok(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
         Route::Ask(request) => respond(ask(context, request).await?),
         Route::Service(name) => {
-            let request = Request::Status {
-                service: Some(name.clone()),
-            };
+            let request = Request::Status { service: Some(name.clone()) };
             match ask(context, request).await? {
                 Reply::Status(status) => status
                     .services
@@ -177,14 +154,12 @@ async fn answer(
 }
 
 async fn ask(context: &Context, request: Request) -> Result<Reply, Fault> {
-    timeout(ANSWER_TIME, context.port.ask(request))
-        .await
-        .map_err(|_| {
-            Fault::unavailable(format!(
-                "the control plane did not answer within {} s; traffic is not touched by that, its log may say why",
-                ANSWER_TIME.as_secs()
-            ))
-        })
+    timeout(ANSWER_TIME, context.port.ask(request)).await.map_err(|_| {
+        Fault::unavailable(format!(
+            "the control plane did not answer within {} s; traffic is not touched by that, its log may say why",
+            ANSWER_TIME.as_secs()
+        ))
+    })
 }
 
 fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
@@ -207,10 +182,6 @@ async fn ignore(body: Incoming) -> Result<(), Fault> {
             format!("the body is longer than {BODY} bytes; no request needs one"),
         )),
         Ok(Err(error)) => Err(Fault::bad_request(format!("the body is broken: {error}"))),
-        Err(_) => Err(Fault::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            "the body did not arrive in time",
-        )),
+        Err(_) => Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time")),
     }
 }

@@ -37,12 +37,8 @@ impl UnixSocket {
     /// Binds, and listens. A file that a dead process left is replaced; a living one's is an error, and so is any other file.
     /// The folder is made if only it is missing.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        Self::bind_as_is(path).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("admin socket {}: {error}", path.display()),
-            )
-        })
+        Self::bind_as_is(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("admin socket {}: {error}", path.display())))
     }
 
     fn bind_as_is(path: &Path) -> io::Result<Self> {
@@ -93,19 +89,14 @@ impl UnixSocket {
     /// Serves every route until it is dropped; must be polled inside a tokio runtime.
     pub async fn serve(self, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
-        let context = Context {
-            port,
-            ready,
-            access: Access::Full,
-        };
+        let context = Context { port, ready, access: Access::Full };
         accept(listener, context).await
     }
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
         if ours {
             let _ = fs::remove_file(&self.path);
         }
@@ -148,10 +139,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         _ => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            format!(
-                "another sluice is running (socket {}); stop it or choose another with --socket",
-                path.display()
-            ),
+            format!("another sluice is running (socket {}); stop it or choose another with --socket", path.display()),
         )),
     }
 }

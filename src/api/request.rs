@@ -123,12 +123,8 @@ impl Port {
 
     /// Asks, and waits for the answer.
     pub async fn ask(&self, request: Request) -> Reply {
-        let gone = || {
-            Reply::Refused(Refusal {
-                kind: RefusalKind::Unavailable,
-                message: "the proxy is shutting down".into(),
-            })
-        };
+        let gone =
+            || Reply::Refused(Refusal { kind: RefusalKind::Unavailable, message: "the proxy is shutting down".into() });
         let (reply, answer) = oneshot::channel();
         if self.0.send(Call { request, reply }).await.is_err() {
             return gone();

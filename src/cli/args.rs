@@ -45,13 +45,17 @@ pub enum Verb {
     History(history::Args),
     /// Take one node out by hand, or put it back
     Drain(drain::Args),
+    /// One toy service of the demo, as a process of its own: for trying out what happens when it is killed
+    #[command(hide = true)]
+    DemoOrigin(demo::OriginArgs),
 }
 
 impl Verb {
     /// Whether errors are wanted as JSON too.
     pub fn json(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Demo(_) => false,
+            Self::Run(_) | Self::DemoOrigin(_) => false,
+            Self::Demo(args) => args.json,
             Self::Check(args) => args.json,
             Self::Status(args) => args.json,
             Self::Deploy(args) => args.json,

@@ -30,19 +30,11 @@ pub struct Change<'a> {
 }
 
 /// The file that defines the service: the one named, or the one that the proxy reads.
-pub async fn locate(
-    session: &Session<'_>,
-    service: &str,
-    named: Option<&Path>,
-) -> Result<PathBuf, Failure> {
+pub async fn locate(session: &Session<'_>, service: &str, named: Option<&Path>) -> Result<PathBuf, Failure> {
     // Asked in any case: a proxy that is not there, or knows no such service, is found out before the file is touched.
     let target = format!("/v1/status?service={}", encode(service));
     let status: Status = session.client.get(&target).await?;
-    let Some(found) = status
-        .services
-        .iter()
-        .find(|one| one.name.as_str() == service)
-    else {
+    let Some(found) = status.services.iter().find(|one| one.name.as_str() == service) else {
         return Err(Failure::new(
             USAGE,
             "not-found",
@@ -72,9 +64,7 @@ pub async fn carry_out(
             FileError::Io { .. } | FileError::Busy(_) => PROXY,
         };
         let hint = match (&error, code) {
-            (FileError::Io { .. }, _) => {
-                "; name the file that the proxy reads with --config if it is another one"
-            }
+            (FileError::Io { .. }, _) => "; name the file that the proxy reads with --config if it is another one",
             _ => "",
         };
         Failure::new(code, "edit", format!("{error}{hint}"))
@@ -125,18 +115,12 @@ pub async fn carry_out(
 fn show(edited: &Edited, session: &mut Session<'_>) {
     if edited.before == edited.after {
         let path = edited.path.display();
-        session
-            .screen
-            .line(&format!("{path}: nothing to change, it says that already"));
+        session.screen.line(&format!("{path}: nothing to change, it says that already"));
         return;
     }
     session.screen.line(&format!("{}", edited.path.display()));
     for line in differences(&edited.before, &edited.after) {
-        let color = if line.starts_with('-') {
-            anstyle::AnsiColor::Red
-        } else {
-            anstyle::AnsiColor::Green
-        };
+        let color = if line.starts_with('-') { anstyle::AnsiColor::Red } else { anstyle::AnsiColor::Green };
         session.screen.line(&format!("  {}", colored(color, line)));
     }
 }
@@ -154,9 +138,7 @@ async fn put_back(edited: &Edited, service: &str, session: &mut Session<'_>) {
         Ok(true) => format!("{path} is put back as it was"),
         // One file may hold many services, and others may be deployed at the same time.
         Ok(false) if undo(edited, service).is_ok_and(|undone| undone) => {
-            format!(
-                "{path} was changed elsewhere meanwhile, so only service `{service}` is put back"
-            )
+            format!("{path} was changed elsewhere meanwhile, so only service `{service}` is put back")
         }
         Ok(false) => {
             session.screen.complain(&format!(
@@ -165,9 +147,7 @@ async fn put_back(edited: &Edited, service: &str, session: &mut Session<'_>) {
             return;
         }
         Err(error) => {
-            session.screen.complain(&format!(
-                "the file could NOT be put back, it still holds the edit: {error}"
-            ));
+            session.screen.complain(&format!("the file could NOT be put back, it still holds the edit: {error}"));
             return;
         }
     };
@@ -178,24 +158,15 @@ async fn put_back(edited: &Edited, service: &str, session: &mut Session<'_>) {
             format!("{done}, but the proxy does not take it: `sluice check` tells why")
         }
         Ok(_) => done,
-        Err(failure) => format!(
-            "{done}, but the proxy could not be told: {}",
-            failure.message
-        ),
+        Err(failure) => format!("{done}, but the proxy could not be told: {}", failure.message),
     });
 }
 
 /// Takes back only what was written about this service. False if that has changed too.
 fn undo(edited: &Edited, service: &str) -> Result<bool, FileError> {
-    let read = |text: &str| {
-        edit::read(text, service).map_err(|source| FileError::Edit {
-            path: edited.path.clone(),
-            source,
-        })
-    };
+    let read =
+        |text: &str| edit::read(text, service).map_err(|source| FileError::Edit { path: edited.path.clone(), source });
     let (before, after) = (read(&edited.before)?, read(&edited.after)?);
-    let undone = file::edit(&edited.path, |text| {
-        edit::undo(text, service, &before, &after)
-    })?;
+    let undone = file::edit(&edited.path, |text| edit::undo(text, service, &before, &after))?;
     Ok(undone.before != undone.after)
 }

@@ -15,24 +15,11 @@ const INVALID: u8 = 2;
 pub fn run(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let loaded = config::load(path);
     // Nobody is left to tell of an error while telling: a closed pipe must not change the verdict.
-    let _ = if json {
-        as_json(&loaded, out)
-    } else {
-        as_text(path, &loaded, out, err)
-    };
-    if loaded.problems.is_empty() {
-        0
-    } else {
-        INVALID
-    }
+    let _ = if json { as_json(&loaded, out) } else { as_text(path, &loaded, out, err) };
+    if loaded.problems.is_empty() { 0 } else { INVALID }
 }
 
-fn as_text(
-    path: &Path,
-    loaded: &Loaded,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<()> {
+fn as_text(path: &Path, loaded: &Loaded, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
     if let (Some(config), true) = (&loaded.config, loaded.problems.is_empty()) {
         let sums = Sums::of(config);
         return writeln!(
@@ -49,18 +36,10 @@ fn as_text(
     }
     let errors = counted(loaded.problems.len(), "error");
     if loaded.config.is_none() {
-        return writeln!(
-            err,
-            "{}: invalid: {errors}; nothing of it would be applied",
-            path.display()
-        );
+        return writeln!(err, "{}: invalid: {errors}; nothing of it would be applied", path.display());
     }
     let files = counted(loaded.held_back.len(), "included file");
-    writeln!(
-        err,
-        "{}: invalid: {errors}; {files} would be held back, the rest applied",
-        path.display()
-    )
+    writeln!(err, "{}: invalid: {errors}; {files} would be held back, the rest applied", path.display())
 }
 
 /// The shape of `--json`.
@@ -102,15 +81,8 @@ struct Sums {
 
 impl Sums {
     fn of(config: &Config) -> Self {
-        let versions = config
-            .services
-            .values()
-            .flat_map(|service| service.versions.values());
-        Self {
-            services: config.services.len(),
-            nodes: versions.map(Vec::len).sum(),
-            listeners: config.listeners.len(),
-        }
+        let versions = config.services.values().flat_map(|service| service.versions.values());
+        Self { services: config.services.len(), nodes: versions.map(Vec::len).sum(), listeners: config.listeners.len() }
     }
 }
 
@@ -141,11 +113,7 @@ mod tests {
         let (code, out, err) = check(VALID, false);
         assert_eq!(
             (code, out.as_str(), err.as_str()),
-            (
-                0,
-                "sluice.toml: valid: 2 services, 3 nodes, 1 listener\n",
-                ""
-            )
+            (0, "sluice.toml: valid: 2 services, 3 nodes, 1 listener\n", "")
         );
     }
 
@@ -172,17 +140,11 @@ mod tests {
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((code, err.as_str()), (2, ""));
         assert_eq!(report["valid"], false);
-        assert_eq!(
-            report["problems"][1]["message"],
-            "`workers` must be from 1 to 1024"
-        );
+        assert_eq!(report["problems"][1]["message"], "`workers` must be from 1 to 1024");
         assert_eq!(report["problems"][1]["line"], 1);
 
         let (code, out, _) = check(VALID, true);
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(
-            (code, &report["valid"], &report["nodes"]),
-            (0, &true.into(), &3.into())
-        );
+        assert_eq!((code, &report["valid"], &report["nodes"]), (0, &true.into(), &3.into()));
     }
 }

@@ -68,12 +68,7 @@ impl Client {
     /// As [`Self::stream`], without asking first whether anybody lives there.
     pub(super) async fn open(&self, target: &str) -> Result<Lines, Failure> {
         let response = self.send(Method::POST, target, SLOW_ANSWER).await?;
-        Ok(Lines {
-            body: response.into_body(),
-            buffer: Vec::new(),
-            heard: Instant::now(),
-            socket: self.socket.clone(),
-        })
+        Ok(Lines { body: response.into_body(), buffer: Vec::new(), heard: Instant::now(), socket: self.socket.clone() })
     }
 
     fn decode<T: DeserializeOwned>(&self, text: &str) -> Result<T, Failure> {
@@ -96,12 +91,7 @@ impl Client {
     }
 
     /// Sends a request; an error status is a failure.
-    async fn send(
-        &self,
-        method: Method,
-        target: &str,
-        wait: Duration,
-    ) -> Result<Response<Incoming>, Failure> {
+    async fn send(&self, method: Method, target: &str, wait: Duration) -> Result<Response<Incoming>, Failure> {
         let sent = timeout(wait, self.exchange(method, target)).await;
         let response = match sent {
             Ok(response) => response?,
@@ -123,25 +113,14 @@ impl Client {
         let status = response.status();
         let text = collect(response.into_body(), &self.socket).await?;
         Err(Failure::from_json(&text).unwrap_or_else(|| {
-            Failure::new(
-                PROXY,
-                "protocol",
-                format!(
-                    "{} answered {status}: {}",
-                    self.socket.display(),
-                    text.trim_end()
-                ),
-            )
+            Failure::new(PROXY, "protocol", format!("{} answered {status}: {}", self.socket.display(), text.trim_end()))
         }))
     }
 
     async fn exchange(&self, method: Method, target: &str) -> Result<Response<Incoming>, Failure> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| unreachable(&self.socket, &error))?;
-        let (mut sender, connection) = http1::handshake(Io(stream))
-            .await
-            .map_err(|error| broken(&self.socket, &error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
+        let (mut sender, connection) =
+            http1::handshake(Io(stream)).await.map_err(|error| broken(&self.socket, &error))?;
         // Lives until the body has been read or dropped.
         tokio::spawn(connection);
         let request = Request::builder()
@@ -150,10 +129,7 @@ impl Client {
             .header(HOST, "sluice")
             .body(Empty::<Bytes>::new())
             .map_err(|error| Failure::usage(format!("`{target}` cannot be asked for: {error}")))?;
-        sender
-            .send_request(request)
-            .await
-            .map_err(|error| broken(&self.socket, &error))
+        sender.send_request(request).await.map_err(|error| broken(&self.socket, &error))
     }
 }
 
@@ -221,19 +197,10 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => {
             "your user may not open it: it is for the proxy's user and group; join the group, or use sudo"
         }
-        io::ErrorKind::WouldBlock => {
-            "its queue is full: the proxy hangs, or is flooded with requests"
-        }
+        io::ErrorKind::WouldBlock => "its queue is full: the proxy hangs, or is flooded with requests",
         _ => "is `sluice run` running? Name another socket with --socket (or SLUICE_SOCKET)",
     };
-    Failure::new(
-        PROXY,
-        "unreachable",
-        format!(
-            "cannot reach the proxy: socket {}: {error}; {hint}",
-            socket.display()
-        ),
-    )
+    Failure::new(PROXY, "unreachable", format!("cannot reach the proxy: socket {}: {error}; {hint}", socket.display()))
 }
 
 fn broken(socket: &Path, error: &dyn std::error::Error) -> Failure {
@@ -266,11 +233,7 @@ fn silent(socket: &Path) -> Failure {
 }
 
 fn too_long(socket: &Path) -> Failure {
-    Failure::new(
-        PROXY,
-        "protocol",
-        format!("the answer from {} has no end", socket.display()),
-    )
+    Failure::new(PROXY, "protocol", format!("the answer from {} has no end", socket.display()))
 }
 
 #[cfg(test)]

@@ -22,12 +22,7 @@ pub struct Args {
     #[arg(long, env = "SLUICE_DEPLOY_VERSION", value_name = "VERSION")]
     pub version: Option<String>,
     /// A node of the version, once for each; not needed for a version that the file has
-    #[arg(
-        long = "node",
-        env = "SLUICE_DEPLOY_NODES",
-        value_name = "HOST:PORT",
-        value_delimiter = ','
-    )]
+    #[arg(long = "node", env = "SLUICE_DEPLOY_NODES", value_name = "HOST:PORT", value_delimiter = ',')]
     pub nodes: Vec<String>,
     /// File that defines the service, if it is not the one that the proxy names
     #[arg(long, env = "SLUICE_DEPLOY_CONFIG", value_name = "PATH")]
@@ -50,8 +45,6 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
         timeout: args.timeout,
         json: args.json,
     };
-    carry_out(session, &change, |text| {
-        edit::set_release(text, &args.service, args.version.as_deref(), &args.nodes)
-    })
-    .await
+    carry_out(session, &change, |text| edit::set_release(text, &args.service, args.version.as_deref(), &args.nodes))
+        .await
 }

@@ -103,12 +103,7 @@ pub fn read(text: &str, service: &str) -> Result<Written, EditError> {
 
 /// Makes `version` the release of `service`, and `nodes` its nodes. With a version that the file has, `nodes` may be empty:
 /// then they stay. Without a version (the short form), `nodes` replaces the list. Older versions are not removed.
-pub fn set_release(
-    text: &str,
-    service: &str,
-    version: Option<&str>,
-    nodes: &[String],
-) -> Result<String, EditError> {
+pub fn set_release(text: &str, service: &str, version: Option<&str>, nodes: &[String]) -> Result<String, EditError> {
     let document = parse(text)?;
     let (item, table) = find(&document, service)?;
     let layout = || EditError::Layout(service.to_owned());
@@ -116,10 +111,7 @@ pub fn set_release(
 
     match (version, table.get("nodes")) {
         (Some(version), Some(_)) => {
-            return Err(EditError::ShortForm {
-                service: service.to_owned(),
-                version: version.to_owned(),
-            });
+            return Err(EditError::ShortForm { service: service.to_owned(), version: version.to_owned() });
         }
         (None, None) => return Err(EditError::VersionNeeded(service.to_owned())),
         (None, Some(item)) => {
@@ -132,10 +124,7 @@ pub fn set_release(
             if matches!(version, "" | "-") || version.chars().any(char::is_control) {
                 return Err(EditError::BadVersion(version.to_owned()));
             }
-            let invalid = |what| EditError::Invalid {
-                service: service.to_owned(),
-                what,
-            };
+            let invalid = |what| EditError::Invalid { service: service.to_owned(), what };
             match table.get("release") {
                 Some(release) if release.as_str() == Some(version) => {}
                 Some(release) => {
@@ -147,12 +136,8 @@ pub fn set_release(
                     splices.push(add(text, item, table, &entry).ok_or_else(layout)?);
                 }
             }
-            let item = table
-                .get("versions")
-                .ok_or_else(|| invalid("`versions` is missing"))?;
-            let versions = item
-                .as_table_like()
-                .ok_or_else(|| invalid("`versions` is not a table"))?;
+            let item = table.get("versions").ok_or_else(|| invalid("`versions` is missing"))?;
+            let versions = item.as_table_like().ok_or_else(|| invalid("`versions` is not a table"))?;
             match versions.get(version) {
                 Some(_) if nodes.is_empty() => {}
                 Some(list) => splices.extend(replace_list(text, list, nodes).ok_or_else(layout)?),
@@ -188,35 +173,19 @@ fn parse(text: &str) -> Result<Document<&str>, EditError> {
     Document::parse(text).map_err(|error| EditError::Syntax(error.to_string().trim_end().into()))
 }
 
-fn find<'d>(
-    document: &'d Document<&str>,
-    service: &str,
-) -> Result<(&'d Item, &'d dyn TableLike), EditError> {
-    let services = document
-        .as_table()
-        .get("service")
-        .and_then(Item::as_table_like);
-    services
-        .and_then(|services| services.get(service))
-        .and_then(|item| Some((item, item.as_table_like()?)))
-        .ok_or_else(|| EditError::NoService {
+fn find<'d>(document: &'d Document<&str>, service: &str) -> Result<(&'d Item, &'d dyn TableLike), EditError> {
+    let services = document.as_table().get("service").and_then(Item::as_table_like);
+    services.and_then(|services| services.get(service)).and_then(|item| Some((item, item.as_table_like()?))).ok_or_else(
+        || EditError::NoService {
             service: service.to_owned(),
-            known: services
-                .into_iter()
-                .flat_map(TableLike::iter)
-                .map(|(name, _)| name.to_owned())
-                .collect(),
-        })
+            known: services.into_iter().flat_map(TableLike::iter).map(|(name, _)| name.to_owned()).collect(),
+        },
+    )
 }
 
 /// Takes one service back to what was written `before`, in a text whose other parts have changed since. Nothing changes if the
 /// service does not say what was written `after` any more. An added version stays listed; that alone starts nothing.
-pub fn undo(
-    text: &str,
-    service: &str,
-    before: &Written,
-    after: &Written,
-) -> Result<String, EditError> {
+pub fn undo(text: &str, service: &str, before: &Written, after: &Written) -> Result<String, EditError> {
     if read(text, service)? != *after {
         return Ok(text.to_owned());
     }
@@ -227,12 +196,7 @@ pub fn undo(
         return Ok(text.to_owned());
     };
     let nodes = before.versions.iter().find(|(name, _)| name == release);
-    set_release(
-        text,
-        service,
-        Some(release),
-        nodes.map_or(&[], |(_, nodes)| nodes),
-    )
+    set_release(text, service, Some(release), nodes.map_or(&[], |(_, nodes)| nodes))
 }
 
 /// What to put where.
@@ -293,8 +257,7 @@ fn add(text: &str, item: &Item, table: &dyn TableLike, entry: &str) -> Option<Sp
         .filter_map(|(name, _)| {
             let (key, value) = table.get_key_value(name)?;
             // A table within has its own place, which may be far away.
-            let plain =
-                value.is_value() && !value.as_inline_table().is_some_and(InlineTable::is_dotted);
+            let plain = value.is_value() && !value.as_inline_table().is_some_and(InlineTable::is_dotted);
             plain.then_some((key.span()?, value.span()?))
         })
         .max_by_key(|(_, value)| value.end);
@@ -358,12 +321,7 @@ fn says(text: &str) -> Option<toml::Table> {
 }
 
 /// What the edited file should say.
-fn expected(
-    text: &str,
-    service: &str,
-    version: Option<&str>,
-    nodes: &[String],
-) -> Option<toml::Table> {
+fn expected(text: &str, service: &str, version: Option<&str>, nodes: &[String]) -> Option<toml::Table> {
     let mut all = says(text)?;
     let table = all.get_mut("service")?.get_mut(service)?.as_table_mut()?;
     let list = toml::Value::from(nodes.to_vec());

@@ -27,9 +27,8 @@ fn deploy(text: &str) -> String {
 #[test]
 fn a_new_version_goes_behind_the_last_one_and_nothing_else_changes() {
     let after = deploy(NAMED);
-    let expected = NAMED
-        .replace("release = \"v1\"", "release = \"v2\"")
-        .replace(" # old\n", " # old\nv2 = [\"a:1\", \"b:2\"]\n");
+    let expected =
+        NAMED.replace("release = \"v1\"", "release = \"v2\"").replace(" # old\n", " # old\nv2 = [\"a:1\", \"b:2\"]\n");
     assert_eq!(after, expected);
     assert_eq!(
         differences(NAMED, &after),
@@ -89,11 +88,7 @@ fn every_layout_of_versions_is_understood() {
             "[service.shop]\nrelease = \"v2\"\n[service.shop.versions]\nv2 = [\"a:1\", \"b:2\"] # c\nv1 = [\"x:1\"]\n",
         ),
     ] {
-        assert_eq!(
-            set_release(before, "shop", Some("v2"), &nodes(&["a:1", "b:2"])).as_deref(),
-            Ok(after),
-            "{before}"
-        );
+        assert_eq!(set_release(before, "shop", Some("v2"), &nodes(&["a:1", "b:2"])).as_deref(), Ok(after), "{before}");
     }
 }
 
@@ -138,8 +133,7 @@ fn the_short_form_keeps_its_shape() {
     let before = "[service.shop]\nnodes = [\n  \"x:1\",\n  \"y:1\",\n] # c\n";
     let after = set_release(before, "shop", None, &nodes(&["a:1"])).unwrap();
     assert_eq!(after, "[service.shop]\nnodes = [\n  \"a:1\",\n] # c\n");
-    let before =
-        "[service.shop]\nnodes = [\n  'x:1' , # rack 1\n  'y:1', 'w:1',\n  \"z:1\" # rack 2\n]\n";
+    let before = "[service.shop]\nnodes = [\n  'x:1' , # rack 1\n  'y:1', 'w:1',\n  \"z:1\" # rack 2\n]\n";
     let after = set_release(before, "shop", None, &nodes(&["a:1", "z:1", "x:1", "y:1"])).unwrap();
     let expected = "[service.shop]\nnodes = [\n  \"a:1\",\n  \"z:1\", # rack 2\n  'x:1' , # rack 1\n  \"y:1\",\n]\n";
     assert_eq!(after, expected, "nodes that stay keep their lines");
@@ -156,10 +150,7 @@ fn one_service_is_taken_back_if_nobody_else_changed_it() {
     };
     let after = deploy(NAMED);
     let now = format!("{after}\n[service.blog]\nnodes = ['b:1']\n");
-    assert_eq!(
-        undone(NAMED, &after, &now),
-        now.replace("release = \"v2\"", "release = \"v1\"")
-    );
+    assert_eq!(undone(NAMED, &after, &now), now.replace("release = \"v2\"", "release = \"v1\""));
     let theirs = after.replace("release = \"v2\"", "release = \"v3\"");
     assert_eq!(undone(NAMED, &after, &theirs), theirs);
 
@@ -176,11 +167,8 @@ fn one_service_is_taken_back_if_nobody_else_changed_it() {
 #[test]
 fn what_cannot_be_done_is_said() {
     let short = "[service.shop]\nnodes = [\"x:1\"]\n";
-    let error = |text, version, list: &[&str]| {
-        set_release(text, "shop", version, &nodes(list))
-            .unwrap_err()
-            .to_string()
-    };
+    let error =
+        |text, version, list: &[&str]| set_release(text, "shop", version, &nodes(list)).unwrap_err().to_string();
     assert!(error(short, Some("v2"), &["a:1"]).contains("[service.shop.versions]"));
     assert!(error(short, None, &[]).contains("--node"));
     assert!(error(NAMED, None, &["a:1"]).contains("--version"));
@@ -188,18 +176,8 @@ fn what_cannot_be_done_is_said() {
     assert!(error(NAMED, Some("-"), &["a:1"]).contains("cannot be the name"));
     assert!(error("[service.blog]\n", Some("v2"), &["a:1"]).contains("it defines blog"));
     assert!(error("x = [", Some("v2"), &["a:1"]).contains("not valid TOML"));
-    assert!(
-        error("[service.shop]\nrelease = \"v1\"\n", Some("v2"), &["a:1"])
-            .contains("`versions` is missing")
-    );
-    assert!(
-        error(
-            "[service.shop]\nrelease = \"v1\"\nversions = 3\n",
-            Some("v2"),
-            &["a:1"]
-        )
-        .contains("not a table")
-    );
+    assert!(error("[service.shop]\nrelease = \"v1\"\n", Some("v2"), &["a:1"]).contains("`versions` is missing"));
+    assert!(error("[service.shop]\nrelease = \"v1\"\nversions = 3\n", Some("v2"), &["a:1"]).contains("not a table"));
 }
 
 /// Lines that may stand around the service, at the top level of a file.
@@ -208,17 +186,15 @@ fn noise() -> impl Strategy<Value = String> {
         Just(String::new()),
         "[ \t]{0,3}#[ -~äö€]{0,20}",
         (0u32..1000).prop_map(|n| format!("[service.other{n}]\nnodes=['a:{n}']  # x")),
-        (0u32..1000).prop_map(|n| format!(
-            "[extra.t{n}]\n  k   =   {n} \n s = '''\n multi [service.shop]\n'''"
-        )),
+        (0u32..1000).prop_map(|n| format!("[extra.t{n}]\n  k   =   {n} \n s = '''\n multi [service.shop]\n'''")),
         (0u32..1000).prop_map(|n| format!("[[list]]\nn = {n}")),
     ];
     // A name may be there only once; the first of two wins.
     prop::collection::vec(line, 0..6).prop_map(|lines| {
         let mut seen = std::collections::HashSet::new();
-        let kept = lines.into_iter().filter(|line| {
-            !line.starts_with("[s") && !line.starts_with("[e") || seen.insert(line.clone())
-        });
+        let kept = lines
+            .into_iter()
+            .filter(|line| !line.starts_with("[s") && !line.starts_with("[e") || seen.insert(line.clone()));
         kept.map(|line| line + "\n").collect()
     })
 }

@@ -29,11 +29,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of this kind.
     pub fn new(code: u8, kind: &str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            kind: kind.to_owned(),
-            message: message.into(),
-        }
+        Self { code, kind: kind.to_owned(), message: message.into() }
     }
 
     /// Something wrong with the command line or a file.

@@ -57,26 +57,14 @@ pub enum FileError {
 
 /// Edits the file. Other sluice verbs wait for their turn; any other writer's text is never overwritten unseen, up to the instant
 /// of the rename.
-pub fn edit(
-    path: &Path,
-    mut change: impl FnMut(&str) -> Result<String, EditError>,
-) -> Result<Edited, FileError> {
-    let path = path
-        .canonicalize()
-        .map_err(|source| failed(path, "find", source))?;
+pub fn edit(path: &Path, mut change: impl FnMut(&str) -> Result<String, EditError>) -> Result<Edited, FileError> {
+    let path = path.canonicalize().map_err(|source| failed(path, "find", source))?;
     let folder = lock(&path)?;
     for _ in 0..TRIES {
         let before = read(&path)?;
-        let after = change(&before).map_err(|source| FileError::Edit {
-            path: path.clone(),
-            source,
-        })?;
+        let after = change(&before).map_err(|source| FileError::Edit { path: path.clone(), source })?;
         if after == before || replace(&path, &folder, &before, &after)? {
-            return Ok(Edited {
-                path,
-                before,
-                after,
-            });
+            return Ok(Edited { path, before, after });
         }
     }
     Err(FileError::Busy(path))
@@ -92,11 +80,7 @@ pub fn put_back(edited: &Edited) -> Result<bool, FileError> {
 }
 
 fn failed(path: &Path, doing: &'static str, source: io::Error) -> FileError {
-    FileError::Io {
-        path: path.to_owned(),
-        doing,
-        source,
-    }
+    FileError::Io { path: path.to_owned(), doing, source }
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
@@ -140,21 +124,18 @@ fn replace(path: &Path, folder: &File, expected: &str, text: &str) -> Result<boo
         let new = file.as_file().metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             // A file that the proxy's user can no longer read would be worse than none.
-            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid())).map_err(
-                |error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!(
-                            "its owner {}:{} cannot be kept ({error}); run this as that user, or as root",
-                            old.uid(),
-                            old.gid()
-                        ),
-                    )
-                },
-            )?;
+            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid())).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!(
+                        "its owner {}:{} cannot be kept ({error}); run this as that user, or as root",
+                        old.uid(),
+                        old.gid()
+                    ),
+                )
+            })?;
         }
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
         file.as_file().sync_all()?;
         if fs::read_to_string(path)? != expected {
             return Ok(false);
@@ -183,10 +164,7 @@ mod tests {
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("real.toml", &link).unwrap();
         let edited = edit(&link, add("b")).unwrap();
-        assert_eq!(
-            (edited.before.as_str(), edited.after.as_str()),
-            ("a\n", "a\nb\n")
-        );
+        assert_eq!((edited.before.as_str(), edited.after.as_str()), ("a\n", "a\nb\n"));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&real).unwrap(), "a\nb\n");
         assert_eq!(fs::metadata(&real).unwrap().mode() & 0o7777, 0o640);

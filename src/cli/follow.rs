@@ -51,11 +51,7 @@ impl End {
 }
 
 /// Follows, shows, and tells the end.
-pub async fn follow(
-    client: &Client,
-    how: &Follow<'_>,
-    screen: &mut Screen<'_>,
-) -> Result<End, Failure> {
+pub async fn follow(client: &Client, how: &Follow<'_>, screen: &mut Screen<'_>) -> Result<End, Failure> {
     let begun = Instant::now();
     let deadline = begun + how.timeout.unwrap_or(Duration::from_hours(24 * 366));
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
@@ -120,10 +116,7 @@ fn clock(begun: Instant) -> String {
 
 fn draw(service: &ServiceStatus, begun: Instant, screen: &mut Screen<'_>) {
     let mut lines = view::service(service, now(), NODES);
-    lines.push(dim(format!(
-        "waiting for {}; Ctrl-C stops the waiting, not the rollout",
-        duration(begun.elapsed())
-    )));
+    lines.push(dim(format!("waiting for {}; Ctrl-C stops the waiting, not the rollout", duration(begun.elapsed()))));
     screen.draw(&lines.join("\n"));
 }
 
@@ -152,15 +145,8 @@ fn timed_out(how: &Follow<'_>, last: Option<ServiceStatus>, screen: &mut Screen<
     let message = format!("--timeout passed; {}", how.goes_on);
     match last {
         Some(service) if how.json => {
-            let ended = Ended {
-                outcome: Outcome::TimedOut,
-                message,
-                entry: None,
-            };
-            let moment = Progress {
-                service,
-                ended: Some(ended),
-            };
+            let ended = Ended { outcome: Outcome::TimedOut, message, entry: None };
+            let moment = Progress { service, ended: Some(ended) };
             if let Ok(line) = serde_json::to_string(&moment) {
                 screen.line(&line);
             }

@@ -27,8 +27,8 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
     let mut entries = fetch(session, &args.service).await?;
     entries.truncate(args.limit.unwrap_or(usize::MAX));
     if args.json {
-        let text = serde_json::to_string(&entries)
-            .map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
+        let text =
+            serde_json::to_string(&entries).map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
         session.screen.line(&text);
     } else {
         session.screen.line(&view::history(&entries, now()));
@@ -37,10 +37,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
 }
 
 /// A service's finished rollouts, newest first.
-pub(super) async fn fetch(
-    session: &Session<'_>,
-    service: &str,
-) -> Result<Vec<HistoryEntry>, Failure> {
+pub(super) async fn fetch(session: &Session<'_>, service: &str) -> Result<Vec<HistoryEntry>, Failure> {
     let target = format!("/v1/services/{}/history", encode(service));
     session.client.get(&target).await
 }

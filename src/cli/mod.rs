@@ -69,23 +69,16 @@ pub fn execute(cli: Cli, mut screen: Screen<'_>, environment: &Environment) -> u
     let result = match cli.verb {
         Verb::Run(args) => run::run(args, cli.socket, environment),
         Verb::Demo(args) => return demo::run(args),
+        Verb::DemoOrigin(args) => return demo::run_origin_process(args),
         Verb::Check(args) => match paths::config(args.config, environment) {
             Ok(path) => {
-                return check::run(
-                    &path,
-                    args.json,
-                    &mut anstream::stdout(),
-                    &mut anstream::stderr(),
-                );
+                return check::run(&path, args.json, &mut anstream::stdout(), &mut anstream::stderr());
             }
             Err(message) => Err(Failure::usage(message)),
         },
         verb => {
             let socket = paths::socket_to_ask(cli.socket, || configured(environment), environment);
-            let mut session = Session {
-                screen,
-                client: Client::new(socket),
-            };
+            let mut session = Session { screen, client: Client::new(socket) };
             let result = ask(verb, &mut session);
             screen = session.screen;
             result
@@ -122,7 +115,7 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
             Verb::Rollback(args) => rollback::run(&args, session).await,
             Verb::History(args) => history::run(&args, session).await,
             Verb::Drain(args) => drain::run(&args, session).await,
-            Verb::Run(_) | Verb::Demo(_) | Verb::Check(_) => Ok(0),
+            Verb::Run(_) | Verb::Demo(_) | Verb::DemoOrigin(_) | Verb::Check(_) => Ok(0),
         }
     })
 }

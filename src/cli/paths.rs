@@ -43,19 +43,12 @@ impl Environment {
 
 /// The configuration file: the one named, else the first of [`CONFIG`] that exists.
 pub fn config(named: Option<PathBuf>, environment: &Environment) -> Result<PathBuf, String> {
-    named
-        .or_else(|| {
-            CONFIG
-                .iter()
-                .map(PathBuf::from)
-                .find(|path| (environment.exists)(path))
-        })
-        .ok_or_else(|| {
-            format!(
-                "there is no configuration: neither {} nor {} exists; name one with --config (or SLUICE_CONFIG)",
-                CONFIG[0], CONFIG[1]
-            )
-        })
+    named.or_else(|| CONFIG.iter().map(PathBuf::from).find(|path| (environment.exists)(path))).ok_or_else(|| {
+        format!(
+            "there is no configuration: neither {} nor {} exists; name one with --config (or SLUICE_CONFIG)",
+            CONFIG[0], CONFIG[1]
+        )
+    })
 }
 
 /// The admin socket that `sluice run` opens: the one named, else `admin.socket`, else the first place there is.
@@ -92,16 +85,9 @@ pub fn socket_to_ask(
 
 fn socket_places(environment: &Environment) -> Vec<PathBuf> {
     let runtime = environment.folder("RUNTIME_DIRECTORY");
-    let mine = if environment.root {
-        Some(PathBuf::from("/run/sluice"))
-    } else {
-        environment.folder("XDG_RUNTIME_DIR")
-    };
-    runtime
-        .into_iter()
-        .chain(mine)
-        .map(|folder| folder.join("sluice.sock"))
-        .collect()
+    let mine =
+        if environment.root { Some(PathBuf::from("/run/sluice")) } else { environment.folder("XDG_RUNTIME_DIR") };
+    runtime.into_iter().chain(mine).map(|folder| folder.join("sluice.sock")).collect()
 }
 
 /// The folder for journal and history: the one named, else `state_dir`, else the first place there is.
@@ -134,21 +120,14 @@ mod tests {
     use super::*;
 
     fn environment(root: bool, variables: &[(&str, &str)], files: &[&str]) -> Environment {
-        let own = |list: &[&str]| {
-            list.iter()
-                .map(|text| (*text).to_owned())
-                .collect::<Vec<_>>()
-        };
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-            .collect();
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
         let files = own(files);
         Environment {
             variable: Box::new(move |wanted| {
                 let mut all = variables.iter();
-                all.find(|(name, _)| name == wanted)
-                    .map(|(_, value)| value.clone())
+                all.find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
             }),
             root,
             exists: Box::new(move |path| files.iter().any(|file| path == Path::new(file))),
@@ -162,10 +141,7 @@ mod tests {
     #[test]
     fn the_socket_is_found_in_the_documented_order() {
         let user = &[("XDG_RUNTIME_DIR", "/run/user/7")];
-        let unit = &[
-            ("RUNTIME_DIRECTORY", "/run/a:/run/b"),
-            ("XDG_RUNTIME_DIR", "/run/user/7"),
-        ];
+        let unit = &[("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/run/user/7")];
         let get = |named: Option<&str>, configured: Option<&str>, root, variables| {
             let environment = environment(root, variables, &[]);
             socket(named.map(path), configured.map(path), &environment)
@@ -173,14 +149,8 @@ mod tests {
         assert_eq!(get(Some("f"), Some("c"), true, unit), Ok(path("f")));
         assert_eq!(get(None, Some("c"), true, unit), Ok(path("c")));
         assert_eq!(get(None, None, true, unit), Ok(path("/run/a/sluice.sock")));
-        assert_eq!(
-            get(None, None, true, user),
-            Ok(path("/run/sluice/sluice.sock"))
-        );
-        assert_eq!(
-            get(None, None, false, user),
-            Ok(path("/run/user/7/sluice.sock"))
-        );
+        assert_eq!(get(None, None, true, user), Ok(path("/run/sluice/sluice.sock")));
+        assert_eq!(get(None, None, false, user), Ok(path("/run/user/7/sluice.sock")));
         let none = get(None, None, false, &[("XDG_RUNTIME_DIR", "relative")]).unwrap_err();
         assert!(none.contains("--socket"), "{none}");
     }
@@ -193,11 +163,7 @@ mod tests {
         assert_eq!(ask(&[]), path(mine));
         assert_eq!(ask(&[everybody]), path(everybody));
         assert_eq!(ask(&[mine, everybody]), path(mine));
-        let configured = socket_to_ask(
-            None,
-            || Some(path("/c")),
-            &environment(false, user, &[mine]),
-        );
+        let configured = socket_to_ask(None, || Some(path("/c")), &environment(false, user, &[mine]));
         assert_eq!(configured, path("/c"));
     }
 
@@ -207,23 +173,13 @@ mod tests {
             let environment = environment(root, variables, &[]);
             state_dir(named.map(path), configured.map(path), &environment)
         };
-        let all = &[
-            ("STATE_DIRECTORY", "/s"),
-            ("XDG_STATE_HOME", "/x"),
-            ("HOME", "/h"),
-        ];
+        let all = &[("STATE_DIRECTORY", "/s"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
         assert_eq!(get(Some("f"), Some("c"), true, all), Ok(path("f")));
         assert_eq!(get(None, Some("c"), true, all), Ok(path("c")));
         assert_eq!(get(None, None, true, all), Ok(path("/s")));
-        assert_eq!(
-            get(None, None, true, &all[1..]),
-            Ok(path("/var/lib/sluice"))
-        );
+        assert_eq!(get(None, None, true, &all[1..]), Ok(path("/var/lib/sluice")));
         assert_eq!(get(None, None, false, &all[1..]), Ok(path("/x/sluice")));
-        assert_eq!(
-            get(None, None, false, &all[2..]),
-            Ok(path("/h/.local/state/sluice"))
-        );
+        assert_eq!(get(None, None, false, &all[2..]), Ok(path("/h/.local/state/sluice")));
         assert!(get(None, None, false, &[]).is_err());
     }
 
@@ -239,10 +195,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_configures_no_socket() {
-        assert_eq!(
-            configured_socket("[admin]\nsocket = '/a'\n"),
-            Some(path("/a"))
-        );
+        assert_eq!(configured_socket("[admin]\nsocket = '/a'\n"), Some(path("/a")));
         assert_eq!(configured_socket("[admin]\nsocket = 3\n"), None);
         assert_eq!(configured_socket("[admin\n"), None);
         assert_eq!(configured_socket(""), None);

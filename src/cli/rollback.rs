@@ -40,8 +40,8 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
     let entries = history::fetch(session, &args.service).await?;
     let text = std::fs::read_to_string(&place)
         .map_err(|error| Failure::usage(format!("{}: cannot read it: {error}", place.display())))?;
-    let written = edit::read(&text, &args.service)
-        .map_err(|error| Failure::usage(format!("{}: {error}", place.display())))?;
+    let written =
+        edit::read(&text, &args.service).map_err(|error| Failure::usage(format!("{}: {error}", place.display())))?;
     let target = choose(&args.service, &entries, &written, args.to.as_deref())?;
     if !args.json {
         session.screen.line(&match &target.version {
@@ -56,15 +56,8 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
         timeout: args.timeout,
         json: args.json,
     };
-    carry_out(session, &change, |text| {
-        edit::set_release(
-            text,
-            &args.service,
-            target.version.as_deref(),
-            &target.nodes,
-        )
-    })
-    .await
+    carry_out(session, &change, |text| edit::set_release(text, &args.service, target.version.as_deref(), &target.nodes))
+        .await
 }
 
 /// Where to go back to.
@@ -77,16 +70,9 @@ struct Target {
 }
 
 /// Chooses from what served (newest first) and what is written.
-fn choose(
-    service: &str,
-    entries: &[HistoryEntry],
-    written: &Written,
-    to: Option<&str>,
-) -> Result<Target, Failure> {
+fn choose(service: &str, entries: &[HistoryEntry], written: &Written, to: Option<&str>) -> Result<Target, Failure> {
     let done = || entries.iter().filter(|entry| entry.outcome.is_done());
-    let nodes_of = |entry: &HistoryEntry| -> Vec<String> {
-        entry.nodes.iter().map(ToString::to_string).collect()
-    };
+    let nodes_of = |entry: &HistoryEntry| -> Vec<String> { entry.nodes.iter().map(ToString::to_string).collect() };
     let nothing = || {
         Failure::usage(format!(
             "there is nothing to go back to: no other version of service `{service}` is known to have served; `sluice history {service}` lists what did"
@@ -103,14 +89,9 @@ fn choose(
             nodes.sort();
             nodes
         };
-        let nodes = done()
-            .map(nodes_of)
-            .find(|nodes| !nodes.is_empty() && set(nodes) != set(present))
-            .ok_or_else(nothing)?;
-        return Ok(Target {
-            version: None,
-            nodes,
-        });
+        let nodes =
+            done().map(nodes_of).find(|nodes| !nodes.is_empty() && set(nodes) != set(present)).ok_or_else(nothing)?;
+        return Ok(Target { version: None, nodes });
     }
     let release = written.release.as_deref();
     let in_file = |version: &str| written.versions.iter().any(|(name, _)| name == version);
@@ -130,10 +111,7 @@ fn choose(
             .to_owned(),
     };
     if in_file(&version) {
-        return Ok(Target {
-            version: Some(version),
-            nodes: Vec::new(),
-        });
+        return Ok(Target { version: Some(version), nodes: Vec::new() });
     }
     let nodes = done()
         .find(|entry| entry.to.as_str() == version && !entry.nodes.is_empty())
@@ -143,10 +121,7 @@ fn choose(
                 "version `{version}` of service `{service}` is neither in the file nor known to have served; `sluice history {service}` lists what did"
             ))
         })?;
-    Ok(Target {
-        version: Some(version),
-        nodes,
-    })
+    Ok(Target { version: Some(version), nodes })
 }
 
 #[cfg(test)]
@@ -158,10 +133,7 @@ mod tests {
     fn named(release: &str, versions: &[&str]) -> Written {
         Written {
             release: Some(release.to_owned()),
-            versions: versions
-                .iter()
-                .map(|name| ((*name).to_owned(), vec!["x:1".to_owned()]))
-                .collect(),
+            versions: versions.iter().map(|name| ((*name).to_owned(), vec!["x:1".to_owned()])).collect(),
             nodes: None,
         }
     }
@@ -182,26 +154,11 @@ mod tests {
             entry("v0", "v1", &["a:1"], Outcome::Done),
         ];
         let choose = |written: &Written, to| choose("shop", &entries, written, to);
-        assert_eq!(
-            choose(&named("v3", &["v2", "v3"]), None),
-            Ok(target("v2", &[]))
-        );
-        assert_eq!(
-            choose(&named("v3", &["v3"]), None),
-            Ok(target("v2", &["b:1"]))
-        );
-        assert_eq!(
-            choose(&named("v4", &["v4"]), None),
-            Ok(target("v3", &["c:1"]))
-        );
-        assert_eq!(
-            choose(&named("v3", &["v3"]), Some("v1")),
-            Ok(target("v1", &["a:1"]))
-        );
-        assert_eq!(
-            choose(&named("v3", &["v9"]), Some("v9")),
-            Ok(target("v9", &[]))
-        );
+        assert_eq!(choose(&named("v3", &["v2", "v3"]), None), Ok(target("v2", &[])));
+        assert_eq!(choose(&named("v3", &["v3"]), None), Ok(target("v2", &["b:1"])));
+        assert_eq!(choose(&named("v4", &["v4"]), None), Ok(target("v3", &["c:1"])));
+        assert_eq!(choose(&named("v3", &["v3"]), Some("v1")), Ok(target("v1", &["a:1"])));
+        assert_eq!(choose(&named("v3", &["v9"]), Some("v9")), Ok(target("v9", &[])));
         let failure = choose(&named("v3", &["v3"]), Some("v4")).unwrap_err();
         assert_eq!(failure.code, 2, "v4 never served");
     }
@@ -217,14 +174,8 @@ mod tests {
 
     #[test]
     fn the_short_form_goes_back_to_the_list_before() {
-        let entries = [
-            entry("-", "-", &["b:1", "c:1"], Outcome::Done),
-            entry("-", "-", &["a:1"], Outcome::Done),
-        ];
-        let written = Written {
-            nodes: Some(vec!["c:1".to_owned(), "b:1".to_owned()]),
-            ..Written::default()
-        };
+        let entries = [entry("-", "-", &["b:1", "c:1"], Outcome::Done), entry("-", "-", &["a:1"], Outcome::Done)];
+        let written = Written { nodes: Some(vec!["c:1".to_owned(), "b:1".to_owned()]), ..Written::default() };
         let found = choose("shop", &entries, &written, None);
         assert_eq!(found, Ok(target("-", &["a:1"])));
         assert!(choose("shop", &entries, &written, Some("v1")).is_err());

@@ -29,20 +29,8 @@ pub struct Screen<'a> {
 
 impl<'a> Screen<'a> {
     /// Writes there; `terminal` only if `out` is one that moves its cursor.
-    pub fn new(
-        out: &'a mut dyn Write,
-        err: &'a mut dyn Write,
-        color: bool,
-        terminal: Option<Terminal>,
-    ) -> Self {
-        Self {
-            out,
-            err,
-            color,
-            terminal,
-            drawn: 0,
-            lost: None,
-        }
+    pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, color: bool, terminal: Option<Terminal>) -> Self {
+        Self { out, err, color, terminal, drawn: 0, lost: None }
     }
 
     /// The terminal, if there is one.
@@ -86,10 +74,7 @@ impl<'a> Screen<'a> {
             text.push('\n');
             self.drawn += 1;
         }
-        let written = self
-            .out
-            .write_all(text.as_bytes())
-            .and_then(|()| self.out.flush());
+        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         self.note_loss(written);
     }
 
@@ -99,11 +84,7 @@ impl<'a> Screen<'a> {
     }
 
     fn tint(&self, text: &str) -> String {
-        if self.color {
-            text.to_owned()
-        } else {
-            anstream::adapter::strip_str(text).to_string()
-        }
+        if self.color { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
     }
 
     fn note_loss(&mut self, written: io::Result<()>) {
@@ -115,10 +96,7 @@ impl<'a> Screen<'a> {
 
 /// Columns that a text takes: colours take none. Wide characters count as one; names and addresses have none.
 pub fn width(text: &str) -> usize {
-    anstream::adapter::strip_str(text)
-        .to_string()
-        .chars()
-        .count()
+    anstream::adapter::strip_str(text).to_string().chars().count()
 }
 
 /// Cuts to this many columns, and ends any colour.
@@ -171,18 +149,12 @@ mod tests {
     #[test]
     fn a_block_takes_the_place_of_the_last_one() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let terminal = Terminal {
-            width: 5,
-            height: 5,
-        };
+        let terminal = Terminal { width: 5, height: 5 };
         let mut screen = Screen::new(&mut out, &mut err, true, Some(terminal));
         screen.draw("one\ntwo");
         screen.draw("\x1b[32mthree and more\x1b[0m\n2\n3\n4\n5");
         screen.line("end");
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "one\ntwo\n\x1b[2A\x1b[J\x1b[32mthre…\x1b[0m\n2\n3\nend\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\n\x1b[2A\x1b[J\x1b[32mthre…\x1b[0m\n2\n3\nend\n");
     }
 
     #[test]

@@ -13,11 +13,7 @@ pub fn status(status: &Status) -> String {
         bold(format!("sluice {}", status.sluice)),
         status.pid,
         duration(status.now.since(status.started)),
-        if status.ready {
-            colored(AnsiColor::Green, "ready")
-        } else {
-            colored(AnsiColor::Yellow, "not ready")
-        }
+        if status.ready { colored(AnsiColor::Green, "ready") } else { colored(AnsiColor::Yellow, "not ready") }
     )];
     lines.push(format!(
         "configuration {}, loaded {} ago",
@@ -25,21 +21,13 @@ pub fn status(status: &Status) -> String {
         duration(status.now.since(status.config.loaded))
     ));
     if status.config.stale {
-        lines.push(colored(
-            AnsiColor::Red,
-            "STALE: the files on disk are not valid; what was loaded before goes on",
-        ));
+        lines.push(colored(AnsiColor::Red, "STALE: the files on disk are not valid; what was loaded before goes on"));
     }
     for problem in &status.config.problems {
         let place = if problem.line == 0 {
             problem.path.display().to_string()
         } else {
-            format!(
-                "{}:{}:{}",
-                problem.path.display(),
-                problem.line,
-                problem.column
-            )
+            format!("{}:{}:{}", problem.path.display(), problem.line, problem.column)
         };
         lines.push(format!("  {place}: {}", clean(&problem.message)));
         if !problem.text.is_empty() {
@@ -55,13 +43,9 @@ pub fn status(status: &Status) -> String {
     for listener in &status.listeners {
         lines.push(match &listener.error {
             None => format!("listener {} on {}", listener.name, listener.address),
-            Some(error) => colored(
-                AnsiColor::Red,
-                format!(
-                    "listener {} on {}: {error}",
-                    listener.name, listener.address
-                ),
-            ),
+            Some(error) => {
+                colored(AnsiColor::Red, format!("listener {} on {}: {error}", listener.name, listener.address))
+            }
         });
     }
     for service in &status.services {
@@ -100,10 +84,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
         lines.extend(reason.lines().map(|line| format!("  {}", clean(line))));
     }
     if service.all_down {
-        lines.push(colored(
-            AnsiColor::Red,
-            "  every node is unhealthy: traffic goes to all of them regardless",
-        ));
+        lines.push(colored(AnsiColor::Red, "  every node is unhealthy: traffic goes to all of them regardless"));
     }
     let shares: Vec<_> = service
         .versions
@@ -116,11 +97,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
                 percent(version.share),
                 format!("{}/{} nodes", version.serving, version.nodes),
                 format!("{} requests", version.requests),
-                if version.failures > 0 {
-                    colored(AnsiColor::Red, failures)
-                } else {
-                    dim(failures)
-                },
+                if version.failures > 0 { colored(AnsiColor::Red, failures) } else { dim(failures) },
             ]
         })
         .collect();
@@ -214,10 +191,7 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
     }
     for node in &now.nodes {
         let was = before.and_then(|before| {
-            before
-                .nodes
-                .iter()
-                .find(|old| old.address == node.address && old.version == node.version)
+            before.nodes.iter().find(|old| old.address == node.address && old.version == node.version)
         });
         // At first only what is on its way: a hundred nodes that serve are no news.
         let news = match (before, was) {
@@ -225,17 +199,8 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
             (Some(_), was) => was.map(|was| was.state) != Some(node.state),
         };
         if news {
-            let version = if node.version.is_unnamed() {
-                String::new()
-            } else {
-                format!(" ({})", node.version)
-            };
-            lines.push(format!(
-                "node {}{version} {}: {}",
-                node.address,
-                state(node.state),
-                clean(&node.reason)
-            ));
+            let version = if node.version.is_unnamed() { String::new() } else { format!(" ({})", node.version) };
+            lines.push(format!("node {}{version} {}: {}", node.address, state(node.state), clean(&node.reason)));
         }
     }
     lines
@@ -246,23 +211,12 @@ pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
     if entries.is_empty() {
         return "no finished rollouts yet".into();
     }
-    let mut rows = vec![
-        ["WHEN", "FROM", "TO", "STRATEGY", "TOOK", "OUTCOME", "WHY"]
-            .map(dim)
-            .to_vec(),
-    ];
+    let mut rows = vec![["WHEN", "FROM", "TO", "STRATEGY", "TOOK", "OUTCOME", "WHY"].map(dim).to_vec()];
     for entry in entries {
         rows.push(vec![
             format!("{} ago", duration(now.since(entry.finished))),
-            entry
-                .from
-                .as_ref()
-                .map_or("none".into(), ToString::to_string),
-            if entry.to.is_unnamed() {
-                format!("{} nodes", entry.nodes.len())
-            } else {
-                entry.to.to_string()
-            },
+            entry.from.as_ref().map_or("none".into(), ToString::to_string),
+            if entry.to.is_unnamed() { format!("{} nodes", entry.nodes.len()) } else { entry.to.to_string() },
             entry.strategy.clone(),
             duration(entry.finished.since(entry.started)),
             outcome(entry.outcome),
@@ -282,11 +236,7 @@ pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
 pub fn cut(nodes: &[CutNode]) -> Vec<String> {
     nodes
         .iter()
-        .flat_map(|node| {
-            node.work
-                .iter()
-                .map(move |work| format!("  cut on {}: {}", node.address, self::work(work)))
-        })
+        .flat_map(|node| node.work.iter().map(move |work| format!("  cut on {}: {}", node.address, self::work(work))))
         .collect()
 }
 

@@ -21,11 +21,7 @@ pub fn duration(duration: Duration) -> String {
 }
 
 fn pair(large: u64, unit: &str, small: u64, small_unit: &str) -> String {
-    if small == 0 {
-        format!("{large}{unit}")
-    } else {
-        format!("{large}{unit} {small}{small_unit}")
-    }
+    if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit} {small}{small_unit}") }
 }
 
 /// Reads `90s`, `1m30s`, `500ms`, `2h`. A number without a unit is refused: nobody can tell what it means.
@@ -40,9 +36,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
         rest = &rest[digits..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let millis = match rest[..end].trim() {
             "ms" => 1,
             "s" => 1000,
@@ -52,9 +46,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             _ => return Err(bad()),
         };
         let part = number.checked_mul(millis).ok_or_else(bad)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(bad)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(bad)?;
         rest = rest[end..].trim_start();
     }
     // A year is for ever, and what is far longer would overflow a clock.
@@ -95,11 +87,7 @@ pub fn bar(percent: f64) -> String {
 
 /// A share for people: `5%`, `33.3%`.
 pub fn percent(share: f64) -> String {
-    if (share - share.round()).abs() < 0.05 {
-        format!("{share:.0}%")
-    } else {
-        format!("{share:.1}%")
-    }
+    if (share - share.round()).abs() < 0.05 { format!("{share:.0}%") } else { format!("{share:.1}%") }
 }
 
 /// Text that came from a network or a file, made harmless for a terminal: a path or the body of a failed probe may hold escape
@@ -164,32 +152,16 @@ mod tests {
             assert_eq!(read, Duration::from_millis(millis), "{text}");
             assert_eq!(duration(read), shown);
         }
-        for bad in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1.5s",
-            "1x",
-            "99999999999999999999s",
-            "9999999d",
-            "ä",
-        ] {
+        for bad in ["", "30", "s", "-1s", "1.5s", "1x", "99999999999999999999s", "9999999d", "ä"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn columns_line_up_whatever_their_colour() {
-        let rows = vec![
-            vec![colored(AnsiColor::Red, "ab"), "x".into()],
-            vec!["a".into(), "y".into()],
-        ];
+        let rows = vec![vec![colored(AnsiColor::Red, "ab"), "x".into()], vec!["a".into(), "y".into()]];
         let lines = columns("  ", &rows);
-        assert_eq!(
-            anstream::adapter::strip_str(&lines[0]).to_string(),
-            "  ab  x"
-        );
+        assert_eq!(anstream::adapter::strip_str(&lines[0]).to_string(), "  ab  x");
         assert_eq!(lines[1], "  a   y");
     }
 
@@ -198,9 +170,6 @@ mod tests {
         assert_eq!(bar(1.0).matches('█').count(), 1);
         assert_eq!(bar(0.0).matches('█').count(), 0);
         assert_eq!(bar(100.0).matches('█').count(), 20);
-        assert_eq!(
-            (percent(5.0), percent(33.33)),
-            ("5%".into(), "33.3%".into())
-        );
+        assert_eq!((percent(5.0), percent(33.33)), ("5%".into(), "33.3%".into()));
     }
 }

@@ -36,10 +36,7 @@ impl Claims {
         for one in &checked {
             let name = &one.service.name;
             if let Some(Place(file, line)) = self.names.get(name) {
-                let message = format!(
-                    "service `{name}` is already in {}, line {line}",
-                    file.display()
-                );
+                let message = format!("service `{name}` is already in {}, line {line}", file.display());
                 let fault = Fault::new(message).hint("one of the two must go or be renamed");
                 findings.add(&one.name_at, fault);
             }
@@ -73,14 +70,11 @@ impl Claims {
                 let name = &one.service.name;
                 self.names.insert(name.clone(), place(one.name_at.start));
                 let matches = one.service.matches.iter().zip(&one.matches_at);
-                let taken =
-                    matches.map(|(pattern, at)| (pattern.clone(), (name.clone(), place(at.start))));
+                let taken = matches.map(|(pattern, at)| (pattern.clone(), (name.clone(), place(at.start))));
                 self.matches.extend(taken);
             }
         }
-        let added = checked
-            .into_iter()
-            .map(|one| (one.service.name.clone(), Arc::new(one.service)));
+        let added = checked.into_iter().map(|one| (one.service.name.clone(), Arc::new(one.service)));
         services.extend(added);
     }
 }

@@ -3,10 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{
-    AllDown, Connections, Drain, Health, Limits, Probe, Retry, Rollout, Shutdown, Strategy,
-    Timeouts,
-};
+use super::{AllDown, Connections, Drain, Health, Limits, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)

@@ -34,10 +34,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     /// What to do about it.
@@ -95,14 +92,8 @@ impl<'t> Findings<'t> {
     /// The line that an offset is in, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         let starts = self.starts.get_or_init(|| {
-            let ends = self
-                .text
-                .bytes()
-                .enumerate()
-                .filter(|(_, byte)| *byte == b'\n');
-            std::iter::once(0)
-                .chain(ends.map(|(end, _)| end + 1))
-                .collect()
+            let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect()
         });
         starts.partition_point(|start| *start <= offset)
     }
@@ -122,12 +113,7 @@ impl<'t> Findings<'t> {
             };
             let offset = self.text.floor_char_boundary(span.start);
             let line = self.line(offset);
-            let start = self
-                .starts
-                .get()
-                .and_then(|starts| starts.get(line - 1))
-                .copied()
-                .unwrap_or(0);
+            let start = self.starts.get().and_then(|starts| starts.get(line - 1)).copied().unwrap_or(0);
             if counted.0 != line {
                 counted = (line, start, 1);
             }
@@ -135,10 +121,7 @@ impl<'t> Findings<'t> {
             counted = (line, offset, column);
 
             let rest = self.text[offset..].lines().next().unwrap_or("");
-            let end = self
-                .text
-                .ceil_char_boundary(span.end)
-                .clamp(offset, offset + rest.len());
+            let end = self.text.ceil_char_boundary(span.end).clamp(offset, offset + rest.len());
             problems.push(Problem {
                 path: path.to_owned(),
                 line,
@@ -150,11 +133,7 @@ impl<'t> Findings<'t> {
             });
         }
         if self.unlisted.get() > 0 {
-            problems.push(whole(
-                path,
-                format!("{} more errors are not listed", self.unlisted.get()),
-                None,
-            ));
+            problems.push(whole(path, format!("{} more errors are not listed", self.unlisted.get()), None));
         }
         problems
     }
@@ -162,15 +141,7 @@ impl<'t> Findings<'t> {
 
 /// A problem of a whole file.
 pub(super) fn whole(path: &Path, message: String, hint: Option<String>) -> Problem {
-    Problem {
-        path: path.to_owned(),
-        line: 0,
-        column: 0,
-        text: String::new(),
-        width: 0,
-        message,
-        hint,
-    }
+    Problem { path: path.to_owned(), line: 0, column: 0, text: String::new(), width: 0, message, hint }
 }
 
 /// One line for people: what would move the cursor or the colours becomes a harmless character, so that carets stand right.
@@ -179,11 +150,7 @@ fn quote(before: &str, after: &str, column: usize) -> String {
     let mut left = LINE;
     if column > LEAD + 1 && before.len() + after.len() > LINE {
         text.push(CUT);
-        let from = before
-            .char_indices()
-            .rev()
-            .nth(LEAD - 2)
-            .map_or(0, |(at, _)| at);
+        let from = before.char_indices().rev().nth(LEAD - 2).map_or(0, |(at, _)| at);
         text.push_str(&before[from..]);
         left -= LEAD;
     } else {
@@ -212,12 +179,7 @@ pub fn render(problem: &Problem) -> String {
 
 /// [`render`] with colours. Meant to be written through an `anstream` stream, which takes them out again where they are not wanted.
 pub fn render_coloured(problem: &Problem) -> String {
-    paint(
-        problem,
-        Style::new().bold(),
-        AnsiColor::Red.on_default().bold(),
-        AnsiColor::Cyan.on_default(),
-    )
+    paint(problem, Style::new().bold(), AnsiColor::Red.on_default().bold(), AnsiColor::Cyan.on_default())
 }
 
 fn paint(problem: &Problem, place: Style, mark: Style, help: Style) -> String {
@@ -227,22 +189,11 @@ fn paint(problem: &Problem, place: Style, mark: Style, help: Style) -> String {
     if problem.line == 0 {
         let _ = writeln!(out, "{place}{path}:{place:#} {}", problem.message);
     } else {
-        let _ = writeln!(
-            out,
-            "{place}{path}:{}:{}:{place:#} {}",
-            problem.line, problem.column, problem.message
-        );
+        let _ = writeln!(out, "{place}{path}:{}:{}:{place:#} {}", problem.line, problem.column, problem.message);
         let _ = writeln!(out, "{:>5} | {}", problem.line, problem.text);
         let cut = problem.text.starts_with(CUT) && problem.column > LEAD + 1;
         let column = if cut { LEAD + 1 } else { problem.column };
-        let _ = writeln!(
-            out,
-            "      | {:2$}{mark}{:^<3$}{mark:#}",
-            "",
-            "",
-            column - 1,
-            problem.width.max(1)
-        );
+        let _ = writeln!(out, "      | {:2$}{mark}{:^<3$}{mark:#}", "", "", column - 1, problem.width.max(1));
     }
     if let Some(hint) = &problem.hint {
         let _ = writeln!(out, "  {help}hint:{help:#} {hint}");

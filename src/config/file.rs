@@ -62,35 +62,22 @@ pub(super) struct RawHealth<'t> {
 }
 
 /// Reads the main file.
-pub(super) fn read<'t>(
-    table: &'t toml::Spanned<DeTable<'t>>,
-    findings: &'t Findings<'t>,
-) -> File<'t> {
+pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Findings<'t>) -> File<'t> {
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     let lacks_listener = root.lacks("listener");
     let include = list(root.strings("include"));
     let state_dir = root.string("state_dir");
     let workers = root.count("workers", 1..=1024).get().map(|at| at.value);
     let trusted_proxies = list(root.strings("trusted_proxies"));
-    let listeners = root
-        .tables("listener", "listener")
-        .into_iter()
-        .map(listener)
-        .collect();
+    let listeners = root.tables("listener", "listener").into_iter().map(listener).collect();
     let (mut admin_socket, mut admin_http) = (Field::Missing, Field::Missing);
     if let Some(mut t) = root.table("admin", "admin") {
         admin_socket = t.string("socket");
         admin_http = t.string("http");
         t.finish(misplaced);
     }
-    let limits = root
-        .table("limits", "limits")
-        .map(limits)
-        .unwrap_or_default();
-    let shutdown = root
-        .table("shutdown", "shutdown")
-        .map(shutdown)
-        .unwrap_or_default();
+    let limits = root.table("limits", "limits").map(limits).unwrap_or_default();
+    let shutdown = root.table("shutdown", "shutdown").map(shutdown).unwrap_or_default();
     let services = services(&mut root);
     // The parts of a service are looked for at the top by those who forget its name.
     root.finish(|key| match key {
@@ -121,21 +108,11 @@ pub(super) fn read_included<'t>(
     table: &'t toml::Spanned<DeTable<'t>>,
     findings: &'t Findings<'t>,
 ) -> Vec<RawService<'t>> {
-    const MAIN: [&str; 8] = [
-        "include",
-        "listener",
-        "admin",
-        "state_dir",
-        "workers",
-        "trusted_proxies",
-        "limits",
-        "shutdown",
-    ];
+    const MAIN: [&str; 8] =
+        ["include", "listener", "admin", "state_dir", "workers", "trusted_proxies", "limits", "shutdown"];
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     for key in MAIN {
-        let fault = Fault::new(format!(
-            "an included file can only hold `[service.NAME]` tables, not `{key}`"
-        ));
+        let fault = Fault::new(format!("an included file can only hold `[service.NAME]` tables, not `{key}`"));
         root.refuse(key, fault.hint(format!("move `{key}` into the main file")));
     }
     let services = services(&mut root);
@@ -146,12 +123,12 @@ pub(super) fn read_included<'t>(
 /// Where a key belongs that is written under the wrong header: in TOML, a header reaches to the next one.
 fn misplaced(key: &str) -> Option<String> {
     match key {
-        "include" | "state_dir" | "workers" | "trusted_proxies" => Some(format!(
-            "write `{key}` above the first `[…]` of the main file"
-        )),
-        "match" | "strip_prefix" | "release" | "versions" | "nodes" => Some(format!(
-            "write `{key}` straight under `[service.NAME]`, above its other tables"
-        )),
+        "include" | "state_dir" | "workers" | "trusted_proxies" => {
+            Some(format!("write `{key}` above the first `[…]` of the main file"))
+        }
+        "match" | "strip_prefix" | "release" | "versions" | "nodes" => {
+            Some(format!("write `{key}` straight under `[service.NAME]`, above its other tables"))
+        }
         _ => None,
     }
 }
@@ -164,11 +141,7 @@ fn list(field: Field<Strings<'_>>) -> Strings<'_> {
 }
 
 fn listener(mut t: Table<'_>) -> RawListener<'_> {
-    let listener = RawListener {
-        name: t.string("name"),
-        bind: t.string("bind"),
-        span: t.span.clone(),
-    };
+    let listener = RawListener { name: t.string("name"), bind: t.string("bind"), span: t.span.clone() };
     t.finish(misplaced);
     listener
 }
@@ -197,49 +170,26 @@ fn shutdown(mut t: Table<'_>) -> Shutdown {
 }
 
 fn services<'t>(root: &mut Table<'t>) -> Vec<RawService<'t>> {
-    root.named_tables("service", "service.*")
-        .into_iter()
-        .map(|(name, table)| service(name, table))
-        .collect()
+    root.named_tables("service", "service.*").into_iter().map(|(name, table)| service(name, table)).collect()
 }
 
 fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
     let service = RawService {
         name,
-        matches: t.string_or_strings(
-            "match",
-            "`match` is empty: no request would reach the service",
-        ),
+        matches: t.string_or_strings("match", "`match` is empty: no request would reach the service"),
         strip_prefix: t.flag("strip_prefix", false),
         release: t.string("release"),
         versions: t.named_strings("versions", "a version needs at least one node"),
         nodes: t.some_strings("nodes", "a service needs at least one node"),
         health: health(t.table("health", "service.*.health")),
-        rollout: t
-            .table("rollout", "service.*.rollout")
-            .map(rollout)
-            .unwrap_or_default(),
-        drain: t
-            .table("drain", "service.*.drain")
-            .map(drain)
-            .unwrap_or_default(),
-        timeouts: t
-            .table("timeouts", "service.*.timeouts")
-            .map(timeouts)
-            .unwrap_or_default(),
-        retry: t
-            .table("retry", "service.*.retry")
-            .map(retry)
-            .unwrap_or_default(),
-        connections: t
-            .table("connections", "service.*.connections")
-            .map(connections)
-            .unwrap_or_default(),
+        rollout: t.table("rollout", "service.*.rollout").map(rollout).unwrap_or_default(),
+        drain: t.table("drain", "service.*.drain").map(drain).unwrap_or_default(),
+        timeouts: t.table("timeouts", "service.*.timeouts").map(timeouts).unwrap_or_default(),
+        retry: t.table("retry", "service.*.retry").map(retry).unwrap_or_default(),
+        connections: t.table("connections", "service.*.connections").map(connections).unwrap_or_default(),
     };
     t.finish(|key| match key {
-        "version" => Some(
-            "name the version that shall serve with `release`, and its nodes in `versions`".into(),
-        ),
+        "version" => Some("name the version that shall serve with `release`, and its nodes in `versions`".into()),
         "host" | "path" | "hosts" | "domain" => {
             Some("a service is chosen by `match`, like \"example.com/shop\"".into())
         }
@@ -264,12 +214,8 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
     rest.timeout = t.some_duration("timeout", rest.timeout);
     rest.rise = t.count_or("rise", rest.rise as usize, 1..=1000) as u32;
     rest.fall = t.count_or("fall", rest.fall as usize, 1..=1000) as u32;
-    rest.all_down = t.choice(
-        "all_down",
-        rest.all_down,
-        &[("serve", AllDown::Serve), ("refuse", AllDown::Refuse)],
-        |_| None,
-    );
+    rest.all_down =
+        t.choice("all_down", rest.all_down, &[("serve", AllDown::Serve), ("refuse", AllDown::Refuse)], |_| None);
     let health = RawHealth {
         path: t.string("path"),
         host: t.string("host"),
@@ -284,18 +230,14 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
 
 fn rollout(mut t: Table<'_>) -> Rollout {
     let later = |what: &str| {
-        Fault::new(format!("{what} not available in this release"))
-            .hint("use the strategy `rolling` or `blue-green`")
+        Fault::new(format!("{what} not available in this release")).hint("use the strategy `rolling` or `blue-green`")
     };
     let d = Rollout::default();
     let rollout = Rollout {
         strategy: t.choice(
             "strategy",
             d.strategy,
-            &[
-                ("rolling", Strategy::Rolling),
-                ("blue-green", Strategy::BlueGreen),
-            ],
+            &[("rolling", Strategy::Rolling), ("blue-green", Strategy::BlueGreen)],
             |word| (word == "canary").then(|| later("the strategy `canary` is")),
         ),
         keep: t.duration("keep", d.keep),
@@ -346,10 +288,7 @@ fn connections(mut t: Table<'_>) -> Connections {
     let max = t.count_or("max", d.max, 1..=1_000_000);
     let idle = t.count("idle", 0..=1_000_000);
     if let Some(idle) = idle.get().filter(|idle| idle.value > max) {
-        t.findings().add(
-            &idle.span,
-            Fault::new(format!("`idle` is more than `max`, which is {max}")),
-        );
+        t.findings().add(&idle.span, Fault::new(format!("`idle` is more than `max`, which is {max}")));
     }
     let connections = Connections {
         max,

@@ -19,25 +19,15 @@ impl<'t> Table<'t> {
         let DeValue::Array(items) = value.get_ref() else {
             return self.wrong(value, "a list of strings");
         };
-        let strings =
-            items
-                .iter()
-                .filter_map(|item| match self.string_of(Some(item), "a string") {
-                    Field::Is(at) => Some(at),
-                    _ => None,
-                });
-        Field::Is(At {
-            value: strings.collect(),
-            span: value.span(),
-        })
+        let strings = items.iter().filter_map(|item| match self.string_of(Some(item), "a string") {
+            Field::Is(at) => Some(at),
+            _ => None,
+        });
+        Field::Is(At { value: strings.collect(), span: value.span() })
     }
 
     /// [`Self::strings`], with at least one in it.
-    pub(super) fn some_strings(
-        &mut self,
-        key: &'static str,
-        empty: &str,
-    ) -> Field<Vec<At<&'t str>>> {
+    pub(super) fn some_strings(&mut self, key: &'static str, empty: &str) -> Field<Vec<At<&'t str>>> {
         let Some(value) = self.take(key) else {
             return Field::Missing;
         };
@@ -52,22 +42,14 @@ impl<'t> Table<'t> {
     }
 
     /// One string, or a list with at least one in it.
-    pub(super) fn string_or_strings(
-        &mut self,
-        key: &'static str,
-        empty: &str,
-    ) -> Field<Vec<At<&'t str>>> {
+    pub(super) fn string_or_strings(&mut self, key: &'static str, empty: &str) -> Field<Vec<At<&'t str>>> {
         let Some(value) = self.take(key) else {
             return Field::Missing;
         };
         match value.get_ref() {
-            DeValue::String(text) => Field::Is(At {
-                value: vec![At {
-                    value: text,
-                    span: value.span(),
-                }],
-                span: value.span(),
-            }),
+            DeValue::String(text) => {
+                Field::Is(At { value: vec![At { value: text, span: value.span() }], span: value.span() })
+            }
             DeValue::Array(_) => {
                 self.refuse_empty(value, empty);
                 self.strings_of(value)
@@ -77,24 +59,14 @@ impl<'t> Table<'t> {
     }
 
     /// One scalar or a list of them, each an integer or a string, as text.
-    pub(super) fn numbers_or_strings(
-        &mut self,
-        key: &'static str,
-        empty: &str,
-    ) -> Field<Vec<At<&'t str>>> {
+    pub(super) fn numbers_or_strings(&mut self, key: &'static str, empty: &str) -> Field<Vec<At<&'t str>>> {
         let Some(value) = self.take(key) else {
             return Field::Missing;
         };
         self.refuse_empty(value, empty);
         let one = |item: &'t Value<'t>| match item.get_ref() {
-            DeValue::Integer(number) if number.radix() == 10 => Some(At {
-                value: number.as_str(),
-                span: item.span(),
-            }),
-            DeValue::String(text) => Some(At {
-                value: &**text,
-                span: item.span(),
-            }),
+            DeValue::Integer(number) if number.radix() == 10 => Some(At { value: number.as_str(), span: item.span() }),
+            DeValue::String(text) => Some(At { value: &**text, span: item.span() }),
             _ => {
                 self.wrong::<()>(item, "a whole number or a string");
                 None
@@ -104,10 +76,7 @@ impl<'t> Table<'t> {
             DeValue::Array(items) => items.iter().filter_map(one).collect(),
             _ => one(value).into_iter().collect(),
         };
-        Field::Is(At {
-            value: values,
-            span: value.span(),
-        })
+        Field::Is(At { value: values, span: value.span() })
     }
 
     /// The table under `key`; read as a `shape`.
@@ -130,26 +99,15 @@ impl<'t> Table<'t> {
             return Vec::new();
         };
         let DeValue::Array(items) = value.get_ref() else {
-            let fault = Fault::new(format!(
-                "expected a list of tables, found {}",
-                describe(value.get_ref())
-            ));
-            self.findings()
-                .add(&value.span(), fault.hint(format!("write `[[{key}]]`")));
+            let fault = Fault::new(format!("expected a list of tables, found {}", describe(value.get_ref())));
+            self.findings().add(&value.span(), fault.hint(format!("write `[[{key}]]`")));
             return Vec::new();
         };
-        items
-            .iter()
-            .filter_map(|item| self.table_of(item, item.span(), shape))
-            .collect()
+        items.iter().filter_map(|item| self.table_of(item, item.span(), shape)).collect()
     }
 
     /// Every `[key.NAME]`, in the order of the file.
-    pub(super) fn named_tables(
-        &mut self,
-        key: &'static str,
-        shape: &'static str,
-    ) -> Vec<(At<&'t str>, Table<'t>)> {
+    pub(super) fn named_tables(&mut self, key: &'static str, shape: &'static str) -> Vec<(At<&'t str>, Table<'t>)> {
         let Some(table) = self.table(key, "") else {
             return Vec::new();
         };
@@ -182,16 +140,10 @@ impl<'t> Table<'t> {
         };
         let mut lists: Vec<_> = entries.iter().map(read).collect();
         lists.sort_by_key(|(name, _)| name.span.start);
-        Field::Is(At {
-            value: lists,
-            span: value.span(),
-        })
+        Field::Is(At { value: lists, span: value.span() })
     }
 }
 
 fn at_key<'t>(key: &'t Spanned<std::borrow::Cow<'t, str>>) -> At<&'t str> {
-    At {
-        value: key.get_ref(),
-        span: key.span(),
-    }
+    At { value: key.get_ref(), span: key.span() }
 }

@@ -85,13 +85,7 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
             included = expand(&file.include, path, &findings, &mut loaded.folders);
         }
         let services = validate::services(&file.services, path, &findings);
-        claims.claim(
-            services,
-            path,
-            !included.is_empty(),
-            &findings,
-            &mut config.services,
-        );
+        claims.claim(services, path, !included.is_empty(), &findings, &mut config.services);
         config
     };
     let usable = findings.is_empty();
@@ -127,8 +121,7 @@ fn include(
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.
             findings.add_whole(
-                Fault::new("there is no service in this file")
-                    .hint("to remove its services, delete the file"),
+                Fault::new("there is no service in this file").hint("to remove its services, delete the file"),
             );
         }
         let checked = validate::services(&raw, path, &findings);
@@ -159,14 +152,8 @@ fn read(path: &Path, digest: &mut Xxh3) -> Result<String, Problem> {
         let text = String::from_utf8_lossy(error.as_bytes());
         // Everything before the bad byte is unchanged, so its offset still holds.
         let findings = Findings::new(&text);
-        findings.add(
-            &(good..good + 1),
-            Fault::new("this is not UTF-8 text").hint("save the file as UTF-8"),
-        );
-        findings
-            .into_problems(path)
-            .pop()
-            .unwrap_or_else(|| whole(path, "this is not UTF-8 text".into(), None))
+        findings.add(&(good..good + 1), Fault::new("this is not UTF-8 text").hint("save the file as UTF-8"));
+        findings.into_problems(path).pop().unwrap_or_else(|| whole(path, "this is not UTF-8 text".into(), None))
     })
 }
 
@@ -180,9 +167,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(LARGEST + 1)
-        .read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }
@@ -216,19 +201,12 @@ fn expand(
             files.insert(base.join(at.value));
         } else {
             let folder = base.join(folder);
-            let listed = if folder.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                folder.clone()
-            };
+            let listed = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.clone() };
             match list(&listed, last) {
                 Ok(names) => files.extend(names.iter().map(|name| folder.join(name))),
                 // Not the same as an empty one: a folder that is gone for a moment must not take its services with it.
                 Err(error) => {
-                    let fault = Fault::new(format!(
-                        "the folder {} cannot be read: {error}",
-                        listed.display()
-                    ));
+                    let fault = Fault::new(format!("the folder {} cannot be read: {error}", listed.display()));
                     fail(fault.hint("create it, or remove the pattern"));
                 }
             }
@@ -264,8 +242,7 @@ fn list(folder: &Path, pattern: &str) -> io::Result<Vec<String>> {
 
 /// Whether a name fits a pattern, where `*` stands for any text and `?` for any character.
 fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
     // The last `*`, and how much of the name it has taken: to come back to when what follows does not fit.
     let mut star = None;
@@ -299,26 +276,17 @@ impl Config {
         let kept: Vec<_> = last
             .services
             .values()
-            .filter(|service| {
-                held_back.contains(&service.source) && !self.services.contains_key(&service.name)
-            })
+            .filter(|service| held_back.contains(&service.source) && !self.services.contains_key(&service.name))
             .collect();
         if kept.is_empty() {
             return;
         }
-        let taken: std::collections::HashSet<&Match> = self
-            .services
-            .values()
-            .flat_map(|service| &service.matches)
-            .collect();
+        let taken: std::collections::HashSet<&Match> =
+            self.services.values().flat_map(|service| &service.matches).collect();
         let kept: Vec<_> = kept
             .into_iter()
             .map(|service| {
-                if service
-                    .matches
-                    .iter()
-                    .any(|pattern| taken.contains(pattern))
-                {
+                if service.matches.iter().any(|pattern| taken.contains(pattern)) {
                     let mut service = Service::clone(service);
                     service.matches.retain(|pattern| !taken.contains(pattern));
                     std::sync::Arc::new(service)
@@ -327,10 +295,7 @@ impl Config {
                 }
             })
             .collect();
-        self.services.extend(
-            kept.into_iter()
-                .map(|service| (service.name.clone(), service)),
-        );
+        self.services.extend(kept.into_iter().map(|service| (service.name.clone(), service)));
     }
 }
 

@@ -59,17 +59,9 @@ pub(super) struct Table<'t> {
 impl<'t> Table<'t> {
     #[cfg_attr(
         not(test),
-        expect(
-            unused_variables,
-            reason = "only the test of the reference asks for the list of keys"
-        )
+        expect(unused_variables, reason = "only the test of the reference asks for the list of keys")
     )]
-    pub(super) fn new(
-        entries: &'t DeTable<'t>,
-        span: Span,
-        shape: &'static str,
-        findings: &'t Findings<'t>,
-    ) -> Self {
+    pub(super) fn new(entries: &'t DeTable<'t>, span: Span, shape: &'static str, findings: &'t Findings<'t>) -> Self {
         Self {
             entries,
             span,
@@ -86,11 +78,7 @@ impl<'t> Table<'t> {
         let value = self.entries.get(key);
         #[cfg(test)]
         {
-            let path = if self.shape.is_empty() {
-                key.to_owned()
-            } else {
-                format!("{}.{key}", self.shape)
-            };
+            let path = if self.shape.is_empty() { key.to_owned() } else { format!("{}.{key}", self.shape) };
             *self.findings.keys.borrow_mut().entry(path).or_default() |= value.is_some();
         }
         self.known.push(key);
@@ -117,16 +105,11 @@ impl<'t> Table<'t> {
             if self.known.contains(&word) || self.refused.contains(&word) {
                 continue;
             }
-            let hint = elsewhere(word).unwrap_or_else(|| {
-                match nearest(word, self.known.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("known here: {}", listed(self.known.iter().copied())),
-                }
+            let hint = elsewhere(word).unwrap_or_else(|| match nearest(word, self.known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", listed(self.known.iter().copied())),
             });
-            self.findings.add(
-                &key.span(),
-                Fault::new(format!("unknown key `{}`", units::shorten(word))).hint(hint),
-            );
+            self.findings.add(&key.span(), Fault::new(format!("unknown key `{}`", units::shorten(word))).hint(hint));
         }
     }
 
@@ -140,22 +123,13 @@ impl<'t> Table<'t> {
             return Field::Missing;
         };
         match value.get_ref() {
-            DeValue::String(text) => Field::Is(At {
-                value: text,
-                span: value.span(),
-            }),
+            DeValue::String(text) => Field::Is(At { value: text, span: value.span() }),
             _ => self.wrong(value, wanted),
         }
     }
 
     pub(super) fn wrong<T>(&self, value: &Value<'_>, wanted: &str) -> Field<T> {
-        self.findings.add(
-            &value.span(),
-            Fault::new(format!(
-                "expected {wanted}, found {}",
-                describe(value.get_ref())
-            )),
-        );
+        self.findings.add(&value.span(), Fault::new(format!("expected {wanted}, found {}", describe(value.get_ref()))));
         Field::Broken
     }
 
@@ -184,36 +158,21 @@ impl<'t> Table<'t> {
 
     /// A duration of more than zero.
     pub(super) fn some_duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.parsed(
-            key,
-            default,
-            "a duration like \"30s\"",
-            |text| match units::duration(text)? {
-                Duration::ZERO => Err(Fault::new(format!("`{key}` must be more than zero"))
-                    .hint(format!("the default is \"{}\"", units::written(default)))),
-                duration => Ok(duration),
-            },
-        )
+        self.parsed(key, default, "a duration like \"30s\"", |text| match units::duration(text)? {
+            Duration::ZERO => Err(Fault::new(format!("`{key}` must be more than zero"))
+                .hint(format!("the default is \"{}\"", units::written(default)))),
+            duration => Ok(duration),
+        })
     }
 
-    pub(super) fn size(
-        &mut self,
-        key: &'static str,
-        default: usize,
-        range: RangeInclusive<usize>,
-    ) -> usize {
+    pub(super) fn size(&mut self, key: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
         self.parsed(key, default, "a size like \"64KiB\"", |text| {
             let size = units::size(text)?;
             if range.contains(&size) {
                 return Ok(size);
             }
-            let (least, most) = (
-                units::written_size(*range.start()),
-                units::written_size(*range.end()),
-            );
-            Err(Fault::new(format!(
-                "`{key}` must be from {least} to {most}"
-            )))
+            let (least, most) = (units::written_size(*range.start()), units::written_size(*range.end()));
+            Err(Fault::new(format!("`{key}` must be from {least} to {most}")))
         })
     }
 
@@ -222,11 +181,7 @@ impl<'t> Table<'t> {
     }
 
     /// A whole number, and where it stands.
-    pub(super) fn count(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<usize>,
-    ) -> Field<usize> {
+    pub(super) fn count(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Field<usize> {
         let Some(value) = self.take(key) else {
             return Field::Missing;
         };
@@ -245,12 +200,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    pub(super) fn count_or(
-        &mut self,
-        key: &'static str,
-        default: usize,
-        range: RangeInclusive<usize>,
-    ) -> usize {
+    pub(super) fn count_or(&mut self, key: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
         self.count(key, range).get().map_or(default, |at| at.value)
     }
 

@@ -9,13 +9,7 @@ const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// One or more of `1d 2h 3m 4s 5ms`, larger units first.
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
-    const UNITS: [(&str, u64); 5] = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1000),
-        ("ms", 1),
-    ];
+    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let fault = || {
         Fault::new(format!("`{}` is not a duration", shorten(text)))
             .hint("write a number and a unit, like \"500ms\", \"30s\", \"1m 30s\", \"2h\", \"1d\"")
@@ -30,22 +24,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
         let (number, after) = split(rest, |c| c.is_ascii_digit());
         let (unit, after) = split(after.trim_start(), |c| c.is_ascii_alphabetic());
         let number: u64 = number.parse().map_err(|_| fault())?;
-        let index = allowed
-            .iter()
-            .position(|(name, _)| *name == unit)
-            .ok_or_else(fault)?;
-        total = number
-            .checked_mul(allowed[index].1)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(fault)?;
+        let index = allowed.iter().position(|(name, _)| *name == unit).ok_or_else(fault)?;
+        total = number.checked_mul(allowed[index].1).and_then(|part| total.checked_add(part)).ok_or_else(fault)?;
         allowed = &allowed[index + 1..];
         rest = after.trim_start();
     }
     let total = Duration::from_millis(total);
     if total > LONGEST {
-        return Err(
-            Fault::new(format!("`{}` is too long", shorten(text))).hint("the longest is \"365d\"")
-        );
+        return Err(Fault::new(format!("`{}` is too long", shorten(text))).hint("the longest is \"365d\""));
     }
     Ok(total)
 }
@@ -70,17 +56,11 @@ pub(super) fn size(text: &str) -> Result<usize, Fault> {
 
 /// `5%` or `12.5%`, as a part of 1; 100% at most.
 pub(super) fn percent(text: &str) -> Result<f64, Fault> {
-    let fault = || {
-        Fault::new(format!("`{}` is not a percentage", shorten(text)))
-            .hint("write it like \"5%\" or \"12.5%\"")
-    };
+    let fault =
+        || Fault::new(format!("`{}` is not a percentage", shorten(text))).hint("write it like \"5%\" or \"12.5%\"");
     let number = text.trim().strip_suffix('%').ok_or_else(fault)?.trim_end();
     // `f64` would also take `inf`, `1e3` and a sign.
-    if number.is_empty()
-        || !number
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    {
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(fault());
     }
     let number: f64 = number.parse().map_err(|_| fault())?;
@@ -115,11 +95,7 @@ pub(super) fn written_size(bytes: usize) -> String {
 
 /// A value as an error quotes it: in one line, and not longer than people read.
 pub(super) fn shorten(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(80)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let mut out: String = text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(80).is_some() {
         out.push('…');
     }
@@ -179,17 +155,7 @@ mod tests {
         assert_eq!(size("512B"), Ok(512));
         assert_eq!(size("64KiB"), Ok(65_536));
         assert_eq!(size("10 MiB"), Ok(10 << 20));
-        for text in [
-            "",
-            "64",
-            "64KB",
-            "64k",
-            "KiB",
-            "1.5MiB",
-            "-1B",
-            "99999999999GiB",
-            "9999999999999999999999B",
-        ] {
+        for text in ["", "64", "64KB", "64k", "KiB", "1.5MiB", "-1B", "99999999999GiB", "9999999999999999999999B"] {
             assert!(size(text).is_err(), "{text}");
         }
     }
@@ -199,9 +165,7 @@ mod tests {
         for (text, part) in [("0%", 0.0), ("5%", 0.05), ("12.5%", 0.125), ("100 %", 1.0)] {
             assert_eq!(percent(text), Ok(part), "{text}");
         }
-        for text in [
-            "", "%", "5", "0.05", "-5%", "101%", "inf%", "NaN%", "1e1%", "1.2.3%", ".%",
-        ] {
+        for text in ["", "%", "5", "0.05", "-5%", "101%", "inf%", "NaN%", "1e1%", "1.2.3%", ".%"] {
             assert!(percent(text).is_err(), "{text}");
         }
     }

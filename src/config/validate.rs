@@ -27,21 +27,13 @@ pub(super) struct Checked {
 /// Everything but the services.
 pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
     let listeners = listeners(file, findings);
-    let http = file
-        .admin_http
-        .get()
-        .and_then(|at| admin_http(at, &listeners, findings));
+    let http = file.admin_http.get().and_then(|at| admin_http(at, &listeners, findings));
     Config {
         services: BTreeMap::new(),
         admin: Admin {
             socket: file.admin_socket.get().map(|at| {
                 if at.value.len() > SOCKET_PATH {
-                    findings.add(
-                        &at.span,
-                        Fault::new(format!(
-                            "the path of a socket has at most {SOCKET_PATH} bytes"
-                        )),
-                    );
+                    findings.add(&at.span, Fault::new(format!("the path of a socket has at most {SOCKET_PATH} bytes")));
                 }
                 path(at, findings)
             }),
@@ -49,25 +41,15 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
         },
         state_dir: file.state_dir.get().map(|at| path(at, findings)),
         workers: file.workers,
-        trusted_proxies: file
-            .trusted_proxies
-            .iter()
-            .filter_map(|at| parsed(at, findings, words::network))
-            .collect(),
+        trusted_proxies: file.trusted_proxies.iter().filter_map(|at| parsed(at, findings, words::network)).collect(),
         limits: file.limits.clone(),
         shutdown: file.shutdown.clone(),
         listeners,
     }
 }
 
-fn parsed<T>(
-    at: &At<&str>,
-    findings: &Findings<'_>,
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> Option<T> {
-    parse(at.value)
-        .map_err(|fault| findings.add(&at.span, fault))
-        .ok()
+fn parsed<T>(at: &At<&str>, findings: &Findings<'_>, parse: impl Fn(&str) -> Result<T, Fault>) -> Option<T> {
+    parse(at.value).map_err(|fault| findings.add(&at.span, fault)).ok()
 }
 
 fn path(at: &At<&str>, findings: &Findings<'_>) -> PathBuf {
@@ -81,99 +63,54 @@ fn listeners(file: &File<'_>, findings: &Findings<'_>) -> Vec<Listener> {
     if file.lacks_listener {
         // An editor that writes in place shows an empty file for a moment. That must not close every listener.
         let fault = Fault::new("there is no listener, so nothing can be served");
-        findings.add_whole(
-            fault.hint("add `[[listener]]` with `name = \"http\"` and `bind = \"0.0.0.0:8080\"`"),
-        );
+        findings.add_whole(fault.hint("add `[[listener]]` with `name = \"http\"` and `bind = \"0.0.0.0:8080\"`"));
     }
     let mut names = Firsts::default();
     let mut binds = Firsts::default();
     let read = |raw: &RawListener<'_>| {
-        for (key, missing) in [
-            ("name", raw.name.is_missing()),
-            ("bind", raw.bind.is_missing()),
-        ] {
+        for (key, missing) in [("name", raw.name.is_missing()), ("bind", raw.bind.is_missing())] {
             if missing {
-                findings.add(
-                    &raw.span,
-                    Fault::new(format!("this listener has no `{key}`")),
-                );
+                findings.add(&raw.span, Fault::new(format!("this listener has no `{key}`")));
             }
         }
         if let Some(at) = raw.name.get() {
             parsed(at, findings, |text| words::name(text, "listener"));
             if let Some(line) = names.second(at.value.to_owned(), &at.span, findings) {
-                findings.add(
-                    &at.span,
-                    Fault::new(format!(
-                        "there is already a listener `{}`, in line {line}",
-                        at.value
-                    )),
-                );
+                findings
+                    .add(&at.span, Fault::new(format!("there is already a listener `{}`, in line {line}", at.value)));
             }
         }
-        let bind = raw
-            .bind
-            .get()
-            .and_then(|at| parsed(at, findings, words::bind));
+        let bind = raw.bind.get().and_then(|at| parsed(at, findings, words::bind));
         if let (Some(bind), Some(at)) = (bind, raw.bind.get())
             // Port 0 takes another port each time.
             && bind.port() != 0
             && let Some(line) = binds.second(bind, &at.span, findings)
         {
-            findings.add(
-                &at.span,
-                Fault::new(format!(
-                    "there is already a listener on {bind}, in line {line}"
-                )),
-            );
+            findings.add(&at.span, Fault::new(format!("there is already a listener on {bind}, in line {line}")));
         }
-        Some(Listener {
-            name: raw.name.get()?.value.to_owned(),
-            bind: bind?,
-        })
+        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind? })
     };
     file.listeners.iter().filter_map(read).collect()
 }
 
-fn admin_http(
-    at: &At<&str>,
-    listeners: &[Listener],
-    findings: &Findings<'_>,
-) -> Option<SocketAddr> {
+fn admin_http(at: &At<&str>, listeners: &[Listener], findings: &Findings<'_>) -> Option<SocketAddr> {
     let address = parsed(at, findings, words::bind)?;
     if !address.ip().is_loopback() {
         let fault = Fault::new(format!(
             "`admin.http` must be on loopback: anybody who reaches {address} could read the status"
         ));
-        findings.add(
-            &at.span,
-            fault.hint(format!("write \"127.0.0.1:{}\"", address.port())),
-        );
+        findings.add(&at.span, fault.hint(format!("write \"127.0.0.1:{}\"", address.port())));
     }
-    if let Some(listener) = listeners
-        .iter()
-        .find(|listener| listener.bind == address && address.port() != 0)
-    {
-        findings.add(
-            &at.span,
-            Fault::new(format!(
-                "the listener `{}` has the address {address} already",
-                listener.name
-            )),
-        );
+    if let Some(listener) = listeners.iter().find(|listener| listener.bind == address && address.port() != 0) {
+        findings
+            .add(&at.span, Fault::new(format!("the listener `{}` has the address {address} already", listener.name)));
     }
     Some(address)
 }
 
 /// Checks every service of a file by itself.
-pub(super) fn services(
-    raw: &[RawService<'_>],
-    source: &Path,
-    findings: &Findings<'_>,
-) -> Vec<Checked> {
-    raw.iter()
-        .map(|raw| service(raw, source, findings))
-        .collect()
+pub(super) fn services(raw: &[RawService<'_>], source: &Path, findings: &Findings<'_>) -> Vec<Checked> {
+    raw.iter().map(|raw| service(raw, source, findings)).collect()
 }
 
 fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Checked {
@@ -182,16 +119,10 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         let fault = Fault::new(format!("service `{}` has no `match`", raw.name.value));
         findings.add(
             &raw.name.span,
-            fault.hint(
-                "write `match = [\"shop.example.com\"]`, or `match = \"*\"` for every request",
-            ),
+            fault.hint("write `match = [\"shop.example.com\"]`, or `match = \"*\"` for every request"),
         );
     }
-    let written = raw
-        .matches
-        .get()
-        .map(|at| &at.value[..])
-        .unwrap_or_default();
+    let written = raw.matches.get().map(|at| &at.value[..]).unwrap_or_default();
     let read = |at: &At<&str>| Some((parsed(at, findings, words::pattern)?, at.span.clone()));
     let (matches, matches_at) = written.iter().filter_map(read).unzip();
     let versions = versions(raw, findings);
@@ -210,11 +141,7 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         retry: raw.retry.clone(),
         connections: raw.connections.clone(),
     };
-    Checked {
-        service,
-        name_at: raw.name.span.clone(),
-        matches_at,
-    }
+    Checked { service, name_at: raw.name.span.clone(), matches_at }
 }
 
 fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, Vec<NodeAddress>> {
@@ -223,33 +150,29 @@ fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, 
     if let Some(nodes_at) = raw.nodes.get() {
         if !raw.versions.is_missing() || !raw.release.is_missing() {
             let fault = Fault::new("`nodes` cannot stand beside `release` and `versions`");
-            findings.add(&nodes_at.span, fault.hint("keep `nodes` for a service without named versions, or move the nodes to a version"));
+            findings.add(
+                &nodes_at.span,
+                fault.hint("keep `nodes` for a service without named versions, or move the nodes to a version"),
+            );
         }
         versions.insert(Version::unnamed(), nodes(&nodes_at.value, findings));
     } else if raw.nodes.is_missing() && raw.versions.is_missing() {
         let fault = Fault::new(format!("service `{name}` has no nodes"));
         let hint = match raw.release.get() {
-            Some(release) => format!(
-                "write `[service.{name}.versions]` and in it `{} = [\"127.0.0.1:5001\"]`",
-                release.value
-            ),
+            Some(release) => {
+                format!("write `[service.{name}.versions]` and in it `{} = [\"127.0.0.1:5001\"]`", release.value)
+            }
             None => "write `nodes = [\"127.0.0.1:5001\"]`, or `release` and `versions`".into(),
         };
         findings.add(&raw.name.span, fault.hint(hint));
     }
     if let Some(at) = raw.versions.get() {
         if at.value.is_empty() {
-            findings.add(
-                &at.span,
-                Fault::new(format!("service `{name}` has no version")),
-            );
+            findings.add(&at.span, Fault::new(format!("service `{name}` has no version")));
         }
         for (version, list) in &at.value {
             parsed(version, findings, words::version);
-            let list = list
-                .get()
-                .map(|at| nodes(&at.value, findings))
-                .unwrap_or_default();
+            let list = list.get().map(|at| nodes(&at.value, findings)).unwrap_or_default();
             versions.insert(Version::new(version.value), list);
         }
     }
@@ -262,10 +185,7 @@ fn nodes(written: &Strings<'_>, findings: &Findings<'_>) -> Vec<NodeAddress> {
     for at in written {
         if let Some(plain) = parsed(at, findings, words::node) {
             if !seen.insert(plain) {
-                findings.add(
-                    &at.span,
-                    Fault::new(format!("the node {} is in this list twice", at.value)),
-                );
+                findings.add(&at.span, Fault::new(format!("the node {} is in this list twice", at.value)));
             }
             nodes.push(NodeAddress::new(at.value));
         }
@@ -273,11 +193,7 @@ fn nodes(written: &Strings<'_>, findings: &Findings<'_>) -> Vec<NodeAddress> {
     nodes
 }
 
-fn release(
-    raw: &RawService<'_>,
-    versions: &BTreeMap<Version, Vec<NodeAddress>>,
-    findings: &Findings<'_>,
-) -> Version {
+fn release(raw: &RawService<'_>, versions: &BTreeMap<Version, Vec<NodeAddress>>, findings: &Findings<'_>) -> Version {
     let (true, Some(written)) = (raw.nodes.is_missing(), raw.versions.get()) else {
         return Version::unnamed();
     };
@@ -304,14 +220,8 @@ fn release(
             Some(only) if versions.len() == 1 => only.clone(),
             None => Version::unnamed(),
             Some(_) => {
-                let fault = Fault::new(format!(
-                    "`release` is missing: which of {} shall serve?",
-                    listed(names())
-                ));
-                findings.add(
-                    &written.span,
-                    fault.hint(format!("write `release` in `[service.{}]`", raw.name.value)),
-                );
+                let fault = Fault::new(format!("`release` is missing: which of {} shall serve?", listed(names())));
+                findings.add(&written.span, fault.hint(format!("write `release` in `[service.{}]`", raw.name.value)));
                 Version::unnamed()
             }
         },
@@ -319,29 +229,16 @@ fn release(
 }
 
 fn health(raw: &RawHealth<'_>, findings: &Findings<'_>) -> Health {
-    let host = raw
-        .host
-        .get()
-        .and_then(|at| parsed(at, findings, words::probe_host).map(|()| at.value.to_owned()));
+    let host = raw.host.get().and_then(|at| parsed(at, findings, words::probe_host).map(|()| at.value.to_owned()));
     let body = raw.body.get().map(|at| {
         if at.value.is_empty() || at.value.len() > 1024 {
-            findings.add(
-                &at.span,
-                Fault::new("`body` must have from 1 to 1024 bytes"),
-            );
+            findings.add(&at.span, Fault::new("`body` must have from 1 to 1024 bytes"));
         }
         at.value.to_owned()
     });
-    let header = raw
-        .header
-        .get()
-        .and_then(|at| parsed(at, findings, words::header));
+    let header = raw.header.get().and_then(|at| parsed(at, findings, words::header));
     let status = match raw.status.get() {
-        Some(list) => list
-            .value
-            .iter()
-            .filter_map(|at| parsed(at, findings, words::status))
-            .collect(),
+        Some(list) => list.value.iter().filter_map(|at| parsed(at, findings, words::status)).collect(),
         None => vec![defaults::STATUS],
     };
     if raw.path.is_missing() {
@@ -362,18 +259,9 @@ fn health(raw: &RawHealth<'_>, findings: &Findings<'_>) -> Health {
     let probe = raw.path.get().map_or(Probe::Tcp, |at| {
         parsed(at, findings, words::probe_path);
         let path = at.value.to_owned();
-        Probe::Http {
-            path,
-            host,
-            status,
-            body,
-            header,
-        }
+        Probe::Http { path, host, status, body, header }
     });
-    Health {
-        probe,
-        ..raw.rest.clone()
-    }
+    Health { probe, ..raw.rest.clone() }
 }
 
 /// Finds what is there a second time.

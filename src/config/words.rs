@@ -17,13 +17,7 @@ pub(super) fn name(text: &str, what: &str) -> Result<(), Fault> {
 
 /// The name of a version: a tag, a hash, a build number.
 pub(super) fn version(text: &str) -> Result<(), Fault> {
-    limited(
-        text,
-        "version",
-        128,
-        "-_.+:@~",
-        "letters, digits, `-`, `_`, `.`, `+`, `:`, `@` and `~`",
-    )
+    limited(text, "version", 128, "-_.+:@~", "letters, digits, `-`, `_`, `.`, `+`, `:`, `@` and `~`")
 }
 
 fn limited(text: &str, what: &str, longest: usize, marks: &str, words: &str) -> Result<(), Fault> {
@@ -31,24 +25,14 @@ fn limited(text: &str, what: &str, longest: usize, marks: &str, words: &str) -> 
         return Err(Fault::new(format!("the name of a {what} is empty")));
     }
     if text.len() > longest {
-        return Err(Fault::new(format!(
-            "the name of a {what} is longer than {longest} characters"
-        )));
+        return Err(Fault::new(format!("the name of a {what} is longer than {longest} characters")));
     }
-    if let Some(c) = text
-        .chars()
-        .find(|c| !c.is_ascii_alphanumeric() && !marks.contains(*c))
-    {
-        return Err(
-            Fault::new(format!("the name of a {what} cannot have {c:?} in it"))
-                .hint(format!("use {words}")),
-        );
+    if let Some(c) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !marks.contains(*c)) {
+        return Err(Fault::new(format!("the name of a {what} cannot have {c:?} in it")).hint(format!("use {words}")));
     }
     // `-x` reads as a flag, `-` is the version of the short form, and `.` and `..` are folders.
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Err(Fault::new(format!(
-            "the name of a {what} must begin with a letter or a digit"
-        )));
+        return Err(Fault::new(format!("the name of a {what} must begin with a letter or a digit")));
     }
     Ok(())
 }
@@ -56,14 +40,11 @@ fn limited(text: &str, what: &str, longest: usize, marks: &str, words: &str) -> 
 /// An address to accept on: an IP address and a port.
 pub(super) fn bind(text: &str) -> Result<SocketAddr, Fault> {
     text.parse().map_err(|_| {
-        let fault = Fault::new(format!(
-            "`{}` is not an IP address and a port",
-            shorten(text)
-        ));
+        let fault = Fault::new(format!("`{}` is not an IP address and a port", shorten(text)));
         match text.rsplit_once(':') {
-            Some(("" | "*", port)) if port_number(port).is_some() => fault.hint(format!(
-                "for every address write \"0.0.0.0:{port}\", or \"[::]:{port}\" with IPv6"
-            )),
+            Some(("" | "*", port)) if port_number(port).is_some() => {
+                fault.hint(format!("for every address write \"0.0.0.0:{port}\", or \"[::]:{port}\" with IPv6"))
+            }
             Some(("localhost", port)) if port_number(port).is_some() => {
                 fault.hint(format!("write \"127.0.0.1:{port}\""))
             }
@@ -93,31 +74,22 @@ pub(super) fn node(text: &str) -> Result<String, Fault> {
         let hint = format!("write \"127.0.0.1{}\" for this machine", shorten(text));
         return Err(fault("the host is missing").hint(hint));
     }
-    let number = port_number(port).ok_or_else(|| {
-        fault(&format!(
-            "`{}` is not a port from 1 to 65535",
-            shorten(port)
-        ))
-    })?;
+    let number =
+        port_number(port).ok_or_else(|| fault(&format!("`{}` is not a port from 1 to 65535", shorten(port))))?;
     if let Some(inner) = host.strip_prefix('[') {
-        let ip = inner
-            .strip_suffix(']')
-            .and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+        let ip = inner.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
         let ip = ip.ok_or_else(|| fault("what is in brackets is not an IPv6 address"))?;
         return Ok(format!("[{ip}]:{number}"));
     }
     if host.contains(':') {
-        return Err(fault("an IPv6 address stands in brackets")
-            .hint("write it like \"[2001:db8::1]:5001\""));
+        return Err(fault("an IPv6 address stands in brackets").hint("write it like \"[2001:db8::1]:5001\""));
     }
     host_name(host).map_err(|why| fault(&why))?;
     Ok(format!("{}:{number}", host.to_ascii_lowercase()))
 }
 
 fn port_number(text: &str) -> Option<u16> {
-    let digits = !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_digit())
-        && !text.starts_with('0');
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| digits)
 }
 
@@ -136,18 +108,12 @@ fn host_name(text: &str) -> Result<(), String> {
         if label.len() > 63 {
             return Err("a part of the host name is longer than 63 characters".into());
         }
-        if let Some(c) = label
-            .chars()
-            .find(|c| !c.is_ascii_alphanumeric() && !"-_".contains(*c))
-        {
+        if let Some(c) = label.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_".contains(*c)) {
             return Err(format!("a host name cannot have {c:?} in it"));
         }
     }
     // A name whose last part is a number is meant to be an IPv4 address (RFC 3696 §2: no top-level domain is one).
-    let number = text
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     if number && text.parse::<IpAddr>().is_err() {
         return Err("it is neither an IPv4 address nor a host name".into());
     }
@@ -165,88 +131,54 @@ pub(super) fn pattern(text: &str) -> Result<Match, Fault> {
         return Err(if path.is_empty() {
             fault("it is empty").hint("write \"*\" for every host")
         } else {
-            fault("the host is missing")
-                .hint(format!("write \"*{}\" for every host", shorten(path)))
+            fault("the host is missing").hint(format!("write \"*{}\" for every host", shorten(path)))
         });
     }
     let prefix = path.strip_suffix('/').unwrap_or(path);
-    if let Some(c) = prefix
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || "?#*\"<>\\^`{|}".contains(*c))
-    {
+    if let Some(c) = prefix.chars().find(|c| !c.is_ascii_graphic() || "?#*\"<>\\^`{|}".contains(*c)) {
         return Err(fault(&format!("a path prefix cannot have {c:?} in it")));
     }
-    if prefix
-        .split('/')
-        .skip(1)
-        .any(|segment| matches!(segment, "" | "." | ".."))
-    {
+    if prefix.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
         return Err(fault("a part of the path prefix is empty, `.` or `..`"));
     }
     let host = if host == "*" {
         HostPattern::Any
     } else if host.starts_with('[') {
-        let ip = host
-            .strip_prefix('[')
-            .and_then(|ip| ip.strip_suffix(']')?.parse::<Ipv6Addr>().ok());
-        HostPattern::Exact(format!(
-            "[{}]",
-            ip.ok_or_else(|| fault("what is in brackets is not an IPv6 address"))?
-        ))
+        let ip = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')?.parse::<Ipv6Addr>().ok());
+        HostPattern::Exact(format!("[{}]", ip.ok_or_else(|| fault("what is in brackets is not an IPv6 address"))?))
     } else if host.contains(':') {
-        return Err(fault("a match has no port")
-            .hint("requests are chosen by host and path, whatever port they came to"));
+        return Err(
+            fault("a match has no port").hint("requests are chosen by host and path, whatever port they came to")
+        );
     } else {
         let lower = host.to_ascii_lowercase();
         let bare = lower.strip_suffix('.').unwrap_or(&lower);
-        let (wild, name) = bare
-            .strip_prefix("*.")
-            .map_or((false, bare), |name| (true, name));
+        let (wild, name) = bare.strip_prefix("*.").map_or((false, bare), |name| (true, name));
         if name.contains('*') {
-            return Err(fault("`*` stands alone or before the first dot")
-                .hint("write it like \"*.example.com\""));
+            return Err(fault("`*` stands alone or before the first dot").hint("write it like \"*.example.com\""));
         }
         host_name(name).map_err(|why| fault(&why))?;
-        if wild {
-            HostPattern::Wildcard(name.into())
-        } else {
-            HostPattern::Exact(name.into())
-        }
+        if wild { HostPattern::Wildcard(name.into()) } else { HostPattern::Exact(name.into()) }
     };
-    Ok(Match {
-        host,
-        prefix: prefix.to_owned(),
-    })
+    Ok(Match { host, prefix: prefix.to_owned() })
 }
 
 /// A network or one address.
 pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
     let one = text.parse::<IpAddr>().map(IpNet::from);
-    one.or_else(|_| text.parse::<IpNet>().map(|net| net.trunc()))
-        .map_err(|_| {
-            Fault::new(format!(
-                "`{}` is neither an IP address nor a network",
-                shorten(text)
-            ))
+    one.or_else(|_| text.parse::<IpNet>().map(|net| net.trunc())).map_err(|_| {
+        Fault::new(format!("`{}` is neither an IP address nor a network", shorten(text)))
             .hint("write it like \"10.0.0.0/8\" or \"192.0.2.7\"")
-        })
+    })
 }
 
 /// `204` or `200-399`. Informational statuses are never final, so they are out.
 pub(super) fn status(text: &str) -> Result<RangeInclusive<u16>, Fault> {
     let fault = || {
-        Fault::new(format!(
-            "`{}` is not a status or a range of statuses from 200 to 599",
-            shorten(text)
-        ))
-        .hint("write it like 200, \"200-399\" or [200, \"301-308\"]")
+        Fault::new(format!("`{}` is not a status or a range of statuses from 200 to 599", shorten(text)))
+            .hint("write it like 200, \"200-399\" or [200, \"301-308\"]")
     };
-    let code = |text: &str| {
-        text.trim()
-            .parse::<u16>()
-            .ok()
-            .filter(|code| (200..=599).contains(code))
-    };
+    let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (200..=599).contains(code));
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (code(first), code(last)) {
         (Some(first), Some(last)) if first <= last => Ok(first..=last),
@@ -257,40 +189,27 @@ pub(super) fn status(text: &str) -> Result<RangeInclusive<u16>, Fault> {
 /// The path and query of a probe.
 pub(super) fn probe_path(text: &str) -> Result<(), Fault> {
     if !text.starts_with('/') {
-        return Err(Fault::new(format!(
-            "`{}` is not a path: it must begin with `/`",
-            shorten(text)
-        )));
+        return Err(Fault::new(format!("`{}` is not a path: it must begin with `/`", shorten(text))));
     }
     if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
-        return Err(
-            Fault::new(format!("a path cannot have {c:?} in it")).hint("write it percent-encoded")
-        );
+        return Err(Fault::new(format!("a path cannot have {c:?} in it")).hint("write it percent-encoded"));
     }
     let parsed = text.parse::<http::uri::PathAndQuery>();
-    parsed
-        .map(drop)
-        .map_err(|_| Fault::new(format!("`{}` is not a path", shorten(text))))
+    parsed.map(drop).map_err(|_| Fault::new(format!("`{}` is not a path", shorten(text))))
 }
 
 /// The `Host` of a probe.
 pub(super) fn probe_host(text: &str) -> Result<(), Fault> {
-    let parsed = text
-        .parse::<http::uri::Authority>()
-        .ok()
-        .filter(|_| !text.contains('@'));
+    let parsed = text.parse::<http::uri::Authority>().ok().filter(|_| !text.contains('@'));
     parsed.map(drop).ok_or_else(|| {
-        Fault::new(format!("`{}` is not a host", shorten(text)))
-            .hint("write it like \"shop.example.com\"")
+        Fault::new(format!("`{}` is not a host", shorten(text))).hint("write it like \"shop.example.com\"")
     })
 }
 
 /// `Name: value`.
 pub(super) fn header(text: &str) -> Result<(String, String), Fault> {
-    let fault = || {
-        Fault::new(format!("`{}` is not a header", shorten(text)))
-            .hint("write it like \"X-Version: {version}\"")
-    };
+    let fault =
+        || Fault::new(format!("`{}` is not a header", shorten(text))).hint("write it like \"X-Version: {version}\"");
     let (name, value) = text.split_once(':').ok_or_else(fault)?;
     let name: HeaderName = name.parse().map_err(|_| fault())?;
     let value = value.trim();

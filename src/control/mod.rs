@@ -1,1 +1,39 @@
-//! x
+//! The control plane: one thread that makes what serves what the configuration asks for.
+//!
+//! In reading order: [`run`] (`controller`: the loop) · `start` (from journal and configuration to the first snapshot) ·
+//! `apply` (one edit) · `act` (what the rollout machine asks to be done) · `turn` and `settle` (what each turn ends with) · `build` (what the workers
+//! see) · `drain` · `listeners` · `calls` (what verbs ask) with `report`, `words` and `followers` · `shutdown`. Beside them,
+//! on their own: [`watch`] (files change), [`state`] (the journal), `reading`, `probing`, `clock`.
+//!
+//! Nothing here decides how a version takes over; `rollout` does.
+
+pub mod health;
+pub mod state;
+pub mod watch;
+
+mod act;
+mod apply;
+mod build;
+mod calls;
+mod clock;
+mod controller;
+mod drain;
+mod entry;
+mod followers;
+mod listeners;
+mod probing;
+mod reading;
+mod report;
+mod settle;
+mod shutdown;
+mod start;
+mod turn;
+mod words;
+
+pub use clock::Clock;
+pub use controller::{Parts, Signal, run};
+pub use shutdown::Summary;
+pub use start::StartError;
+
+#[cfg(test)]
+mod tests;

@@ -55,10 +55,7 @@ impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
         // A socket that is gone already will say so at the first read.
         let _ = tcp.set_nodelay(true);
-        Self {
-            tcp: Rc::new(RefCell::new(tcp)),
-            pulse: Rc::default(),
-        }
+        Self { tcp: Rc::new(RefCell::new(tcp)), pulse: Rc::default() }
     }
 
     /// The counts of this stream.
@@ -77,19 +74,12 @@ impl Probe {
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        matches!(
-            rustix::net::recv(&*self.0.borrow(), &mut byte[..], flags),
-            Err(rustix::io::Errno::AGAIN)
-        )
+        matches!(rustix::net::recv(&*self.0.borrow(), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
     }
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_read(cx, buf);
         let read = buf.filled().len() - before;
@@ -103,20 +93,14 @@ impl AsyncRead for Stream {
 impl Stream {
     fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(written)) = result {
-            self.pulse
-                .written
-                .set(self.pulse.written.get() + written as u64);
+            self.pulse.written.set(self.pulse.written.get() + written as u64);
         }
         result
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, buf);
         self.count_written(result)
     }
@@ -161,12 +145,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_writes_vectored_and_counts_what_moves() -> io::Result<()> {
         let (mut stream, mut client) = pair().await?;
-        assert!(
-            stream.is_write_vectored()
-                && hyper_util::rt::TokioIo::new(&mut stream)
-                    .inner()
-                    .is_write_vectored()
-        );
+        assert!(stream.is_write_vectored() && hyper_util::rt::TokioIo::new(&mut stream).inner().is_write_vectored());
         let pulse = stream.pulse();
         let parts = [IoSlice::new(b"he"), IoSlice::new(b"llo")];
         assert_eq!(stream.write_vectored(&parts).await?, 5);

@@ -38,22 +38,13 @@ pub fn least_of_two<'a>(
     }
     let below = |random: u32, bound: usize| ((u64::from(random) * bound as u64) >> 32) as usize;
     let first = below(random as u32, count);
-    let second = if count == 1 {
-        first
-    } else {
-        (first + 1 + below((random >> 32) as u32, count - 1)) % count
-    };
+    let second = if count == 1 { first } else { (first + 1 + below((random >> 32) as u32, count - 1)) % count };
     let (a, b) = (&nodes[first], &nodes[second]);
     match (usable(a), usable(b)) {
         (true, true) => Some(if load(b) < load(a) { b } else { a }),
         (true, false) => Some(a),
         (false, true) => Some(b),
-        (false, false) => nodes
-            .iter()
-            .cycle()
-            .skip(first)
-            .take(count)
-            .find(|node| usable(node)),
+        (false, false) => nodes.iter().cycle().skip(first).take(count).find(|node| usable(node)),
     }
 }
 
@@ -68,14 +59,7 @@ mod tests {
         (0..count)
             .map(|index| {
                 let address = format!("127.0.0.1:{}", 5000 + index);
-                Node::new(
-                    NodeId {
-                        service: "s".into(),
-                        version: "v".into(),
-                        address: address.as_str().into(),
-                    },
-                    1,
-                )
+                Node::new(NodeId { service: "s".into(), version: "v".into(), address: address.as_str().into() }, 1)
             })
             .collect()
     }
@@ -119,14 +103,10 @@ mod tests {
         let mut hits = [0usize; 5];
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..10_000 {
-            let chosen =
-                least_of_two(&nodes, random.u64(..), &|_| 0, |_| true).map(|node| node.key);
+            let chosen = least_of_two(&nodes, random.u64(..), &|_| 0, |_| true).map(|node| node.key);
             let index = nodes.iter().position(|node| Some(node.key) == chosen);
             hits[index.unwrap_or(0)] += 1;
         }
-        assert!(
-            hits.iter().all(|hits| (1_700..2_300).contains(hits)),
-            "{hits:?}"
-        );
+        assert!(hits.iter().all(|hits| (1_700..2_300).contains(hits)), "{hits:?}");
     }
 }

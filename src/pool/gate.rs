@@ -36,9 +36,7 @@ impl Gate {
     pub fn new(workers: usize) -> Self {
         Self {
             closed: AtomicBool::new(false),
-            inflight: (0..workers)
-                .map(|_| CachePadded::new(AtomicUsize::new(0)))
-                .collect(),
+            inflight: (0..workers).map(|_| CachePadded::new(AtomicUsize::new(0))).collect(),
         }
     }
 
@@ -73,10 +71,7 @@ impl Gate {
 
     /// Work in progress over all workers. Zero on a closed gate is final, but for claims that are about to undo themselves.
     pub fn inflight(&self) -> usize {
-        self.inflight
-            .iter()
-            .map(|slot| slot.load(Ordering::SeqCst))
-            .sum()
+        self.inflight.iter().map(|slot| slot.load(Ordering::SeqCst)).sum()
     }
 
     /// Work in progress on one worker; cheap, for balancing.

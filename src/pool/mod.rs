@@ -72,13 +72,7 @@ impl Pool {
                 let stats = Arc::new(crossbeam_utils::CachePadded::new(WorkerStats::default()));
                 pool.workers.push(sender);
                 pool.stats.push(Arc::clone(&stats));
-                Subscription {
-                    worker,
-                    workers,
-                    snapshot: Cache::new(Arc::clone(&current)),
-                    commands,
-                    stats,
-                }
+                Subscription { worker, workers, snapshot: Cache::new(Arc::clone(&current)), commands, stats }
             })
             .collect();
         (Arc::new(pool), subscriptions)
@@ -118,9 +112,7 @@ impl Pool {
 
     /// Sends a command to one worker; `false` if it has ended.
     pub fn tell_one(&self, worker: usize, command: Command) -> bool {
-        self.workers
-            .get(worker)
-            .is_some_and(|sender| sender.send(command).is_ok())
+        self.workers.get(worker).is_some_and(|sender| sender.send(command).is_ok())
     }
 
     /// Every worker's counters.

@@ -28,7 +28,7 @@ pub struct Node {
     /// Told when a claim ends on a closed gate, and when the gate closes; the drain waits here.
     vacated: Notify,
     /// Told when a worker could not connect; the prober waits here.
-    alarm: Notify,
+    alarm: Arc<Notify>,
 }
 
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -41,11 +41,9 @@ impl Node {
             literal: id.address.literal(),
             id,
             gate: Gate::new(workers),
-            stats: (0..workers)
-                .map(|_| CachePadded::new(NodeStats::default()))
-                .collect(),
+            stats: (0..workers).map(|_| CachePadded::new(NodeStats::default())).collect(),
             vacated: Notify::new(),
-            alarm: Notify::new(),
+            alarm: Arc::default(),
         })
     }
 
@@ -104,14 +102,9 @@ impl Node {
 
     /// Requests given and failed, over all workers.
     pub fn totals(&self) -> (u64, u64) {
-        self.stats
-            .iter()
-            .fold((0, 0), |(requests, failures), shard| {
-                (
-                    requests + shard.requests.get(),
-                    failures + shard.failures.get(),
-                )
-            })
+        self.stats.iter().fold((0, 0), |(requests, failures), shard| {
+            (requests + shard.requests.get(), failures + shard.failures.get())
+        })
     }
 
     /// A worker could not connect: the node should be probed now, not at the next interval.
@@ -120,7 +113,7 @@ impl Node {
     }
 
     /// Where alarms arrive.
-    pub fn alarm(&self) -> &Notify {
+    pub fn alarm(&self) -> &Arc<Notify> {
         &self.alarm
     }
 }

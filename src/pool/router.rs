@@ -56,9 +56,7 @@ struct Prefixes(Vec<(Box<str>, usize)>);
 
 impl Prefixes {
     fn insert(&mut self, prefix: &str, service: usize) {
-        let at = self
-            .0
-            .partition_point(|(other, _)| other.len() >= prefix.len());
+        let at = self.0.partition_point(|(other, _)| other.len() >= prefix.len());
         self.0.insert(at, (prefix.into(), service));
     }
 
@@ -66,13 +64,9 @@ impl Prefixes {
         self.0
             .iter()
             .find(|(prefix, _)| {
-                path.strip_prefix(&**prefix)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
-            .map(|(prefix, service)| Route {
-                service: *service,
-                prefix: prefix.len(),
-            })
+            .map(|(prefix, service)| Route { service: *service, prefix: prefix.len() })
     }
 }
 
@@ -83,9 +77,7 @@ impl Router {
         for (pattern, service) in matches {
             let prefixes = match &pattern.host {
                 HostPattern::Exact(host) => router.exact.entry(host.as_str().into()).or_default(),
-                HostPattern::Wildcard(host) => {
-                    router.wildcard.entry(host.as_str().into()).or_default()
-                }
+                HostPattern::Wildcard(host) => router.wildcard.entry(host.as_str().into()).or_default(),
                 HostPattern::Any => &mut router.any,
             };
             prefixes.insert(&pattern.prefix, service);
@@ -96,21 +88,13 @@ impl Router {
     /// Finds the service. `host` may carry a port and any case; `path` must be [`normalised`].
     pub fn find(&self, host: &str, path: &str) -> Option<Route> {
         let host = bare_host(host);
-        if let Some(route) = self
-            .exact
-            .get(&*host)
-            .and_then(|prefixes| prefixes.find(path))
-        {
+        if let Some(route) = self.exact.get(&*host).and_then(|prefixes| prefixes.find(path)) {
             return Some(route);
         }
         if !self.wildcard.is_empty() {
             let mut rest = &*host;
             while let Some((_, parent)) = rest.split_once('.') {
-                if let Some(route) = self
-                    .wildcard
-                    .get(parent)
-                    .and_then(|prefixes| prefixes.find(path))
-                {
+                if let Some(route) = self.wildcard.get(parent).and_then(|prefixes| prefixes.find(path)) {
                     return Some(route);
                 }
                 rest = parent;
@@ -150,10 +134,7 @@ pub fn normalised(path: &str) -> Cow<'_, str> {
     }
     let mut kept: Vec<&str> = Vec::new();
     let mut directory = true;
-    for segment in path
-        .split(['/', '\\'])
-        .filter(|segment| !segment.is_empty())
-    {
+    for segment in path.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
         let dots = dots_of(segment);
         match dots {
             Some(1) => {}
@@ -176,9 +157,7 @@ pub fn normalised(path: &str) -> Cow<'_, str> {
 }
 
 fn contains_encoded_dot(path: &str) -> bool {
-    path.as_bytes()
-        .windows(3)
-        .any(|w| w[0] == b'%' && w[1] == b'2' && w[2].eq_ignore_ascii_case(&b'e'))
+    path.as_bytes().windows(3).any(|w| w[0] == b'%' && w[1] == b'2' && w[2].eq_ignore_ascii_case(&b'e'))
 }
 
 /// 1 for `.`, 2 for `..`, in any encoding.
@@ -188,10 +167,7 @@ fn dots_of(segment: &str) -> Option<usize> {
     while !rest.is_empty() {
         rest = match rest.strip_prefix('.') {
             Some(rest) => rest,
-            None => rest
-                .get(..3)
-                .filter(|dot| dot.eq_ignore_ascii_case("%2e"))
-                .map(|_| &rest[3..])?,
+            None => rest.get(..3).filter(|dot| dot.eq_ignore_ascii_case("%2e")).map(|_| &rest[3..])?,
         };
         dots += 1;
     }
@@ -212,10 +188,7 @@ mod tests {
                 None => HostPattern::Exact(host.into()),
             },
         };
-        Match {
-            host,
-            prefix: prefix.into(),
-        }
+        Match { host, prefix: prefix.into() }
     }
 
     fn find(host: &str, path: &str) -> Option<usize> {
@@ -229,15 +202,8 @@ mod tests {
             pattern("*", "/health"),
             pattern("[::1]", ""),
         ];
-        let router = Router::new(
-            patterns
-                .iter()
-                .enumerate()
-                .map(|(index, pattern)| (pattern, index)),
-        );
-        router
-            .find(host, &normalised(path))
-            .map(|route| route.service)
+        let router = Router::new(patterns.iter().enumerate().map(|(index, pattern)| (pattern, index)));
+        router.find(host, &normalised(path)).map(|route| route.service)
     }
 
     #[test]

@@ -72,19 +72,9 @@ impl ServiceView {
             return Some(node);
         }
         // Another version is better than no answer.
-        let others = || {
-            self.slices
-                .iter()
-                .cycle()
-                .skip(first)
-                .take(self.slices.len())
-        };
+        let others = || self.slices.iter().cycle().skip(first).take(self.slices.len());
         others()
             .find_map(|slice| balance::least_of_two(&slice.nodes, random, &load, usable))
-            .or_else(|| {
-                others().find_map(|slice| {
-                    balance::least_of_two(&slice.nodes, random, &load, |n| !excluded(n))
-                })
-            })
+            .or_else(|| others().find_map(|slice| balance::least_of_two(&slice.nodes, random, &load, |n| !excluded(n))))
     }
 }

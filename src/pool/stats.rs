@@ -9,10 +9,7 @@ pub struct Count(AtomicU64);
 impl Count {
     /// Adds one. A load and a store, not a read-modify-write: that is what the single writer buys.
     pub fn add_one(&self) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// The count now, or a moment ago.

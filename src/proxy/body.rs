@@ -46,10 +46,7 @@ impl Body for RespBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Relay(relay) => relay.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
@@ -92,7 +89,7 @@ enum Driver {
 /// A response body that a node is sending.
 pub struct Relay {
     /// What came with the head, last first.
-    ahead: Vec<Result<Frame<Bytes>, BodyError>>,
+    ahead: Vec<Frame<Bytes>>,
     incoming: Incoming,
     driver: Driver,
     /// Set for server-sent events: where the stream may be ended.
@@ -109,7 +106,9 @@ pub enum Start {
     /// All of the body: nothing is left at the node.
     Whole(Bytes),
     /// A part, last piece first, and the rest follows.
-    Part(Vec<Result<Frame<Bytes>, BodyError>>, Incoming),
+    Part(Vec<Frame<Bytes>>, Incoming),
+    /// It broke off already.
+    Failed(hyper::Error),
 }
 
 /// Takes what is at hand of a body right after its head. A small answer is usually complete then, and is passed on in one
@@ -128,12 +127,12 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
                 first = Some(frame);
                 driven = false;
             }
-            Poll::Ready(Some(next)) => {
-                let ahead = [Some(next.map_err(BodyError::Node)), first.map(Ok)];
-                return Start::Part(ahead.into_iter().flatten().collect(), incoming);
+            Poll::Ready(Some(Ok(next))) => {
+                return Start::Part([Some(next), first].into_iter().flatten().collect(), incoming);
             }
+            Poll::Ready(Some(Err(error))) => return Start::Failed(error),
             Poll::Pending if driven => {
-                return Start::Part(first.map(Ok).into_iter().collect(), incoming);
+                return Start::Part(first.into_iter().collect(), incoming);
             }
             Poll::Pending => {
                 upstream.drive(cx);
@@ -141,17 +140,13 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
             }
         }
     }
-    Start::Whole(
-        first
-            .and_then(|frame| frame.into_data().ok())
-            .unwrap_or_default(),
-    )
+    Start::Whole(first.and_then(|frame| frame.into_data().ok()).unwrap_or_default())
 }
 
 impl Relay {
     /// Passes on what follows. `detached`: the request's body is still on its way.
     pub fn new(
-        ahead: Vec<Result<Frame<Bytes>, BodyError>>,
+        ahead: Vec<Frame<Bytes>>,
         incoming: Incoming,
         upstream: Box<Upstream>,
         detached: bool,
@@ -160,30 +155,16 @@ impl Relay {
         permit: Permit,
         call: Registered,
     ) -> Self {
-        let driver = if detached {
-            Driver::Task(upstream.detach())
-        } else {
-            Driver::Body(upstream)
-        };
-        Self {
-            ahead,
-            incoming,
-            driver,
-            border,
-            idle,
-            permit: Some(permit),
-            call: Some(call),
-        }
+        let driver = if detached { Driver::Task(upstream.detach()) } else { Driver::Body(upstream) };
+        Self { ahead, incoming, driver, border, idle, permit: Some(permit), call: Some(call) }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.ahead.pop() {
-            return Poll::Ready(Some(frame));
+            return Poll::Ready(Some(Ok(frame)));
         }
         let Driver::Body(upstream) = &mut self.driver else {
-            return Pin::new(&mut self.incoming)
-                .poll_frame(cx)
-                .map_err(BodyError::Node);
+            return Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Node);
         };
         // What is at hand first; then the connection, which alone can bring more, so only it needs the waker.
         let mut silent = Context::from_waker(Waker::noop());
@@ -200,10 +181,7 @@ impl Relay {
         polled.map_err(BodyError::Node)
     }
 
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let cut = self.call.as_ref().is_some_and(|call| call.is_cut());
         if cut && self.border.as_ref().is_some_and(EventBorder::is_at_border) {
             self.end(false);
@@ -253,13 +231,7 @@ impl Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self
-            .ahead
-            .iter()
-            .flatten()
-            .filter_map(Frame::data_ref)
-            .map(|data| data.len() as u64)
-            .sum::<u64>();
+        let ahead = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
         let rest = self.incoming.size_hint();
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
@@ -271,10 +243,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
-        let stalled = self
-            .call
-            .as_ref()
-            .is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
+        let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {
             permit.count_failure();
         }

@@ -92,10 +92,7 @@ pub struct Cut {
 impl Call {
     /// Whether the call works at this node.
     pub fn is_at(&self, node: u64) -> bool {
-        self.node
-            .borrow()
-            .as_ref()
-            .is_some_and(|local| local.node.key == node)
+        self.node.borrow().as_ref().is_some_and(|local| local.node.key == node)
     }
 
     /// What kind of work it is, as far as is known.
@@ -120,11 +117,7 @@ impl Call {
         if node.is_some() {
             // A cut was meant for the node before; a replay elsewhere saved the call.
             self.was_cut.set(false);
-            if self
-                .cut
-                .get()
-                .is_some_and(|cut| cut.reason == CutReason::Drain)
-            {
+            if self.cut.get().is_some_and(|cut| cut.reason == CutReason::Drain) {
                 self.cut.set(None);
             }
         }
@@ -197,13 +190,7 @@ impl Call {
     /// Whether the body is held back.
     pub fn holds_body(&self) -> bool {
         let holds = self.held_since.get().is_some();
-        if holds
-            && self
-                .asked
-                .borrow()
-                .as_ref()
-                .is_some_and(|asked| asked.load(Ordering::Relaxed))
-        {
+        if holds && self.asked.borrow().as_ref().is_some_and(|asked| asked.load(Ordering::Relaxed)) {
             self.release_body();
             return false;
         }
@@ -222,11 +209,7 @@ impl Call {
                 return self.front.kill();
             }
         }
-        if self
-            .held_since
-            .get()
-            .is_some_and(|since| now - since >= Duration::from_secs(1))
-        {
+        if self.held_since.get().is_some_and(|since| now - since >= Duration::from_secs(1)) {
             self.release_body();
             self.front.wake();
         }
@@ -235,10 +218,7 @@ impl Call {
         if self.restarted.replace(false) || beat != self.beat.replace(beat) {
             return self.moved.set(now);
         }
-        if stage == Stage::Free
-            || self.verdict.get().is_some()
-            || now - self.moved.get() < self.limit.get()
-        {
+        if stage == Stage::Free || self.verdict.get().is_some() || now - self.moved.get() < self.limit.get() {
             return;
         }
         self.verdict.set(Some(Verdict::TimedOut(stage)));
@@ -306,11 +286,7 @@ impl Registered {
             moved: Cell::new(started),
         });
         let place = worker.calls.borrow_mut().insert(Rc::clone(&call));
-        Self {
-            worker: Rc::clone(worker),
-            place,
-            call,
-        }
+        Self { worker: Rc::clone(worker), place, call }
     }
 
     /// The call itself, for those who outlast its place.

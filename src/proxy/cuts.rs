@@ -37,10 +37,7 @@ struct Marked {
 
 impl Marked {
     fn new(call: Rc<Call>) -> Self {
-        Self {
-            what: call.describe(),
-            call,
-        }
+        Self { what: call.describe(), call }
     }
 }
 
@@ -50,48 +47,23 @@ impl Cuts {
         let now = Instant::now();
         for call in &calls {
             let at = now + spec.spread.mul_f64(random.f64());
-            call.cut(Cut {
-                at,
-                by: at + spec.grace,
-                reason: CutReason::Drain,
-            });
+            call.cut(Cut { at, by: at + spec.grace, reason: CutReason::Drain });
         }
         let calls = calls.into_iter().map(Marked::new).collect();
-        let batch = Batch {
-            node: spec.node,
-            calls,
-            done: Vec::new(),
-            reply: Some(spec.reply),
-        };
+        let batch = Batch { node: spec.node, calls, done: Vec::new(), reply: Some(spec.reply) };
         self.drains.borrow_mut().push(batch);
         self.settle();
     }
 
     /// Tells every call when the process ends: requests at the deadline, what can end cleanly a little before it.
-    pub fn begin_shutdown(
-        &self,
-        calls: Vec<Rc<Call>>,
-        now: Instant,
-        deadline: Duration,
-        random: &mut fastrand::Rng,
-    ) {
+    pub fn begin_shutdown(&self, calls: Vec<Rc<Call>>, now: Instant, deadline: Duration, random: &mut fastrand::Rng) {
         let spread = SHUTDOWN_SPREAD.min(deadline / 2);
         for call in &calls {
-            let early = if call.kind() == WorkKind::Request {
-                Duration::ZERO
-            } else {
-                spread.mul_f64(random.f64())
-            };
+            let early = if call.kind() == WorkKind::Request { Duration::ZERO } else { spread.mul_f64(random.f64()) };
             let at = now + deadline.saturating_sub(early);
-            call.cut(Cut {
-                at,
-                by: now + deadline,
-                reason: CutReason::Shutdown,
-            });
+            call.cut(Cut { at, by: now + deadline, reason: CutReason::Shutdown });
         }
-        self.shutdown
-            .borrow_mut()
-            .extend(calls.into_iter().map(Marked::new));
+        self.shutdown.borrow_mut().extend(calls.into_iter().map(Marked::new));
     }
 
     /// Answers for the batches whose last call has ended.
@@ -120,10 +92,6 @@ impl Cuts {
     /// What the shutdown has cut.
     pub fn take_shutdown(&self) -> Vec<Holder> {
         let marked = std::mem::take(&mut *self.shutdown.borrow_mut());
-        marked
-            .into_iter()
-            .filter(|marked| marked.call.was_cut())
-            .map(|marked| marked.what)
-            .collect()
+        marked.into_iter().filter(|marked| marked.call.was_cut()).map(|marked| marked.what).collect()
     }
 }

@@ -1,12 +1,22 @@
 //! What can go wrong with a request, and the one place where that becomes a response.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::body::RespBody;
 
 /// The header that names the fault in a response that Sluice made itself.
 pub const FAULT: HeaderName = HeaderName::from_static("x-sluice-error");
+
+/// What a reverse proxy offers: no tunnels to anywhere, and no echo of headers that a script could read cookies from.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// Answers OPTIONS itself, for a request that may go no further (RFC 9110 §7.6.2).
+pub fn options() -> Response<RespBody> {
+    let mut response = Response::new(RespBody::Empty);
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
+}
 
 /// Why Sluice answers a request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +64,7 @@ impl Fault {
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -106,11 +114,7 @@ impl Fault {
     fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_)
-                | Self::MethodNotAllowed
-                | Self::ClientTimeout
-                | Self::ClientBody
-                | Self::Shutdown
+            Self::BadRequest(_) | Self::MethodNotAllowed | Self::ClientTimeout | Self::ClientBody | Self::Shutdown
         )
     }
 
@@ -120,17 +124,13 @@ impl Fault {
         let mut response = Response::new(RespBody::full(format!("{status}: {}\n", self.text())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(FAULT, HeaderValue::from_static(self.label()));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-            headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
+            headers.insert(ALLOW, METHODS);
         }
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -66,11 +66,7 @@ mod tests {
             ("data: a\n\ndata: b\n\nx", Some(18)),
             ("data: a", None),
         ] {
-            assert_eq!(
-                EventBorder::default().advance(text.as_bytes()),
-                whole,
-                "{text:?}"
-            );
+            assert_eq!(EventBorder::default().advance(text.as_bytes()), whole, "{text:?}");
         }
     }
 

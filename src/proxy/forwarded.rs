@@ -65,8 +65,7 @@ fn address(front: &Front, client: IpAddr) -> HeaderValue {
     let mut cached = front.forwarded.address.borrow_mut();
     cached
         .get_or_insert_with(|| {
-            HeaderValue::from_str(&client.to_string())
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+            HeaderValue::from_str(&client.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         })
         .clone()
 }

@@ -120,11 +120,7 @@ impl Front {
         }
         let read = self.pulse.read();
         let Some(mut rest) = self.rest.get() else {
-            return self.rest.set(Some(Rest {
-                since: now,
-                read,
-                head: None,
-            }));
+            return self.rest.set(Some(Rest { since: now, read, head: None }));
         };
         if let Some(head) = rest.head {
             if now - head >= limits.head {
@@ -133,8 +129,7 @@ impl Front {
         } else if read != rest.read {
             rest.head = Some(now);
             self.rest.set(Some(rest));
-        } else if now - rest.since >= limits.idle || linger_until.is_some_and(|until| now >= until)
-        {
+        } else if now - rest.since >= limits.idle || linger_until.is_some_and(|until| now >= until) {
             self.close();
         }
     }
@@ -180,15 +175,13 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
             Some(Order::Close) => Pin::new(&mut connection).graceful_shutdown(),
             Some(Order::HeadTimeout) | None => {}
         }
-        Pin::new(&mut connection)
-            .poll(cx)
-            .map(|result| match result {
-                Ok(()) => End::Done,
-                Err(error) => {
-                    tracing::debug!(client = %front.remote, %error, "client connection broke");
-                    End::Dropped
-                }
-            })
+        Pin::new(&mut connection).poll(cx).map(|result| match result {
+            Ok(()) => End::Done,
+            Err(error) => {
+                tracing::debug!(client = %front.remote, %error, "client connection broke");
+                End::Dropped
+            }
+        })
     })
     .await;
     // Taken in any case: a tunnel that waits for a client that has gone would hold its node for ever.
@@ -197,17 +190,14 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
         End::Dropped => {}
         End::HeadTimeout => {
             let mut stream = connection.into_parts().io.into_inner();
-            let answer =
-                b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let answer = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
         }
         End::Done => {
             if let Some(tunnel) = tunnel {
                 let parts = connection.into_parts();
                 let front = Rc::clone(&front);
-                tunnel
-                    .run(front, parts.io.into_inner(), parts.read_buf)
-                    .await;
+                tunnel.run(front, parts.io.into_inner(), parts.read_buf).await;
             }
         }
     }
@@ -217,10 +207,6 @@ impl Front {
     /// For a tunnel, which runs in the connection's task without hyper: resolves when the connection has to end.
     pub fn poll_killed(&self, waker: &Waker) -> Poll<()> {
         self.keep_waker(waker);
-        if self.order.get() == Some(Order::Kill) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if self.order.get() == Some(Order::Kill) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

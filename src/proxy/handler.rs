@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 
 use super::body::{self, Relay, ReqBody, RespBody, Start};
 use super::call::{Registered, Stage, Verdict};
-use super::error::Fault;
+use super::error::{self, Fault};
 use super::events::EventBorder;
 use super::forwarded;
 use super::front::Front;
@@ -45,12 +45,7 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<RespBody>, Infallible> {
     worker.stats().requests.add_one();
-    let call = Registered::new(
-        &worker,
-        &front,
-        request.method().clone(),
-        request.uri().clone(),
-    );
+    let call = Registered::new(&worker, &front, request.method().clone(), request.uri().clone());
     let mut response = match answer(&worker, &front, call, request).await {
         Ok(response) => response,
         Err(fault) => {
@@ -59,9 +54,7 @@ pub async fn handle(
         }
     };
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
@@ -81,44 +74,31 @@ async fn answer(
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
     let seen = headers::examine(&request, has_body)?;
+    if seen.max_forwards == Some(0) {
+        return Ok(error::options());
+    }
     let view = worker.view();
     let (route, service, local) = route(&view, &request, &seen)?;
     local.earn(service.settings.retry.budget);
     let (mut parts, incoming) = request.into_parts();
     let version = parts.version;
-    if service.settings.strip_prefix {
+    // An asterisk asks about the server as a whole: there is no path to strip.
+    if service.settings.strip_prefix && parts.uri.path() != "*" {
         let path = normalised(parts.uri.path()).into_owned();
         parts.uri = headers::target(&parts.uri, Some(&path[route.prefix..]))?;
     } else {
         parts.uri = headers::target(&parts.uri, None)?;
     }
     let known = !has_body || parts.headers.contains_key(CONTENT_LENGTH);
-    let length = if known {
-        BodyLength::Known
-    } else {
-        BodyLength::Unknown
-    };
+    let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
-    forwarded::set(
-        &mut parts.headers,
-        front,
-        &seen,
-        &view.edge().trusted_proxies,
-    );
+    forwarded::set(&mut parts.headers, front, &seen, &view.edge().trusted_proxies);
     if seen.expects_continue {
         call.hold_body();
     }
-    let held = if seen.idempotent {
-        service.settings.retry.buffer
-    } else {
-        0
-    };
+    let held = if seen.idempotent { service.settings.retry.buffer } else { 0 };
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
-    let outgoing = Outgoing {
-        parts,
-        seen,
-        source: source.clone(),
-    };
+    let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if let (Err(_), Some(source)) = (&result, &source) {
         linger(source).await;
@@ -131,15 +111,8 @@ fn route<'a, B>(
     request: &Request<B>,
     seen: &Seen,
 ) -> Result<(Route, &'a ServiceView, &'a Rc<ServiceLocal>), Fault> {
-    let host = seen
-        .host
-        .as_ref()
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let route = view
-        .router()
-        .find(host, &normalised(request.uri().path()))
-        .ok_or(Fault::NoService)?;
+    let host = seen.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let route = view.router().find(host, &normalised(request.uri().path())).ok_or(Fault::NoService)?;
     let (service, local) = view.service(route.service).ok_or(Fault::NoService)?;
     Ok((route, service, local))
 }
@@ -160,9 +133,7 @@ async fn try_nodes(
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
-        if sends >= settings.retry.attempts
-            || tried.len() >= settings.retry.attempts as usize + SPARE_TRIES
-        {
+        if tried.len() >= settings.retry.attempts as usize + SPARE_TRIES {
             return Err(fault);
         }
         let Some(permit) = claim(worker, &call, service, local, &tried) else {
@@ -184,39 +155,31 @@ async fn try_nodes(
         let replayable = outgoing.seen.idempotent;
         match upstream::send(worker, &call, permit.local(), settings, request, replayable).await {
             Sent::Response(response, upstream) => {
-                return accept(
-                    worker, call, permit, upstream, response, &outgoing, settings,
-                )
-                .await;
+                return accept(worker, call, permit, upstream, response, &outgoing, settings).await;
             }
             Sent::Unsent(request, loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
                 fault = outgoing.fault(&loss);
                 permit.count_failure();
                 unsent = Some(request);
-                // Reaching nobody is not a try: no node has seen the request.
-                if matches!(loss, Loss::Judged(Verdict::Cut(_))) {
+                // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
+                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
                     return Err(fault);
                 }
             }
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
-                let ended = matches!(
-                    fault,
-                    Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown
-                );
+                let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
                 if !ended {
                     permit.count_failure();
                 }
-                let whole = outgoing
-                    .source
-                    .as_ref()
-                    .is_none_or(|source| source.is_whole());
-                if ended || !replayable || !whole || !local.spend() {
+                let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
+                sends += 1;
+                // The budget comes last: a request that is given up anyway must not use it up.
+                if ended || !replayable || !whole || sends >= settings.retry.attempts || !local.spend() {
                     return Err(fault);
                 }
-                sends += 1;
             }
         }
         call.set_node(None);
@@ -254,19 +217,13 @@ fn claim(
 impl Outgoing {
     /// The request for one more try.
     fn request(&mut self, call: &Registered) -> Request<ReqBody> {
-        let body = self
-            .source
-            .as_ref()
-            .map_or_else(ReqBody::empty, Source::body);
+        let body = self.source.as_ref().map_or_else(ReqBody::empty, Source::body);
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         // A request that cannot go twice needs no copy of its head.
-        *request.headers_mut() = if self.seen.idempotent {
-            self.parts.headers.clone()
-        } else {
-            std::mem::take(&mut self.parts.headers)
-        };
+        *request.headers_mut() =
+            if self.seen.idempotent { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
         if self.seen.host.is_none() {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
@@ -287,11 +244,7 @@ impl Outgoing {
     }
 
     fn fault(&self, loss: &Loss) -> Fault {
-        if self
-            .source
-            .as_ref()
-            .is_some_and(|source| source.is_broken())
-        {
+        if self.source.as_ref().is_some_and(|source| source.is_broken()) {
             return Fault::ClientBody;
         }
         match loss {
@@ -299,15 +252,8 @@ impl Outgoing {
             Loss::Busy => Fault::NodeBusy,
             Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Fault::ConnectTimeout,
             Loss::Judged(Verdict::TimedOut(_)) => {
-                let waiting = self
-                    .source
-                    .as_ref()
-                    .is_some_and(|source| source.awaits_client());
-                if waiting {
-                    Fault::ClientTimeout
-                } else {
-                    Fault::ResponseTimeout
-                }
+                let waiting = self.source.as_ref().is_some_and(|source| source.awaits_client());
+                if waiting { Fault::ClientTimeout } else { Fault::ResponseTimeout }
             }
             Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
             Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
@@ -331,10 +277,9 @@ async fn accept(
     if head.status.is_server_error() {
         permit.count_failure();
     }
-    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)
-        .inspect_err(|_| {
-            permit.count_failure();
-        })?;
+    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version).inspect_err(|_| {
+        permit.count_failure();
+    })?;
     upstream.set_keep_alive(keep_alive);
     head.version = Version::HTTP_11;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -344,11 +289,7 @@ async fn accept(
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
         let (stream, ahead, slot) = upstream.into_tunnel().await.ok_or(Fault::Reset)?;
-        call.set_kind(if websocket {
-            WorkKind::WebSocket
-        } else {
-            WorkKind::Tunnel
-        });
+        call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
         call.enter(Stage::Flow, settings.timeouts.tunnel);
         let front = Rc::clone(&call.front);
         front.set_tunnel(Tunnel::new(stream, ahead, call, permit, slot));
@@ -356,14 +297,8 @@ async fn accept(
     }
     let border = stream_border(&head.headers);
     let connections = &settings.connections;
-    let idle = IdlePolicy {
-        most: worker.part_of(connections.idle),
-        limit: connections.idle_timeout,
-    };
-    let uploading = outgoing
-        .source
-        .as_ref()
-        .filter(|source| !source.is_complete());
+    let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
+    let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
     let mut incoming = Some(incoming);
     let start = poll_fn(|cx| match incoming.take() {
         Some(incoming) => Poll::Ready(Some(body::begin(cx, &mut upstream, incoming))),
@@ -372,6 +307,12 @@ async fn accept(
     .await;
     let body = match start {
         None => RespBody::Empty,
+        Some(Start::Failed(error)) => {
+            // Nothing is on its way to the client yet: an honest error instead of a connection that ends.
+            tracing::debug!(node = %permit.local().node.id, %error, "broke off right behind the head");
+            permit.count_failure();
+            return Err(Fault::BadResponse);
+        }
         Some(Start::Whole(bytes)) => {
             upstream.give_back(idle);
             drop(permit);
@@ -382,24 +323,11 @@ async fn accept(
         }
         Some(Start::Part(ahead, incoming)) => {
             let stream = border.is_some();
-            call.set_kind(if stream {
-                WorkKind::Stream
-            } else {
-                WorkKind::Request
-            });
-            call.enter(
-                Stage::Flow,
-                if stream {
-                    settings.timeouts.tunnel
-                } else {
-                    settings.timeouts.body
-                },
-            );
+            call.set_kind(if stream { WorkKind::Stream } else { WorkKind::Request });
+            call.enter(Stage::Flow, if stream { settings.timeouts.tunnel } else { settings.timeouts.body });
             let border = border.flatten();
             let detached = uploading.is_some();
-            RespBody::Relay(Box::new(Relay::new(
-                ahead, incoming, upstream, detached, border, idle, permit, call,
-            )))
+            RespBody::Relay(Box::new(Relay::new(ahead, incoming, upstream, detached, border, idle, permit, call)))
         }
     };
     Ok(Response::from_parts(head, body))
@@ -408,10 +336,7 @@ async fn accept(
 /// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
 fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
     let kind = headers.get(CONTENT_TYPE)?.as_bytes();
-    let is = |prefix: &str| {
-        kind.get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
+    let is = |prefix: &str| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
     if is("text/event-stream") {
         // The borders of a compressed stream cannot be seen.
         let plain = !headers.contains_key(http::header::CONTENT_ENCODING);
@@ -423,9 +348,5 @@ fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
 /// Reads and drops what the client is still sending, within bounds.
 async fn linger(source: &Source) {
     let mut left = LINGER_BYTES;
-    let _ = tokio::time::timeout(
-        LINGER_TIME,
-        poll_fn(|cx| source.poll_discard(cx, &mut left)),
-    )
-    .await;
+    let _ = tokio::time::timeout(LINGER_TIME, poll_fn(|cx| source.poll_discard(cx, &mut left))).await;
 }

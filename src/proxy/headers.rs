@@ -4,8 +4,8 @@
 //! reaches a node, and removes what belongs to one connection only (RFC 9110 §7.6.1).
 
 use http::header::{
-    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri, Version};
@@ -28,6 +28,8 @@ pub struct Seen {
     pub idempotent: bool,
     /// The client takes trailers.
     pub te_trailers: bool,
+    /// How many proxies more an OPTIONS request may pass (RFC 9110 §7.6.2).
+    pub max_forwards: Option<u64>,
     /// Header fields that must go: named by `Connection`, or spelt with `_` where `-` would have a meaning.
     drop: Vec<HeaderName>,
     present: Present,
@@ -47,10 +49,7 @@ struct Present {
 
 /// Examines a request's head.
 pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
-    let mut seen = Seen {
-        idempotent: is_idempotent(request.method()),
-        ..Seen::default()
-    };
+    let mut seen = Seen { idempotent: is_idempotent(request.method()), ..Seen::default() };
     let (mut hosts, mut te) = (0, false);
     for (name, value) in request.headers() {
         match name.as_str() {
@@ -67,9 +66,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
             }
             "transfer-encoding" => {
                 if te || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                    return Err(Fault::BadRequest(
-                        "only the transfer coding `chunked`, once, is understood",
-                    ));
+                    return Err(Fault::BadRequest("only the transfer coding `chunked`, once, is understood"));
                 }
                 te = true;
                 seen.present.transfer_encoding = true;
@@ -82,6 +79,9 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
                 seen.expects_continue = request.version() >= Version::HTTP_11 && has_body;
             }
             "idempotency-key" => seen.idempotent = true,
+            "max-forwards" if request.method() == Method::OPTIONS => {
+                seen.max_forwards = value.to_str().ok().and_then(|hops| hops.parse().ok());
+            }
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
                 seen.present.forwarding = true
             }
@@ -92,11 +92,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
     if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
         return Err(Fault::BadRequest("one Host header is required"));
     }
-    if seen
-        .host
-        .as_ref()
-        .is_some_and(|host| !is_host(host.as_bytes()))
-    {
+    if seen.host.as_ref().is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(Fault::BadRequest("the Host header is malformed"));
     }
     check_target(request, &mut seen)?;
@@ -110,6 +106,10 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
     let (method, uri) = (request.method(), request.uri());
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Fault::MethodNotAllowed);
+    }
+    // hyper lets UTF-8 through. Nodes disagree on what it means; percent-encoded it is unambiguous (RFC 3986 §2.1).
+    if !uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
+        return Err(Fault::BadRequest("the request target is malformed"));
     }
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => {
@@ -132,25 +132,12 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
 
 fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
     let mut wants_upgrade = false;
-    for token in request
-        .headers()
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(tokens)
-    {
+    for token in request.headers().get_all(CONNECTION).iter().flat_map(tokens) {
         if token.eq_ignore_ascii_case("upgrade") {
             wants_upgrade = true;
         } else if let Ok(name) = HeaderName::from_bytes(token.as_bytes()) {
             // Fields that frame or address the message are never hop-by-hop, whoever says so.
-            if ![
-                CONTENT_LENGTH,
-                TRANSFER_ENCODING,
-                HOST,
-                TRAILER,
-                header::CONTENT_TYPE,
-            ]
-            .contains(&name)
-            {
+            if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST, TRAILER, header::CONTENT_TYPE].contains(&name) {
                 seen.drop.push(name);
             }
         }
@@ -162,10 +149,7 @@ fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
 }
 
 fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
-    )
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE)
 }
 
 /// Names that a node may take for another one: CGI and its heirs turn `-` into `_`.
@@ -185,42 +169,30 @@ fn shadows(name: &str) -> bool {
         )
 }
 
-/// `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2): registered names, IPv4 and bracketed IPv6; empty is allowed.
+/// `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2): registered names, IPv4 and bracketed IPv6. An `http` URI has a host that
+/// is not empty (RFC 9110 §4.2.1).
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.strip_prefix(b"[") {
         Some(rest) => match rest.iter().position(|b| *b == b']') {
             Some(end) => {
-                if !rest[..end]
-                    .iter()
-                    .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
-                    || end == 0
-                {
+                if !rest[..end].iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) || end == 0 {
                     return false;
                 }
                 (&b""[..], &rest[end + 1..])
             }
             None => return false,
         },
-        None => match host.iter().position(|b| *b == b':') {
-            Some(colon) => host.split_at(colon),
-            None => (host, &b""[..]),
+        None => match host.iter().position(|b| *b == b':').unwrap_or(host.len()) {
+            0 => return false,
+            end => host.split_at(end),
         },
     };
-    let port_ok = port.is_empty()
-        || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
-    port_ok
-        && name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
+    let port_ok = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
+    port_ok && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value
-        .to_str()
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {
@@ -264,6 +236,9 @@ impl Seen {
         if !self.expects_continue {
             headers.remove(EXPECT);
         }
+        if let Some(hops) = self.max_forwards {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
+        }
         if body_length == BodyLength::Unknown {
             // hyper's client takes a GET without a length for one without a body, and would drop it.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -282,11 +257,7 @@ pub enum BodyLength {
 }
 
 fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(if version == Version::HTTP_10 {
-        "1.0 sluice"
-    } else {
-        "1.1 sluice"
-    })
+    HeaderValue::from_static(if version == Version::HTTP_10 { "1.0 sluice" } else { "1.1 sluice" })
 }
 
 /// The target for the node: origin form, `strip` bytes of the (normalised) path removed.
@@ -297,14 +268,8 @@ pub fn target(uri: &Uri, strip: Option<&str>) -> Result<Uri, Fault> {
     let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let (path, query) = whole.split_at(whole.find('?').unwrap_or(whole.len()));
     let path = strip.map_or(path, |stripped| stripped);
-    let slash = if path.starts_with('/') || path == "*" {
-        ""
-    } else {
-        "/"
-    };
-    format!("{slash}{path}{query}")
-        .parse()
-        .map_err(|_| Fault::BadRequest("the request target is malformed"))
+    let slash = if path.starts_with('/') || path == "*" { "" } else { "/" };
+    format!("{slash}{path}{query}").parse().map_err(|_| Fault::BadRequest("the request target is malformed"))
 }
 
 /// Turns a node's response head into the client's. `Err`: it frames its body in a way that cannot be passed on.
@@ -333,16 +298,7 @@ pub fn rewrite_response(
             .iter()
             .flat_map(tokens)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| {
-                ![
-                    CONTENT_LENGTH,
-                    TRANSFER_ENCODING,
-                    UPGRADE,
-                    KEEP_ALIVE,
-                    CONNECTION,
-                ]
-                .contains(name)
-            })
+            .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, CONNECTION].contains(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -350,9 +306,7 @@ pub fn rewrite_response(
         headers.remove(CONNECTION);
     }
     if present.keep_alive {
-        keep_alive = headers
-            .remove(KEEP_ALIVE)
-            .and_then(|value| parse_keep_alive(&value));
+        keep_alive = headers.remove(KEEP_ALIVE).and_then(|value| parse_keep_alive(&value));
     }
     if present.proxy_connection {
         headers.remove(PROXY_CONNECTION);
@@ -362,9 +316,7 @@ pub fn rewrite_response(
     }
     if present.transfer_encoding {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        let plain = codings
-            .next()
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        let plain = codings.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !plain || codings.next().is_some() {
             return Err(Fault::BadResponse);
         }
@@ -385,9 +337,5 @@ pub fn rewrite_response(
 
 fn parse_keep_alive(value: &HeaderValue) -> Option<std::time::Duration> {
     let timeout = tokens(value).find_map(|token| token.strip_prefix("timeout="))?;
-    timeout
-        .trim()
-        .parse()
-        .ok()
-        .map(std::time::Duration::from_secs)
+    timeout.trim().parse().ok().map(std::time::Duration::from_secs)
 }

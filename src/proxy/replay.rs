@@ -40,11 +40,7 @@ impl Source {
     /// Wraps the client's body. Up to `limit` bytes of it are held for a replay.
     pub fn new(call: &Rc<Call>, incoming: Incoming, limit: usize) -> Rc<Self> {
         let length = incoming.size_hint().exact();
-        let state = if incoming.is_end_stream() {
-            State::Complete
-        } else {
-            State::Flowing
-        };
+        let state = if incoming.is_end_stream() { State::Complete } else { State::Flowing };
         Rc::new(Self {
             call: Rc::clone(call),
             incoming: RefCell::new(incoming),
@@ -80,10 +76,7 @@ impl Source {
 
     /// The body for one more try.
     pub fn body(self: &Rc<Self>) -> ReqBody {
-        ReqBody {
-            source: Some(Rc::clone(self)),
-            sent: 0,
-        }
+        ReqBody { source: Some(Rc::clone(self)), sent: 0 }
     }
 
     /// Reads and drops what the client still sends, up to `limit` bytes. Ends when it is complete, broken, or too much.
@@ -161,10 +154,7 @@ pub struct ReqBody {
 impl ReqBody {
     /// No body.
     pub fn empty() -> Self {
-        Self {
-            source: None,
-            sent: 0,
-        }
+        Self { source: None, sent: 0 }
     }
 }
 
@@ -172,10 +162,7 @@ impl Body for ReqBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(source) = self.source.clone() else {
             return Poll::Ready(None);
         };
@@ -197,13 +184,7 @@ impl Body for ReqBody {
             }
             State::Complete => {
                 self.source = None;
-                Poll::Ready(
-                    source
-                        .trailers
-                        .borrow()
-                        .clone()
-                        .map(|trailers| Ok(Frame::trailers(trailers))),
-                )
+                Poll::Ready(source.trailers.borrow().clone().map(|trailers| Ok(Frame::trailers(trailers))))
             }
             State::Broken => Poll::Ready(Some(Err(BodyError::Client))),
         }
@@ -211,9 +192,7 @@ impl Body for ReqBody {
 
     fn is_end_stream(&self) -> bool {
         self.source.as_ref().is_none_or(|source| {
-            source.is_complete()
-                && self.sent >= source.held.borrow().len()
-                && source.trailers.borrow().is_none()
+            source.is_complete() && self.sent >= source.held.borrow().len() && source.trailers.borrow().is_none()
         })
     }
 

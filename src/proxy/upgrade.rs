@@ -51,13 +51,7 @@ impl Half {
         if let Some(tracker) = &mut tracker {
             tracker.advance(ahead);
         }
-        Self {
-            buffer: ahead.to_vec(),
-            start: 0,
-            tracker,
-            ended: false,
-            shut: false,
-        }
+        Self { buffer: ahead.to_vec(), start: 0, tracker, ended: false, shut: false }
     }
 
     fn is_drained(&self) -> bool {
@@ -65,17 +59,10 @@ impl Half {
     }
 
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut Stream,
-        to: &mut Stream,
-        last: bool,
-    ) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, last: bool) -> Poll<io::Result<()>> {
         loop {
             while !self.is_drained() {
-                let written =
-                    ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..]))?;
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..]))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -119,20 +106,8 @@ impl Half {
 
 impl Tunnel {
     /// A tunnel to `node`, for a call that got its 101.
-    pub fn new(
-        node: Stream,
-        node_ahead: Bytes,
-        call: Registered,
-        permit: Permit,
-        slot: Slot,
-    ) -> Self {
-        Self {
-            node,
-            node_ahead,
-            call,
-            _permit: permit,
-            _slot: slot,
-        }
+    pub fn new(node: Stream, node_ahead: Bytes, call: Registered, permit: Permit, slot: Slot) -> Self {
+        Self { node, node_ahead, call, _permit: permit, _slot: slot }
     }
 
     /// Runs to the end of both directions.
@@ -155,24 +130,12 @@ impl Tunnel {
                 down = Half::new(CLOSE_SERVICE_RESTART, false);
                 // Nothing more comes from the node; the client still may say what it has to, up to its own Close.
                 let written = down.poll(cx, &mut self.node, &mut client, true)?;
-                debug_assert!(
-                    written.is_pending(),
-                    "a closing half does not end by itself"
-                );
+                debug_assert!(written.is_pending(), "a closing half does not end by itself");
             }
             let up_done = up.poll(cx, &mut client, &mut self.node, false)?.is_ready();
-            let answered =
-                up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
-            let done = if closing {
-                up_done || answered
-            } else {
-                down_done && up_done
-            };
-            if done {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            }
+            let answered = up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
+            let done = if closing { up_done || answered } else { down_done && up_done };
+            if done { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
         .await;
         if let Err(error) = result {

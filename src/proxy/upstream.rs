@@ -56,9 +56,7 @@ pub struct IdlePolicy {
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream")
-            .field("node", &self.slot.local().node.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Upstream").field("node", &self.slot.local().node.id).finish_non_exhaustive()
     }
 }
 
@@ -189,9 +187,7 @@ impl Upstream {
     /// After a 101: the bare stream, and what was read beyond the head.
     pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
         let mut connection = self.connection.take()?;
-        poll_fn(|cx| Pin::new(&mut connection).poll(cx))
-            .await
-            .ok()?;
+        poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await.ok()?;
         let parts = connection.into_parts();
         Some((parts.io.into_inner(), parts.read_buf, self.slot))
     }
@@ -201,14 +197,7 @@ impl Upstream {
     /// used again.
     pub fn detach(mut self: Box<Self>) -> Detached {
         let task = tokio::task::spawn_local(async move {
-            poll_fn(|cx| {
-                if self.drive(cx) {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            })
-            .await;
+            poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         });
         Detached(task)
     }
@@ -227,10 +216,7 @@ impl Drop for Detached {
 /// Tries each address that the name has.
 async fn connect_by_name(address: &str) -> std::io::Result<TcpStream> {
     let mut last = None;
-    for address in tokio::net::lookup_host(address)
-        .await?
-        .collect::<Vec<SocketAddr>>()
-    {
+    for address in tokio::net::lookup_host(address).await?.collect::<Vec<SocketAddr>>() {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
@@ -250,8 +236,7 @@ pub async fn send(
 ) -> Sent {
     let mut now = call.started;
     loop {
-        let idle =
-            local.take_idle(|upstream| upstream.fitness(now, replayable, &settings.connections));
+        let idle = local.take_idle(|upstream| upstream.fitness(now, replayable, &settings.connections));
         let reused = idle.is_some();
         let mut upstream = match idle {
             Some(upstream) => upstream,
@@ -290,9 +275,7 @@ async fn exchange(
             *connection = None;
         }
         // Only the connection, which was just driven, can bring the response: no waker is needed for it.
-        response
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
+        response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }))
     .await
 }
@@ -306,16 +289,12 @@ async fn open(
 ) -> Result<Box<Upstream>, Loss> {
     call.enter(Stage::Connect, settings.timeouts.connect);
     while local.open() >= worker.part_of(settings.connections.max) {
-        call.unless_judged(local.freed.notified())
-            .await
-            .map_err(|verdict| match verdict {
-                Verdict::TimedOut(_) => Loss::Busy,
-                Verdict::Cut(_) => Loss::Judged(verdict),
-            })?;
+        call.unless_judged(local.freed.notified()).await.map_err(|verdict| match verdict {
+            Verdict::TimedOut(_) => Loss::Busy,
+            Verdict::Cut(_) => Loss::Judged(verdict),
+        })?;
         let now = Instant::now();
-        if let Some(upstream) =
-            local.take_idle(|upstream| upstream.fitness(now, false, &settings.connections))
-        {
+        if let Some(upstream) = local.take_idle(|upstream| upstream.fitness(now, false, &settings.connections)) {
             return Ok(upstream);
         }
         // At the limit a connection that is too old for this request has to make room for a new one.

@@ -49,11 +49,7 @@ impl View {
                 known.map_or_else(
                     || {
                         let turn = Cell::new(random.u32(..));
-                        Rc::new(ServiceLocal {
-                            name: name.clone(),
-                            turn,
-                            tokens: Cell::new(RESERVE),
-                        })
+                        Rc::new(ServiceLocal { name: name.clone(), turn, tokens: Cell::new(RESERVE) })
                     },
                     Rc::clone,
                 )
@@ -75,15 +71,8 @@ impl View {
     /// Where the service that was at `index` in another view is in this one.
     pub fn index_of(&self, index: usize, other: &Self) -> Option<usize> {
         let name = &other.locals.get(index)?.name;
-        let same_place = self
-            .locals
-            .get(index)
-            .is_some_and(|local| local.name == *name);
-        if same_place {
-            Some(index)
-        } else {
-            self.locals.iter().position(|local| local.name == *name)
-        }
+        let same_place = self.locals.get(index).is_some_and(|local| local.name == *name);
+        if same_place { Some(index) } else { self.locals.iter().position(|local| local.name == *name) }
     }
 
     /// A service, by the index that the router gave.

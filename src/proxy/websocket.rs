@@ -61,14 +61,8 @@ impl FrameTracker {
             return;
         }
         let length = &self.header[2..2 + extended];
-        let length = length
-            .iter()
-            .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        self.payload = if extended == 0 {
-            u64::from(short)
-        } else {
-            length
-        };
+        let length = length.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        self.payload = if extended == 0 { u64::from(short) } else { length };
         self.have = 0;
         let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0F);
         // Control frames may stand between the frames of a message and are no part of it.

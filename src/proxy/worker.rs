@@ -84,24 +84,18 @@ pub fn start(subscriptions: Vec<Subscription>) -> io::Result<Vec<JoinHandle<()>>
         .map(|subscription| {
             let mut runtime = Builder::new_current_thread();
             runtime.enable_all();
-            std::thread::Builder::new()
-                .name(format!("worker-{}", subscription.worker))
-                .spawn(move || match runtime.build_local(LocalOptions::default()) {
+            std::thread::Builder::new().name(format!("worker-{}", subscription.worker)).spawn(move || {
+                match runtime.build_local(LocalOptions::default()) {
                     Ok(runtime) => runtime.block_on(run(subscription)),
                     Err(error) => tracing::error!(%error, "a worker could not start"),
-                })
+                }
+            })
         })
         .collect()
 }
 
 async fn run(subscription: Subscription) {
-    let Subscription {
-        worker: index,
-        workers,
-        mut snapshot,
-        mut commands,
-        stats,
-    } = subscription;
+    let Subscription { worker: index, workers, mut snapshot, mut commands, stats } = subscription;
     let mut random = fastrand::Rng::new();
     let view = Rc::new(View::new(Arc::clone(snapshot.load()), None, &mut random));
     let worker = Rc::new(Worker {
@@ -175,11 +169,7 @@ impl Worker {
         let newest = cache.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(newest, &view.snapshot) {
-            *view = Rc::new(View::new(
-                Arc::clone(newest),
-                Some(&view),
-                &mut self.random.borrow_mut(),
-            ));
+            *view = Rc::new(View::new(Arc::clone(newest), Some(&view), &mut self.random.borrow_mut()));
         }
         Rc::clone(&view)
     }
@@ -187,21 +177,12 @@ impl Worker {
     /// This worker's side of a node.
     pub fn local(&self, node: &Arc<Node>) -> Rc<LocalNode> {
         let mut nodes = self.nodes.borrow_mut();
-        Rc::clone(
-            nodes
-                .entry(node.key)
-                .or_insert_with(|| LocalNode::new(Arc::clone(node))),
-        )
+        Rc::clone(nodes.entry(node.key).or_insert_with(|| LocalNode::new(Arc::clone(node))))
     }
 
     /// Whether a node should be tried last.
     pub fn avoids(&self, node: &Node, now: Instant) -> bool {
-        self.troubled.get()
-            && self
-                .nodes
-                .borrow()
-                .get(&node.key)
-                .is_some_and(|local| local.is_troubled(now))
+        self.troubled.get() && self.nodes.borrow().get(&node.key).is_some_and(|local| local.is_troubled(now))
     }
 
     /// A connection to this node could not be made.
@@ -237,22 +218,13 @@ impl Worker {
                     .filter(|call| call.is_at(node))
                     .collect();
                 calls.sort_by_key(|call| call.started);
-                let _ = reply.send(
-                    calls
-                        .iter()
-                        .take(limit)
-                        .map(|call| call.describe())
-                        .collect(),
-                );
+                let _ = reply.send(calls.iter().take(limit).map(|call| call.describe()).collect());
             }
             Command::Cut(spec) => {
                 let calls = self.calls.borrow();
-                let hit = calls
-                    .iter()
-                    .map(|(_, call)| call)
-                    .filter(|call| call.is_at(spec.node) && call.kind() == spec.kind);
-                self.cuts
-                    .begin(hit.cloned().collect(), spec, &mut self.random.borrow_mut());
+                let hit =
+                    calls.iter().map(|(_, call)| call).filter(|call| call.is_at(spec.node) && call.kind() == spec.kind);
+                self.cuts.begin(hit.cloned().collect(), spec, &mut self.random.borrow_mut());
             }
             Command::Shutdown(_) => {}
         }
@@ -261,13 +233,7 @@ impl Worker {
     /// Lets go of what belongs to closed nodes.
     fn refresh(&self) {
         let _ = self.view();
-        let closed: Vec<_> = self
-            .nodes
-            .borrow()
-            .values()
-            .filter(|local| local.node.is_closed())
-            .cloned()
-            .collect();
+        let closed: Vec<_> = self.nodes.borrow().values().filter(|local| local.node.is_closed()).cloned().collect();
         for local in closed {
             local.sweep(|_| true);
             self.nodes.borrow_mut().remove(&local.node.key);
@@ -288,11 +254,7 @@ impl Worker {
         let closing = self.closing.get();
         let past_deadline = closing.is_some_and(|closing| now >= closing.deadline);
         for (_, front) in self.fronts.borrow().iter() {
-            front.check(
-                now,
-                &view.edge().limits,
-                closing.map(|closing| closing.linger_until),
-            );
+            front.check(now, &view.edge().limits, closing.map(|closing| closing.linger_until));
             if past_deadline {
                 front.kill();
             }
@@ -308,22 +270,13 @@ impl Worker {
 
     fn close(self: &Rc<Self>, spec: &ShutdownSpec) {
         let now = Instant::now();
-        let closing = Closing {
-            linger_until: now + spec.linger,
-            deadline: now + spec.deadline,
-        };
+        let closing = Closing { linger_until: now + spec.linger, deadline: now + spec.deadline };
         self.closing.set(Some(closing));
         for stop in self.sockets.borrow().values() {
             stop.notify_one();
         }
-        let calls: Vec<_> = self
-            .calls
-            .borrow()
-            .iter()
-            .map(|(_, call)| Rc::clone(call))
-            .collect();
-        self.cuts
-            .begin_shutdown(calls, now, spec.deadline, &mut self.random.borrow_mut());
+        let calls: Vec<_> = self.calls.borrow().iter().map(|(_, call)| Rc::clone(call)).collect();
+        self.cuts.begin_shutdown(calls, now, spec.deadline, &mut self.random.borrow_mut());
     }
 
     fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener) {
@@ -338,11 +291,7 @@ impl Worker {
         });
     }
 
-    async fn accept(
-        self: &Rc<Self>,
-        socket: std::net::TcpListener,
-        stop: &Notify,
-    ) -> io::Result<()> {
+    async fn accept(self: &Rc<Self>, socket: std::net::TcpListener, stop: &Notify) -> io::Result<()> {
         let listener = TcpListener::from_std(socket)?;
         loop {
             tokio::select! {
@@ -371,7 +320,8 @@ impl Worker {
         let limit = self.part_of(self.view().edge().limits.connections);
         if self.fronts.borrow().len() >= limit {
             self.stats.refused.add_one();
-            let answer = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let answer =
+                b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             // Best effort: over the limit nobody is waited for.
             let _ = stream.try_write(answer);
             return;
@@ -383,10 +333,7 @@ impl Worker {
     /// Enters a client connection.
     pub fn register(self: &Rc<Self>, front: &Rc<Front>) -> Connected {
         let place = self.fronts.borrow_mut().insert(Rc::clone(front));
-        Connected {
-            worker: Rc::clone(self),
-            place,
-        }
+        Connected { worker: Rc::clone(self), place }
     }
 }
 

@@ -1,7 +1,20 @@
 //! What to do next: pure. No sockets, no clock, no files; time is an argument, randomness is not needed.
 //!
-//! `diff` says what an edit changes, `plan` says by which steps a new version takes over, `machine` walks those steps for
-//! one service: [`Event`]s in, [`Action`]s out. `control` carries the actions out and does nothing else.
+//! In reading order: `diff` says what an edit changes (`spec` is what it compares); `machine` holds what is asked of one service
+//! and what is, and takes [`Event`]s in; `reconcile` does what is possible now and gives [`Action`]s out, by the policy that
+//! `plan` makes of a strategy; `nodes` and `split` are what it works on; `view` shows it to operators. `control` carries the
+//! actions out and does nothing else. It writes the machine to the journal before it carries the actions out: all that an
+//! action leaves behind can be told again after a crash, but an action that the journal does not know of cannot be taken back.
+
+pub mod diff;
+pub mod machine;
+pub mod plan;
+
+mod nodes;
+mod reconcile;
+mod spec;
+mod split;
+mod view;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Strategy;
 use crate::model::{NodeAddress, Share, Version};
+
+pub use machine::Machine;
+pub use nodes::NodeEntry;
+pub use view::{Phase, RolloutView};
 
 /// What the configuration asks of one service, as far as nodes are concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

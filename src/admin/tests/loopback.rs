@@ -17,9 +17,7 @@ async fn ask_http(target: &str, method: &str, headers: &str) -> (u16, String) {
     let request = format!("{method} {target} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     tokio::task::spawn_blocking(move || {
         let stream = std::net::TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (status, _, body) = send(stream, request.as_bytes());
         (status, body)
     })
@@ -30,12 +28,7 @@ async fn ask_http(target: &str, method: &str, headers: &str) -> (u16, String) {
 #[tokio::test]
 async fn loopback_reads_and_never_steers() {
     let host = "Host: localhost:9000\r\n";
-    for target in [
-        "/healthz",
-        "/readyz",
-        "/v1/status",
-        "/v1/history?service=shop",
-    ] {
+    for target in ["/healthz", "/readyz", "/v1/status", "/v1/history?service=shop"] {
         assert_eq!(ask_http(target, "GET", host).await.0, 200, "{target}");
     }
     for target in ["/v1/reload", "/v1/services/shop/wait"] {

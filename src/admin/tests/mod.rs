@@ -13,42 +13,28 @@ use std::time::{Duration, Instant};
 use super::fake::{self, Fake, endless, moment, progress, refused, service, status};
 use super::*;
 use crate::api::{
-    ConfigStatus, HistoryEntry, Outcome, Port, Progress, RefusalKind, Reply, Request,
-    ServiceStatus, Status,
+    ConfigStatus, HistoryEntry, Outcome, Port, Progress, RefusalKind, Reply, Request, ServiceStatus, Status,
 };
 
 fn control(request: &Request) -> Reply {
     let shop = service("shop", Path::new("/etc/shop.toml"));
     match request {
-        Request::Status {
-            service: Some(name),
-        } if name.as_str() == "gone" => {
+        Request::Status { service: Some(name) } if name.as_str() == "gone" => {
             refused(RefusalKind::NotFound, "there is no service `gone`")
         }
         Request::Status { .. } => Reply::Status(Box::new(status(vec![shop]))),
-        Request::Reload => Reply::Config(ConfigStatus {
-            stale: true,
-            ..ConfigStatus::default()
-        }),
+        Request::Reload => Reply::Config(ConfigStatus { stale: true, ..ConfigStatus::default() }),
         Request::History { service } if service.as_str() == "gone" => {
             refused(RefusalKind::NotFound, "there is no service `gone`")
         }
-        Request::History { .. } => Reply::History(vec![fake::entry(
-            "v1",
-            "v2",
-            &["10.0.0.5:5002"],
-            Outcome::Done,
-        )]),
+        Request::History { .. } => Reply::History(vec![fake::entry("v1", "v2", &["10.0.0.5:5002"], Outcome::Done)]),
         Request::Wait { service, .. } => match service.as_str() {
             "invalid" => refused(RefusalKind::InvalidConfig, "sluice.toml:3:1: unknown key"),
             "superseded" => refused(RefusalKind::Superseded, "v3 is wanted"),
             "down" => refused(RefusalKind::Unavailable, "shutting down"),
             "endless" => endless(moment(shop, None)),
             "cut" => progress(vec![moment(shop, None)]),
-            _ => progress(vec![
-                moment(shop.clone(), None),
-                moment(shop, Some((Outcome::Done, "v2 serves"))),
-            ]),
+            _ => progress(vec![moment(shop.clone(), None), moment(shop, Some((Outcome::Done, "v2 serves")))]),
         },
         Request::Drain { undo: true, .. } => refused(RefusalKind::Conflict, "it is not draining"),
         Request::Drain { .. } => progress(vec![moment(shop, Some((Outcome::Done, "drained")))]),
@@ -63,9 +49,7 @@ fn start() -> (tempfile::TempDir, Fake) {
 
 fn connect(fake: &Fake) -> UnixStream {
     let stream = UnixStream::connect(&fake.socket).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
@@ -87,8 +71,7 @@ fn send(stream: impl Read + Write, request: &[u8]) -> (u16, String, String) {
 }
 
 fn ask(fake: &Fake, method: &str, target: &str) -> (u16, String, String) {
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {target} HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n");
     send(connect(fake), request.as_bytes())
 }
 
@@ -99,10 +82,7 @@ fn kind(body: &str) -> String {
 
 /// The data of a chunked body.
 fn lines(stream: UnixStream) -> impl Iterator<Item = String> {
-    BufReader::new(stream)
-        .lines()
-        .map_while(Result::ok)
-        .filter(|line| line.starts_with('{'))
+    BufReader::new(stream).lines().map_while(Result::ok).filter(|line| line.starts_with('{'))
 }
 
 #[test]
@@ -151,26 +131,13 @@ fn names_reach_control_decoded() {
     let (_folder, fake) = start();
     ask(&fake, "GET", "/v1/status?service=caf%C3%A9");
     ask(&fake, "POST", "/v1/services/a%2Fb/wait?version=1.0+5%26");
-    ask(
-        &fake,
-        "POST",
-        "/v1/services/shop/nodes/%5B::1%5D:80/drain?undo=true",
-    );
+    ask(&fake, "POST", "/v1/services/shop/nodes/%5B::1%5D:80/drain?undo=true");
     assert_eq!(
         fake.asked(),
         [
-            Request::Status {
-                service: Some("café".into())
-            },
-            Request::Wait {
-                service: "a/b".into(),
-                version: Some("1.0+5&".into())
-            },
-            Request::Drain {
-                service: "shop".into(),
-                node: "[::1]:80".into(),
-                undo: true
-            },
+            Request::Status { service: Some("café".into()) },
+            Request::Wait { service: "a/b".into(), version: Some("1.0+5&".into()) },
+            Request::Drain { service: "shop".into(), node: "[::1]:80".into(), undo: true },
         ]
     );
 }
@@ -185,12 +152,7 @@ fn each_refusal_has_its_status() {
         ("POST", "/v1/services/invalid/wait", 422, "invalid-config"),
         ("POST", "/v1/services/superseded/wait", 409, "superseded"),
         ("POST", "/v1/services/down/wait", 503, "unavailable"),
-        (
-            "POST",
-            "/v1/services/s/nodes/a:1/drain?undo=true",
-            409,
-            "conflict",
-        ),
+        ("POST", "/v1/services/s/nodes/a:1/drain?undo=true", 409, "conflict"),
     ] {
         let (got, _, body) = ask(&fake, method, target);
         assert_eq!((got, kind(&body).as_str()), (code, word), "{target}");
@@ -243,18 +205,14 @@ fn a_large_head_or_body_is_refused_and_a_small_body_is_ignored() {
     assert_eq!((code, kind(&body).as_str()), (413, "too-large"));
     assert!(fake.asked().is_empty());
 
-    let request =
-        b"POST /v1/reload HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    let request = b"POST /v1/reload HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(send(connect(&fake), request).0, 200);
 }
 
 #[test]
 fn bytes_that_are_not_http_get_a_400_and_hurt_nobody() {
     let (_folder, fake) = start();
-    assert_eq!(
-        send(connect(&fake), b"\x16\x03\x01 not http\r\n\r\n").0,
-        400
-    );
+    assert_eq!(send(connect(&fake), b"\x16\x03\x01 not http\r\n\r\n").0, 400);
     assert_eq!(ask(&fake, "GET", "/healthz").0, 200);
 }
 
@@ -263,29 +221,20 @@ fn a_followed_change_is_a_stream_of_lines_that_ends() {
     let (_folder, fake) = start();
     let mut stream = connect(&fake);
     stream
-        .write_all(
-            b"POST /v1/services/shop/wait?version=v2 HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n",
-        )
+        .write_all(b"POST /v1/services/shop/wait?version=v2 HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let moments: Vec<Progress> = lines(stream)
-        .map(|line| serde_json::from_str(&line).unwrap())
-        .collect();
+    let moments: Vec<Progress> = lines(stream).map(|line| serde_json::from_str(&line).unwrap()).collect();
     assert!(moments.len() >= 2, "{}", moments.len());
     let (last, before) = moments.split_last().unwrap();
     assert!(before.iter().all(|moment| moment.ended.is_none()));
-    assert_eq!(
-        last.ended.as_ref().map(|end| end.outcome),
-        Some(Outcome::Done)
-    );
+    assert_eq!(last.ended.as_ref().map(|end| end.outcome), Some(Outcome::Done));
 }
 
 #[test]
 fn a_change_that_the_proxy_abandons_ends_with_an_error_line() {
     let (_folder, fake) = start();
     let mut stream = connect(&fake);
-    stream
-        .write_all(b"POST /v1/services/cut/wait HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"POST /v1/services/cut/wait HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").unwrap();
     let lines: Vec<String> = lines(stream).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(kind(&lines[1]), "unavailable");
@@ -297,9 +246,7 @@ fn two_verbs_are_served_at_once() {
     let mut waiting: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = connect(&fake);
-            stream
-                .write_all(b"POST /v1/services/endless/wait HTTP/1.1\r\nHost: s\r\n\r\n")
-                .unwrap();
+            stream.write_all(b"POST /v1/services/endless/wait HTTP/1.1\r\nHost: s\r\n\r\n").unwrap();
             lines(stream)
         })
         .collect();

@@ -5,10 +5,7 @@ use super::*;
 #[test]
 fn the_socket_is_for_owner_and_group_and_goes_with_its_owner() {
     let (_folder, fake) = start();
-    let mode = std::fs::metadata(&fake.socket)
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(&fake.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o660);
     let path = fake.socket.clone();
     drop(fake);
@@ -34,9 +31,7 @@ fn a_hanging_owner_with_a_full_queue_counts_as_living() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.sock");
     let hangs = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    hangs
-        .bind(&socket2::SockAddr::unix(&path).unwrap())
-        .unwrap();
+    hangs.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
     hangs.listen(0).unwrap();
     let _fills = UnixStream::connect(&path).unwrap();
     let begun = Instant::now();
@@ -74,10 +69,7 @@ fn a_missing_folder_is_made_and_a_long_path_explained() {
     let folder = tempfile::tempdir().unwrap();
     assert!(UnixSocket::bind(&folder.path().join("run/s.sock")).is_ok());
     let error = UnixSocket::bind(&folder.path().join("a/b/s.sock")).unwrap_err();
-    assert!(
-        error.to_string().contains("cannot make the folder"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot make the folder"), "{error}");
     let error = UnixSocket::bind(&folder.path().join("x".repeat(120))).unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
 }
@@ -88,13 +80,8 @@ fn only_one_of_many_that_start_at_once_gets_the_socket() {
     let path = folder.path().join("s.sock");
     drop(UnixListener::bind(&path).unwrap());
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| UnixSocket::bind(&path)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| UnixSocket::bind(&path))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(results.iter().filter(|bound| bound.is_ok()).count(), 1);
 }
@@ -113,13 +100,9 @@ fn serve(folder: &Path) -> std::path::PathBuf {
 async fn a_client_that_never_ends_its_head_is_closed() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let folder = tempfile::tempdir().unwrap();
-    let mut slow = tokio::net::UnixStream::connect(serve(folder.path()))
-        .await
-        .unwrap();
+    let mut slow = tokio::net::UnixStream::connect(serve(folder.path())).await.unwrap();
     let begun = tokio::time::Instant::now();
-    slow.write_all(b"GET /healthz HTTP/1.1\r\nHost:")
-        .await
-        .unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nHost:").await.unwrap();
     let mut answer = String::new();
     let _ = slow.read_to_string(&mut answer).await;
     assert!(!answer.contains("200"), "{answer}");
@@ -137,10 +120,7 @@ async fn idle_connections_take_the_places_only_for_a_while() {
     }
     let begun = tokio::time::Instant::now();
     let mut one_more = tokio::net::UnixStream::connect(&path).await.unwrap();
-    one_more
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    one_more.write_all(b"GET /healthz HTTP/1.1\r\nHost: s\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     one_more.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

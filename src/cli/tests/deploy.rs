@@ -20,10 +20,7 @@ fn deploy_edits_the_file_waits_and_shows_each_change_once() {
     ] {
         assert_eq!(ran.out.matches(part).count(), 1, "{part}\n{}", ran.out);
     }
-    assert!(
-        ran.out
-            .ends_with("v2 serves; the nodes of v1 may be stopped\n")
-    );
+    assert!(ran.out.ends_with("v2 serves; the nodes of v1 may be stopped\n"));
 }
 
 #[test]
@@ -61,15 +58,8 @@ fn another_service_in_the_same_file_keeps_its_edit() {
     });
     let ran = scene.deploy(&[]);
     assert_eq!(ran.code, 3);
-    assert_eq!(
-        scene.text(),
-        format!("{FILE}v2 = [\"10.0.0.5:5002\"]\n{BLOG}")
-    );
-    assert!(
-        ran.err.contains("only service `shop` is put back"),
-        "{}",
-        ran.err
-    );
+    assert_eq!(scene.text(), format!("{FILE}v2 = [\"10.0.0.5:5002\"]\n{BLOG}"));
+    assert!(ran.err.contains("only service `shop` is put back"), "{}", ran.err);
     assert_eq!(scene.fake.asked().last(), Some(&Request::Reload));
 }
 
@@ -86,17 +76,7 @@ fn a_reader_that_goes_away_does_not_keep_the_file_from_being_put_back() {
     }
     let scene = Scene::ending(Outcome::Unhealthy, "no");
     let socket = scene.fake.socket.to_str().unwrap();
-    let line = [
-        "sluice",
-        "--socket",
-        socket,
-        "deploy",
-        "shop",
-        "--version",
-        "v2",
-        "--node",
-        "a:1",
-    ];
+    let line = ["sluice", "--socket", socket, "deploy", "shop", "--version", "v2", "--node", "a:1"];
     let (mut out, mut err) = (Closed, Closed);
     let screen = Screen::new(&mut out, &mut err, false, None);
     let code = execute(Cli::try_parse_from(line).unwrap(), screen, &nowhere());
@@ -110,11 +90,7 @@ fn a_configuration_that_the_proxy_does_not_take_is_put_back() {
     let ran = scene.deploy(&[]);
     assert_eq!(ran.code, 2);
     assert_eq!(scene.text(), FILE);
-    assert!(
-        ran.err.contains("shop.toml:4:1: no") && ran.err.contains("put back"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("shop.toml:4:1: no") && ran.err.contains("put back"), "{}", ran.err);
 }
 
 #[test]
@@ -130,10 +106,7 @@ fn what_a_newer_change_took_over_is_left() {
 #[test]
 fn what_a_drain_deadline_cut_is_listed() {
     let scene = Scene::new(|source| {
-        let mut last = moment(
-            service("shop", source),
-            Some((Outcome::DoneWithCuts, "done, but work was cut")),
-        );
+        let mut last = moment(service("shop", source), Some((Outcome::DoneWithCuts, "done, but work was cut")));
         let mut done = entry("v1", "v2", &[], Outcome::DoneWithCuts);
         done.cut.push(CutNode {
             address: "10.0.0.5:5001".into(),
@@ -151,11 +124,7 @@ fn what_a_drain_deadline_cut_is_listed() {
     });
     let ran = scene.deploy(&[]);
     assert_eq!(ran.code, 6);
-    assert!(
-        ran.err.contains("cut on 10.0.0.5:5001: request GET /big"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("cut on 10.0.0.5:5001: request GET /big"), "{}", ran.err);
 }
 
 #[test]
@@ -164,11 +133,7 @@ fn a_timeout_leaves_the_rollout_going_and_says_how_to_follow_it() {
     let ran = scene.deploy(&["--timeout", "300ms"]);
     assert_eq!(ran.code, 7);
     assert!(scene.text().contains("v2"));
-    assert!(
-        ran.err.contains("the rollout goes on") && ran.err.contains("`sluice wait shop`"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("the rollout goes on") && ran.err.contains("`sluice wait shop`"), "{}", ran.err);
 
     let ran = scene.run(&["wait", "shop", "--timeout", "300ms", "--json"]);
     assert_eq!(ran.code, 7);
@@ -238,10 +203,7 @@ fn deploys_at_once_lose_no_edit() {
         }
     });
     let text = scene.text();
-    assert!(
-        (0..4).all(|n| text.contains(&format!("w{n} = [\"a:1\"]\n"))),
-        "{text}"
-    );
+    assert!((0..4).all(|n| text.contains(&format!("w{n} = [\"a:1\"]\n"))), "{text}");
 }
 
 #[test]
@@ -255,10 +217,5 @@ fn rollback_goes_to_the_newest_other_version_that_served() {
     assert_eq!(scene.asked_to_wait(), [Some("v0".to_owned())]);
     let ran = scene.run(&["rollback", "shop", "--to", "v7"]);
     assert_eq!(ran.code, 2);
-    assert!(
-        ran.err
-            .contains("neither in the file nor known to have served"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("neither in the file nor known to have served"), "{}", ran.err);
 }

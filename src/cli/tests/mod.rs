@@ -29,11 +29,7 @@ struct Ran {
 }
 
 fn nowhere() -> Environment {
-    Environment {
-        variable: Box::new(|_| None),
-        root: false,
-        exists: Box::new(|_| false),
-    }
+    Environment { variable: Box::new(|_| None), root: false, exists: Box::new(|_| false) }
 }
 
 fn run_on(socket: &Path, args: &[&str], terminal: Option<Terminal>) -> Ran {
@@ -43,11 +39,7 @@ fn run_on(socket: &Path, args: &[&str], terminal: Option<Terminal>) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let screen = Screen::new(&mut out, &mut err, false, terminal);
     let code = execute(cli, screen, &nowhere());
-    Ran {
-        code,
-        out: String::from_utf8(out).unwrap(),
-        err: String::from_utf8(err).unwrap(),
-    }
+    Ran { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
 /// A configuration file that the proxy names as the source of `shop`, and what `Wait` is answered.
@@ -68,15 +60,10 @@ impl Scene {
         fs::write(&file, text).unwrap();
         let source = file.clone();
         let fake = Fake::start(folder.path(), move |request| match request {
-            Request::Status {
-                service: Some(name),
-            } if name.as_str() != "shop" => refused(
-                RefusalKind::NotFound,
-                &format!("there is no service `{name}`"),
-            ),
-            Request::Status { .. } => {
-                Reply::Status(Box::new(status(vec![service("shop", &source)])))
+            Request::Status { service: Some(name) } if name.as_str() != "shop" => {
+                refused(RefusalKind::NotFound, &format!("there is no service `{name}`"))
             }
+            Request::Status { .. } => Reply::Status(Box::new(status(vec![service("shop", &source)]))),
             Request::Reload => Reply::Config(ConfigStatus::default()),
             Request::History { .. } => Reply::History(vec![
                 entry("v1", "v2", &["10.0.0.5:5002"], Outcome::Unhealthy),
@@ -85,11 +72,7 @@ impl Scene {
             ]),
             Request::Wait { .. } | Request::Drain { .. } => wait(&source),
         });
-        Self {
-            _folder: folder,
-            file,
-            fake,
-        }
+        Self { _folder: folder, file, fake }
     }
 
     fn ending(outcome: Outcome, message: &'static str) -> Self {
@@ -101,14 +84,7 @@ impl Scene {
     }
 
     fn deploy(&self, more: &[&str]) -> Ran {
-        let mut args = vec![
-            "deploy",
-            "shop",
-            "--version",
-            "v2",
-            "--node",
-            "10.0.0.5:5002",
-        ];
+        let mut args = vec!["deploy", "shop", "--version", "v2", "--node", "10.0.0.5:5002"];
         args.extend(more);
         self.run(&args)
     }
@@ -134,8 +110,5 @@ fn ends(source: &Path, outcome: Outcome, message: &str) -> Reply {
     settled.phase = "settled".into();
     settled.reason = None;
     settled.nodes[2].state = NodeState::Serving;
-    progress(vec![
-        moment(shop, None),
-        moment(settled, Some((outcome, message))),
-    ])
+    progress(vec![moment(shop, None), moment(settled, Some((outcome, message)))])
 }

@@ -11,11 +11,7 @@ fn a_proxy_that_is_not_there_is_exit_code_1_with_the_socket_and_what_to_do() {
     for socket in [missing, dead] {
         let ran = run_on(&socket, &["status"], None);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-        for part in [
-            socket.to_str().unwrap(),
-            "is `sluice run` running?",
-            "--socket",
-        ] {
+        for part in [socket.to_str().unwrap(), "is `sluice run` running?", "--socket"] {
             assert!(ran.err.contains(part), "{}", ran.err);
         }
         let ran = run_on(&socket, &["wait", "shop", "--json"], None);
@@ -49,14 +45,8 @@ fn speaker(folder: &Path, says: &'static [u8]) -> PathBuf {
 #[test]
 fn an_answer_that_is_not_http_or_not_ours_is_exit_code_1() {
     for (says, part) in [
-        (
-            &b"220 smtp ready\r\n\r\n"[..],
-            "the connection to the proxy broke",
-        ),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            "of another version",
-        ),
+        (&b"220 smtp ready\r\n\r\n"[..], "the connection to the proxy broke"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "of another version"),
         (b"HTTP/1.1 500 X\r\nContent-Length: 4\r\n\r\noops", "oops"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -77,11 +67,7 @@ async fn a_socket_that_answers_nothing_is_given_up_after_five_seconds() {
     let client = Client::new(path);
     let failure = client.get_text("/v1/status").await.unwrap_err();
     assert_eq!(failure.code, 1);
-    assert!(
-        failure.message.contains("nothing answered within 5 s"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("nothing answered within 5 s"), "{}", failure.message);
     assert_eq!(begun.elapsed().as_secs(), 5);
     let failure = client.stream("/v1/services/shop/wait").await.unwrap_err();
     assert_eq!((failure.code, begun.elapsed().as_secs()), (1, 10));
@@ -90,10 +76,7 @@ async fn a_socket_that_answers_nothing_is_given_up_after_five_seconds() {
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_given_up_after_fifteen_seconds() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = speaker(
-        folder.path(),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}\n\n\r\n",
-    );
+    let socket = speaker(folder.path(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}\n\n\r\n");
     let client = Client::new(socket);
     // `stream` asks for /healthz first, which would wait for the end of this body.
     let mut lines = client.open("/v1/services/shop/wait").await.unwrap();
@@ -108,9 +91,5 @@ async fn a_stream_that_falls_silent_is_given_up_after_fifteen_seconds() {
         }
     };
     assert_eq!(failure.code, 1);
-    assert!(
-        failure.message.contains("nothing was heard"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("nothing was heard"), "{}", failure.message);
 }

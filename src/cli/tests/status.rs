@@ -79,10 +79,7 @@ fn the_short_form_shows_no_names_that_it_does_not_have() {
         Reply::Status(Box::new(status(vec![shop])))
     });
     let out = run_on(&fake.socket, &["status"], None).out;
-    assert!(
-        out.contains("shop  rolling  rolling, 1 of 2 new nodes serve"),
-        "{out}"
-    );
+    assert!(out.contains("shop  rolling  rolling, 1 of 2 new nodes serve"), "{out}");
     let out = run_on(&fake.socket, &["history", "shop"], None).out;
     assert!(out.contains("2 nodes  rolling"), "{out}");
 }
@@ -117,10 +114,7 @@ fn what_comes_from_a_node_cannot_move_the_cursor() {
         let mut shop = service("shop", source);
         shop.nodes[2].reason = "answered 500: \x1b[2J\u{9b}2J".into();
         shop.reason = Some("\x1b]0;owned\x07".into());
-        progress(vec![moment(
-            shop,
-            Some((Outcome::Unhealthy, "probe said \x1b[31mno\nsecond line")),
-        )])
+        progress(vec![moment(shop, Some((Outcome::Unhealthy, "probe said \x1b[31mno\nsecond line")))])
     });
     let socket = scene.fake.socket.to_str().unwrap();
     let cli = Cli::try_parse_from(["sluice", "--socket", socket, "wait", "shop"]).unwrap();
@@ -128,14 +122,8 @@ fn what_comes_from_a_node_cannot_move_the_cursor() {
     // With colours, so that nothing is taken out on the way.
     let screen = Screen::new(&mut out, &mut err, true, None);
     assert_eq!(execute(cli, screen, &nowhere()), 3);
-    let (out, err) = (
-        String::from_utf8(out).unwrap(),
-        String::from_utf8(err).unwrap(),
-    );
-    assert!(
-        out.contains("answered 500: \u{fffd}[2J\u{fffd}2J"),
-        "{out:?}"
-    );
+    let (out, err) = (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap());
+    assert!(out.contains("answered 500: \u{fffd}[2J\u{fffd}2J"), "{out:?}");
     assert!(!out.contains("\x1b]") && !out.contains('\x07'), "{out:?}");
     assert_eq!(err, "error: probe said \u{fffd}[31mno\nsecond line\n");
 }
@@ -146,11 +134,7 @@ fn history_is_a_table_or_json() {
     let ran = scene.run(&["history", "shop", "--limit", "2"]);
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!((ran.code, lines.len()), (0, 3));
-    assert!(
-        lines[0].starts_with("WHEN") && lines[1].contains("unhealthy"),
-        "{}",
-        ran.out
-    );
+    assert!(lines[0].starts_with("WHEN") && lines[1].contains("unhealthy"), "{}", ran.out);
     let ran = scene.run(&["history", "shop", "--json"]);
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(3));
@@ -161,11 +145,7 @@ fn drain_names_the_node_and_ends_when_it_is_empty() {
     let scene = Scene::ending(Outcome::Done, "10.0.0.5:5001 may be stopped");
     let ran = scene.run(&["drain", "shop", "10.0.0.5:5001", "--undo"]);
     assert_eq!(ran.code, 0);
-    let wanted = Request::Drain {
-        service: "shop".into(),
-        node: "10.0.0.5:5001".into(),
-        undo: true,
-    };
+    let wanted = Request::Drain { service: "shop".into(), node: "10.0.0.5:5001".into(), undo: true };
     assert_eq!(scene.fake.asked(), [wanted]);
     let scene = Scene::new(|_| refused(RefusalKind::Conflict, "it is the last node"));
     assert_eq!(scene.run(&["drain", "shop", "10.0.0.5:5001"]).code, 2);
@@ -176,34 +156,20 @@ fn json_lines_end_with_the_end() {
     let scene = Scene::ending(Outcome::Unhealthy, "no");
     let ran = scene.deploy(&["--json"]);
     assert_eq!(ran.code, 3);
-    let lines: Vec<Progress> = ran
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Progress> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (last, before) = lines.split_last().unwrap();
-    assert_eq!(
-        last.ended.as_ref().map(|end| end.outcome),
-        Some(Outcome::Unhealthy)
-    );
+    assert_eq!(last.ended.as_ref().map(|end| end.outcome), Some(Outcome::Unhealthy));
     assert!(before.iter().all(|line| line.ended.is_none()));
 }
 
 #[test]
 fn a_terminal_gets_one_view_that_is_drawn_again() {
     let scene = Scene::ending(Outcome::Done, "v2 serves");
-    let terminal = Terminal {
-        width: 60,
-        height: 20,
-    };
+    let terminal = Terminal { width: 60, height: 20 };
     let ran = run_on(&scene.fake.socket, &["wait", "shop"], Some(terminal));
     assert_eq!(ran.code, 0);
     assert!(ran.out.contains("A\x1b[J"), "{:?}", ran.out);
     assert!(ran.out.contains("Ctrl-C stops the waiting"), "{}", ran.out);
     assert!(ran.out.ends_with("v2 serves\n"));
-    assert!(
-        ran.out.lines().all(|line| screen::width(line) <= 60),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.lines().all(|line| screen::width(line) <= 60), "{}", ran.out);
 }

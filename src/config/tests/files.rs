@@ -36,12 +36,7 @@ impl Folder {
 
     /// Names relative to the folder.
     fn names<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
-        let name = |path: &PathBuf| {
-            path.strip_prefix(self.0.path())
-                .unwrap()
-                .display()
-                .to_string()
-        };
+        let name = |path: &PathBuf| path.strip_prefix(self.0.path()).unwrap().display().to_string();
         paths.into_iter().map(name).collect()
     }
 
@@ -56,51 +51,27 @@ fn service(name: &str) -> String {
 }
 
 fn services(loaded: &Loaded) -> Vec<&str> {
-    loaded
-        .config
-        .as_ref()
-        .unwrap()
-        .services
-        .keys()
-        .map(crate::model::ServiceName::as_str)
-        .collect()
+    loaded.config.as_ref().unwrap().services.keys().map(crate::model::ServiceName::as_str).collect()
 }
 
 const INCLUDE: &str = "include = [\"services/*.toml\"]\n";
 
 #[test]
 fn included_files_add_services() {
-    let folder =
-        Folder::new("include = [\"services/*.toml\", \"extra.toml\", \"services/b?.toml\"]");
+    let folder = Folder::new("include = [\"services/*.toml\", \"extra.toml\", \"services/b?.toml\"]");
     folder.write("extra.toml", service("extra"));
     folder.write("services/b1.toml", service("b"));
     folder.write("services/a.toml", service("a") + &service("a2"));
-    for ignored in [
-        "services/.hidden.toml",
-        "services/a.toml~",
-        "services/4913",
-        "services/deeper/x.toml",
-    ] {
+    for ignored in ["services/.hidden.toml", "services/a.toml~", "services/4913", "services/deeper/x.toml"] {
         folder.write(ignored, "not = toml =");
     }
     fs::create_dir(folder.path("services/folder.toml")).unwrap();
     let loaded = folder.load();
     assert_eq!(rendered(&loaded), "");
     assert_eq!(services(&loaded), ["a", "a2", "b", "extra"]);
-    assert_eq!(
-        folder.names(&loaded.files),
-        [
-            "sluice.toml",
-            "extra.toml",
-            "services/a.toml",
-            "services/b1.toml"
-        ]
-    );
+    assert_eq!(folder.names(&loaded.files), ["sluice.toml", "extra.toml", "services/a.toml", "services/b1.toml"]);
     assert_eq!(folder.names(&loaded.folders), ["services"]);
-    assert_eq!(
-        loaded.config.unwrap().services["b"].source,
-        folder.path("services/b1.toml")
-    );
+    assert_eq!(loaded.config.unwrap().services["b"].source, folder.path("services/b1.toml"));
 }
 
 #[test]
@@ -132,8 +103,7 @@ fn a_folder_that_is_gone_changes_nothing() {
     assert_eq!(folder.names(&loaded.folders), ["services"]);
     let shown = rendered(&loaded);
     assert!(
-        shown.contains("sluice.toml:1:12: the folder ")
-            && shown.contains("cannot be read: No such file"),
+        shown.contains("sluice.toml:1:12: the folder ") && shown.contains("cannot be read: No such file"),
         "{shown}"
     );
 }
@@ -180,10 +150,7 @@ fn an_error_in_an_included_file_holds_back_that_file_alone() {
             "services/b.toml:1:1: an included file can only hold `[service.NAME]` tables, not `workers`\n    1 | workers = 2\n      | ^^^^^^^\n  \
              hint: move `workers` into the main file\n",
         ),
-        (
-            "",
-            "services/b.toml: there is no service in this file\n  hint: to remove its services, delete the file\n",
-        ),
+        ("", "services/b.toml: there is no service in this file\n  hint: to remove its services, delete the file\n"),
         (
             "servics = 1\n",
             "services/b.toml:1:1: unknown key `servics`\n    1 | servics = 1\n      | ^^^^^^^\n  hint: did you mean `service`?\n",
@@ -196,10 +163,7 @@ fn an_error_in_an_included_file_holds_back_that_file_alone() {
         let loaded = folder.load();
         assert_eq!(folder.shown(&loaded), shows);
         assert_eq!(services(&loaded), ["a", "c"]);
-        assert_eq!(
-            loaded.held_back,
-            BTreeSet::from([folder.path("services/b.toml")])
-        );
+        assert_eq!(loaded.held_back, BTreeSet::from([folder.path("services/b.toml")]));
     }
 }
 
@@ -207,10 +171,7 @@ fn an_error_in_an_included_file_holds_back_that_file_alone() {
 fn a_named_file_that_is_missing_is_held_back() {
     let folder = Folder::new("include = [\"no.toml\"]");
     let loaded = folder.load();
-    assert_eq!(
-        folder.shown(&loaded),
-        "no.toml: cannot be read: No such file or directory (os error 2)\n"
-    );
+    assert_eq!(folder.shown(&loaded), "no.toml: cannot be read: No such file or directory (os error 2)\n");
     assert_eq!(folder.names(&loaded.files), ["sluice.toml", "no.toml"]);
     assert_eq!(folder.names(&loaded.held_back), ["no.toml"]);
     assert!(loaded.config.is_some());
@@ -220,14 +181,8 @@ fn a_named_file_that_is_missing_is_held_back() {
 fn of_two_files_that_claim_the_same_the_later_is_held_back() {
     let folder = Folder::new(&format!("{INCLUDE}{}", service("main")));
     folder.write("services/a.toml", service("a"));
-    folder.write(
-        "services/b.toml",
-        service("b").replace("[service.b]", "[service.a]"),
-    );
-    folder.write(
-        "services/c.toml",
-        service("c").replace("match = \"c\"", "match = [\"c\", \"A\"]"),
-    );
+    folder.write("services/b.toml", service("b").replace("[service.b]", "[service.a]"));
+    folder.write("services/c.toml", service("c").replace("match = \"c\"", "match = [\"c\", \"A\"]"));
     folder.write("services/d.toml", service("main"));
     let loaded = folder.load();
     let expected = "services/b.toml:1:10: service `a` is already in services/a.toml, line 1
@@ -249,10 +204,7 @@ services/d.toml:2:9: `main` is already matched by `main` in sluice.toml, line 3
 ";
     assert_eq!(folder.shown(&loaded), expected);
     assert_eq!(services(&loaded), ["a", "main"]);
-    assert_eq!(
-        folder.names(&loaded.held_back),
-        ["services/b.toml", "services/c.toml", "services/d.toml"]
-    );
+    assert_eq!(folder.names(&loaded.held_back), ["services/b.toml", "services/c.toml", "services/d.toml"]);
 }
 
 #[test]
@@ -262,10 +214,7 @@ fn an_error_in_the_main_file_fails_it_all_and_included_files_are_still_checked()
     let loaded = folder.load();
     assert!(loaded.config.is_none());
     assert_eq!(loaded.problems.len(), 2);
-    assert_eq!(
-        folder.names(loaded.problems.iter().map(|problem| &problem.path)),
-        ["sluice.toml", "a.toml"]
-    );
+    assert_eq!(folder.names(loaded.problems.iter().map(|problem| &problem.path)), ["sluice.toml", "a.toml"]);
 }
 
 #[test]
@@ -277,28 +226,17 @@ fn a_main_file_that_cannot_be_read_says_why() {
         assert_eq!(loaded.files, [folder.path(name)]);
         folder.shown(&loaded)
     };
-    assert_eq!(
-        shown("no"),
-        "no: cannot be read: No such file or directory (os error 2)\n"
-    );
+    assert_eq!(shown("no"), "no: cannot be read: No such file or directory (os error 2)\n");
     fs::create_dir(folder.path("folder")).unwrap();
     assert_eq!(shown("folder"), "folder: cannot be read: it is a folder\n");
     // A reader of a pipe would wait for ever.
     rustix::fs::mkfifoat(rustix::fs::CWD, folder.path("pipe"), rustix::fs::Mode::RWXU).unwrap();
-    assert_eq!(
-        shown("pipe"),
-        "pipe: cannot be read: it is not a regular file\n"
-    );
-    fs::File::create(folder.path("large"))
-        .unwrap()
-        .set_len((16 << 20) + 1)
-        .unwrap();
-    assert_eq!(
-        shown("large"),
-        "large: cannot be read: it is larger than 16 MiB\n"
-    );
+    assert_eq!(shown("pipe"), "pipe: cannot be read: it is not a regular file\n");
+    fs::File::create(folder.path("large")).unwrap().set_len((16 << 20) + 1).unwrap();
+    assert_eq!(shown("large"), "large: cannot be read: it is larger than 16 MiB\n");
     folder.write("latin1", b"# ok\n# caf\xe9\n");
-    let latin1 = "latin1:2:6: this is not UTF-8 text\n    2 | # caf\u{fffd}\n      |      ^\n  hint: save the file as UTF-8\n";
+    let latin1 =
+        "latin1:2:6: this is not UTF-8 text\n    2 | # caf\u{fffd}\n      |      ^\n  hint: save the file as UTF-8\n";
     assert_eq!(shown("latin1"), latin1);
 }
 
@@ -315,11 +253,7 @@ fn the_digest_tells_a_change_from_a_touch() {
     assert!(seen.insert(folder.load().digest));
     folder.write("services/b.toml", "x");
     assert!(seen.insert(folder.load().digest));
-    fs::rename(
-        folder.path("services/b.toml"),
-        folder.path("services/c.toml"),
-    )
-    .unwrap();
+    fs::rename(folder.path("services/b.toml"), folder.path("services/c.toml")).unwrap();
     assert!(seen.insert(folder.load().digest));
     folder.write("no.toml", "");
     assert!(seen.insert(folder.load().digest));
@@ -331,10 +265,7 @@ fn the_digest_tells_a_change_from_a_touch() {
 fn services_of_a_file_that_is_held_back_are_kept() {
     let folder = Folder::new(INCLUDE);
     folder.write("services/a.toml", service("a"));
-    folder.write(
-        "services/b.toml",
-        service("b1") + &service("b2") + &service("b3"),
-    );
+    folder.write("services/b.toml", service("b1") + &service("b2") + &service("b3"));
     folder.write("services/c.toml", service("c"));
     let last = folder.load().config.unwrap();
     // b is broken; meanwhile a took over one of its services, and the host of another; c is gone.

@@ -14,20 +14,15 @@ const LISTENER: &str = "[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n"
 
 /// Every problem, as text.
 fn rendered(loaded: &Loaded) -> String {
-    loaded
-        .problems
-        .iter()
-        .fold(String::new(), |mut out, problem| {
-            let _ = write!(out, "{}", render(problem));
-            out
-        })
+    loaded.problems.iter().fold(String::new(), |mut out, problem| {
+        let _ = write!(out, "{}", render(problem));
+        out
+    })
 }
 
 /// A configuration that must be valid.
 fn valid(text: &str) -> Config {
     let loaded = load_str(text, Path::new("sluice.toml"));
     let problems = rendered(&loaded);
-    loaded
-        .config
-        .unwrap_or_else(|| panic!("refused:\n{problems}"))
+    loaded.config.unwrap_or_else(|| panic!("refused:\n{problems}"))
 }

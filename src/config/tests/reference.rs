@@ -8,9 +8,7 @@ use super::super::*;
 use super::rendered;
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("config")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
 }
 
 /// The reference with every option switched on: a `#` straight before a word is one, `# ` begins a sentence.
@@ -54,11 +52,7 @@ fn the_reference_has_every_key_and_no_other() {
     let keys = findings.keys.take();
     assert!(keys.len() > 50);
     let mut missing = keys.into_iter().filter(|(_, written)| !written);
-    assert_eq!(
-        missing.next(),
-        None,
-        "known to the code, not in the reference"
-    );
+    assert_eq!(missing.next(), None, "known to the code, not in the reference");
     // A key that the code does not know would be a problem.
     assert_eq!(findings.into_problems(Path::new("")), Vec::new());
 }
@@ -68,9 +62,7 @@ fn every_option_of_the_reference_can_be_switched_on() {
     let loaded = load_str(&all_on(), Path::new("reference.toml"));
     assert_eq!(rendered(&loaded), "");
     let config = loaded.config.unwrap();
-    let Probe::Http { status, .. } = &config.services["shop"].health.probe else {
-        panic!("no HTTP probe")
-    };
+    let Probe::Http { status, .. } = &config.services["shop"].health.probe else { panic!("no HTTP probe") };
     assert_eq!(*status, [defaults::STATUS]);
 }
 
@@ -79,8 +71,5 @@ fn the_minimal_file_works() {
     let loaded = load(&path("minimal.toml"));
     assert_eq!(rendered(&loaded), "");
     let config = loaded.config.unwrap();
-    assert_eq!(
-        config.services["app"].versions[&Version::unnamed()].len(),
-        2
-    );
+    assert_eq!(config.services["app"].versions[&Version::unnamed()].len(), 2);
 }

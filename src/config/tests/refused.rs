@@ -22,11 +22,8 @@ fn cases() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
 }
 
 fn shown(input: &str) -> String {
-    let text = if input.contains("listener") || input.is_empty() {
-        input.to_owned()
-    } else {
-        format!("{input}\n{LISTENER}")
-    };
+    let text =
+        if input.contains("listener") || input.is_empty() { input.to_owned() } else { format!("{input}\n{LISTENER}") };
     let loaded = load_str(&text, Path::new("sluice.toml"));
     assert!(loaded.config.is_none(), "valid:\n{text}");
     rendered(&loaded)
@@ -64,26 +61,16 @@ fn colours_change_nothing_but_the_colours() {
 fn a_long_line_is_cut_around_the_column() {
     let many = "\"10.0.0.1:5001\", ".repeat(500);
     let text = format!("nodes = [{many}7, {many}]\n");
-    let loaded = load_str(
-        &format!("[service.a]\nmatch = \"*\"\n{text}{LISTENER}"),
-        Path::new("s"),
-    );
+    let loaded = load_str(&format!("[service.a]\nmatch = \"*\"\n{text}{LISTENER}"), Path::new("s"));
     // The same address 1,000 times is 999 more problems.
-    let wrong = loaded
-        .problems
-        .iter()
-        .find(|problem| problem.message.contains("found"))
-        .unwrap();
+    let wrong = loaded.problems.iter().find(|problem| problem.message.contains("found")).unwrap();
     assert_eq!((wrong.line, wrong.column), (3, 10 + 17 * 500));
     let shown = render(wrong);
     let lines: Vec<&str> = shown.lines().collect();
     let caret = lines[2].chars().position(|c| c == '^').unwrap();
     assert_eq!(lines[1].chars().nth(caret), Some('7'), "{shown}");
     assert!(lines[1].chars().count() < 180, "{shown}");
-    assert!(
-        lines[1].contains("| …") && lines[1].ends_with('…'),
-        "{shown}"
-    );
+    assert!(lines[1].contains("| …") && lines[1].ends_with('…'), "{shown}");
 }
 
 #[test]
@@ -94,10 +81,7 @@ fn problems_beyond_a_thousand_are_counted() {
     });
     let loaded = load_str(&(text + LISTENER), Path::new("sluice.toml"));
     assert_eq!(loaded.problems.len(), 1001);
-    assert_eq!(
-        loaded.problems[1000].message,
-        "500 more errors are not listed"
-    );
+    assert_eq!(loaded.problems[1000].message, "500 more errors are not listed");
 }
 
 #[test]
@@ -106,10 +90,7 @@ fn a_file_with_windows_line_ends_and_a_byte_order_mark_is_read() {
     assert_eq!(valid(&text).workers, Some(2));
     let loaded = load_str("workers = 2\r\nx = 1\r\n", Path::new("sluice.toml"));
     let problem = &loaded.problems[1];
-    assert_eq!(
-        (problem.line, problem.column, problem.text.as_str()),
-        (2, 1, "x = 1")
-    );
+    assert_eq!((problem.line, problem.column, problem.text.as_str()), (2, 1, "x = 1"));
 }
 
 #[test]
@@ -124,7 +105,8 @@ fn a_file_that_nests_without_end_is_refused() {
 
 /// Texts that look like a configuration, so that the tests get past the TOML parser.
 fn lookalike() -> impl Strategy<Value = String> {
-    let keys = "include|listener|service|admin|limits|match|nodes|versions|release|health|path|status|header|rollout|steps|x";
+    let keys =
+        "include|listener|service|admin|limits|match|nodes|versions|release|health|path|status|header|rollout|steps|x";
     let line = prop_oneof![
         (keys, "\"[^\"\n\\\\]{0,20}\"|-?[0-9]{1,20}|true|1\\.5|\\[\\]|\\[\"[a-z*/:.\\[]{0,9}\", 200\\]|\\{\\}")
             .prop_map(|(key, value)| format!("{key} = {value}")),

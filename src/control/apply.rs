@@ -1,0 +1,174 @@
+//! One edit: from what was read to what must change. Whatever the edit does not touch is not touched here.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::controller::Controller;
+use super::entry::{Change, Entry, is_new_change, wanted};
+use super::followers::ended;
+use super::report;
+use crate::api::Outcome;
+use crate::config::{self, Config, Loaded};
+use crate::model::ServiceName;
+use crate::rollout::Event;
+
+impl Controller {
+    /// Takes over what was read. The end of the turn makes it serve.
+    pub(super) fn apply(&mut self, loaded: Loaded) {
+        if self.digest == Some(loaded.digest) {
+            return;
+        }
+        let first = self.digest.replace(loaded.digest).is_none();
+        let Loaded { config, problems, files, held_back, .. } = loaded;
+        for problem in &problems {
+            warn!("{}", config::render(problem).trim_end());
+        }
+        self.files.path = files.first().cloned().unwrap_or_default();
+        self.files.files = files;
+        self.files.stale = config.is_none() || !held_back.is_empty();
+        self.files.problems = problems;
+        self.held_back = held_back;
+        let Some(mut config) = config else {
+            warn!("the configuration is invalid: nothing changes until it is mended");
+            return;
+        };
+        self.files.loaded = self.clock.now();
+        if let Some(running) = &self.config {
+            config.keep(running, &self.held_back);
+        }
+        if !self.files.stale && !first {
+            info!("configuration applied");
+        }
+        self.take_over(config);
+    }
+
+    fn take_over(&mut self, mut config: Config) {
+        self.turn.edge |= self.assembler.set_edge(&config);
+        self.turn.routes |= self.assembler.routes_differ(&config.services);
+        let gone: Vec<_> = self.entries.keys().filter(|name| !config.services.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.remove_service(&name);
+        }
+        for (name, service) in &mut config.services {
+            let running = self.config.as_ref().and_then(|running| running.services.get(name));
+            match running {
+                // The same pointer again, so that what was built from it stays what it is.
+                Some(running) if Arc::ptr_eq(running, service) || running == service => {
+                    *service = Arc::clone(running);
+                }
+                _ => self.change_service(name, Arc::clone(service)),
+            }
+        }
+        self.forget_dormant(&config);
+        self.warn_of_fixed(&config);
+        self.turn.listeners |= self.config.as_ref().is_none_or(|running| running.listeners != config.listeners);
+        self.config = Some(config);
+    }
+
+    /// A service that the journal knows, whose file can be read again and does not define it any more.
+    fn forget_dormant(&mut self, config: &Config) {
+        let held_back = &self.held_back;
+        let writer = self.writer.as_ref();
+        self.dormant.retain(|name, record| {
+            let stays = held_back.contains(&record.state.source);
+            if !stays
+                && !config.services.contains_key(name)
+                && let Some(writer) = writer
+            {
+                info!(service = %name, "is not configured any more; it is forgotten");
+                writer.remove(name);
+            }
+            stays
+        });
+    }
+
+    /// What a running process cannot change.
+    fn warn_of_fixed(&self, config: &Config) {
+        let Some(running) = &self.config else {
+            return;
+        };
+        for (key, differs) in [
+            ("workers", running.workers != config.workers),
+            ("state_dir", running.state_dir != config.state_dir),
+            ("admin", running.admin != config.admin),
+        ] {
+            if differs {
+                warn!("`{key}` changed in the configuration; it counts from the next start of the proxy");
+            }
+        }
+    }
+
+    fn change_service(&mut self, name: &ServiceName, service: Arc<config::Service>) {
+        let next = wanted(&service);
+        if !self.entries.contains_key(name) {
+            let entry = match self.dormant.remove(name) {
+                Some(record) => {
+                    let mut entry = Entry::kept(Arc::clone(&service), record);
+                    let now = self.clock.now();
+                    let actions = entry.machine.resume(now);
+                    self.entries.insert(name.clone(), entry);
+                    self.carry_out(name, actions, now);
+                    None
+                }
+                None => Some(Entry::new(Arc::clone(&service))),
+            };
+            self.entries.extend(entry.map(|entry| (name.clone(), entry)));
+        }
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        entry.settings = Arc::clone(&service);
+        entry.tuning.send_replace(service);
+        self.turn.views.insert(name.clone());
+        self.turn.touched.insert(name.clone());
+        if is_new_change(entry.machine.wanted(), &next) {
+            info!(service = %name, release = %next.release, nodes = next.nodes.len(), "another change is wanted");
+            let release = next.release.to_string();
+            self.supersede(name, &format!("a newer change took over: {release}"));
+        }
+        let known = self.entries.get(name).and_then(|entry| entry.machine.wanted());
+        if known != Some(&next) {
+            self.tell(name, Event::Wanted(next));
+        }
+    }
+
+    fn remove_service(&mut self, name: &ServiceName) {
+        if self.entries.get(name).is_some_and(|entry| entry.machine.wanted().is_none()) {
+            return;
+        }
+        info!(service = %name, "service removed");
+        self.supersede(name, "the service was removed from the configuration");
+        self.tell(name, Event::Removed);
+    }
+
+    /// Ends the change in progress, and begins to count the next one.
+    fn supersede(&mut self, name: &ServiceName, reason: &str) {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        if entry.machine.wanted().is_some() && entry.change.ended.is_none() {
+            entry.end(crate::rollout::Ending::Superseded, reason, now);
+        }
+        // Followers of a change whose end is on its way to the disk learn that end; the others, that it was overtaken.
+        let end = entry.change.ended.take().unwrap_or_else(|| ended(Outcome::Superseded, format!("{name}: {reason}")));
+        entry.number += 1;
+        // What an overtaken change drained may be stopped too, and nobody was told yet.
+        let drained =
+            if end.outcome == Outcome::Superseded { std::mem::take(&mut entry.change.drained) } else { Vec::new() };
+        entry.change = Change { drained, ..Change::default() };
+        entry.durable = true;
+        let mut followers = std::mem::take(&mut entry.followers);
+        if followers.is_empty() {
+            return;
+        }
+        if let Some(entry) = self.entries.get(name) {
+            let status = report::service(entry);
+            followers.end_change(&status, &end);
+        }
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.followers = followers;
+        }
+    }
+}

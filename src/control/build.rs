@@ -1,0 +1,91 @@
+//! From settings, split and nodes to what the workers see.
+//!
+//! The [`Assembler`] keeps what it built: an edit to one of ten thousand services builds that one view and copies a list of
+//! pointers. Routes are built again only if a route or the order of the services changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{self, Config};
+use crate::model::ServiceName;
+use crate::pool::{Edge, Node, Router, ServiceView, Slice, Snapshot};
+use crate::rollout::{NodeRef, Split};
+
+/// One service as the workers shall see it. A node that `find` does not know is left out; so is a version without any.
+pub(super) fn view(
+    settings: &Arc<config::Service>,
+    split: &Split,
+    find: impl Fn(&NodeRef) -> Option<Arc<Node>>,
+) -> Arc<ServiceView> {
+    let slices = split.slices.iter().filter_map(|slice| {
+        let nodes: Vec<_> = slice.nodes.iter().filter_map(&find).collect();
+        (!nodes.is_empty()).then(|| Slice { version: slice.version.clone(), share: slice.share, nodes })
+    });
+    Arc::new(ServiceView { settings: Arc::clone(settings), slices: slices.collect(), all_down: split.all_down })
+}
+
+/// Holds the parts of the next snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    /// Where each service stands in `views`: by name, so it is stable while no service comes or goes.
+    index: BTreeMap<ServiceName, usize>,
+    views: Vec<Arc<ServiceView>>,
+    router: Arc<Router>,
+    edge: Arc<Edge>,
+}
+
+impl Assembler {
+    /// Whether these services need other routes than there are.
+    pub(super) fn routes_differ(&self, services: &BTreeMap<ServiceName, Arc<config::Service>>) -> bool {
+        self.index.len() != services.len()
+            || self.index.iter().zip(services).any(|((ours, index), (theirs, service))| {
+                ours != theirs || self.views[*index].settings.matches != service.matches
+            })
+    }
+
+    /// Replaces services and routes.
+    pub(super) fn set_views(&mut self, views: BTreeMap<ServiceName, Arc<ServiceView>>) {
+        self.router = Arc::new(Router::new(
+            views
+                .values()
+                .enumerate()
+                .flat_map(|(index, view)| view.settings.matches.iter().map(move |pattern| (pattern, index))),
+        ));
+        self.index = views.keys().cloned().zip(0..).collect();
+        self.views = views.into_values().collect();
+    }
+
+    /// Replaces one service whose routes are what they were. `false` if it is not served.
+    pub(super) fn set_view(&mut self, name: &ServiceName, view: Arc<ServiceView>) -> bool {
+        let Some(index) = self.index.get(name) else {
+            return false;
+        };
+        self.views[*index] = view;
+        true
+    }
+
+    /// A service as it is in the next snapshot.
+    pub(super) fn view(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
+        self.index.get(name).map(|index| Arc::clone(&self.views[*index]))
+    }
+
+    /// Takes over what holds for every request. Whether anything differs.
+    pub(super) fn set_edge(&mut self, config: &Config) -> bool {
+        let same = self.edge.trusted_proxies == config.trusted_proxies && self.edge.limits == config.limits;
+        if !same {
+            self.edge =
+                Arc::new(Edge { trusted_proxies: config.trusted_proxies.clone(), limits: config.limits.clone() });
+        }
+        !same
+    }
+
+    /// The next snapshot; the pool numbers it.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            generation: 0,
+            router: Arc::clone(&self.router),
+            services: self.views.clone(),
+            edge: Arc::clone(&self.edge),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One service as the control plane holds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::followers::Followers;
+use super::probing::Prober;
+use super::state::{MAX_HISTORY, Record};
+use crate::api::{CutNode, Ended, HistoryEntry, Outcome, ProbeReport};
+use crate::config;
+use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Timestamp, Version};
+use crate::pool::Node;
+use crate::rollout::{Ending, Machine, NodeRef, Wanted};
+
+/// What is kept of a service beside its change number and its history, so that `kill -9` loses nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The file that defined it: tells a service that was removed from one whose file cannot be read now.
+    pub(super) source: PathBuf,
+    pub(super) machine: Machine,
+    pub(super) change: Change,
+}
+
+/// The change that the configuration asked for last: what `wait` waits for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Change {
+    /// When a rollout began, and what served then; none if nothing had to move.
+    pub(super) began: Option<(Timestamp, Option<Version>)>,
+    /// Nodes that were drained since.
+    pub(super) drained: Vec<(Version, NodeAddress)>,
+    /// What their drain deadlines cut.
+    pub(super) cut: Vec<CutNode>,
+    /// The last failed probes of nodes that were forgotten since.
+    pub(super) failed: BTreeMap<NodeAddress, ProbeReport>,
+    /// How it ended.
+    pub(super) ended: Option<Ended>,
+}
+
+/// Drained nodes that are remembered; the list is for people.
+const DRAINED_KEPT: usize = 1000;
+
+impl Change {
+    /// A node left because of this change. What happens after its end is told is not part of it.
+    pub(super) fn note_drained(&mut self, node: &NodeRef, cut: Vec<Holder>) {
+        if self.ended.is_some() {
+            return;
+        }
+        let drained = (node.version.clone(), node.address.clone());
+        if !self.drained.contains(&drained) && self.drained.len() < DRAINED_KEPT {
+            self.drained.push(drained);
+        }
+        if !cut.is_empty() {
+            self.cut.push(CutNode { address: node.address.clone(), version: node.version.clone(), work: cut });
+        }
+    }
+}
+
+/// Where a node's drain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Draining {
+    No,
+    Running,
+    Over,
+}
+
+/// One stay of a node: what the machine does not need to know of it.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) node: Arc<Node>,
+    /// Ends with this.
+    pub(super) prober: Prober,
+    /// The state that was told in the log last.
+    pub(super) told: NodeState,
+    pub(super) draining: Draining,
+    /// What held it open when it was asked last.
+    pub(super) holders: Vec<Holder>,
+}
+
+/// One service.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) settings: Arc<config::Service>,
+    /// The same, for the probers.
+    pub(super) tuning: watch::Sender<Arc<config::Service>>,
+    pub(super) machine: Machine,
+    pub(super) members: BTreeMap<NodeRef, Member>,
+    /// The change number.
+    pub(super) number: u64,
+    pub(super) change: Change,
+    /// Whether the end of the change is on disk, or nothing is kept.
+    pub(super) durable: bool,
+    /// Oldest first.
+    pub(super) history: Vec<HistoryEntry>,
+    /// Requests and failures of nodes that were forgotten, by version.
+    pub(super) gone: BTreeMap<Version, (u64, u64)>,
+    pub(super) followers: Followers,
+    /// As it stands in the controller's list of deadlines.
+    pub(super) deadline: Option<Timestamp>,
+    /// Whether the log says that every node is unhealthy.
+    pub(super) told_all_down: bool,
+}
+
+/// Versions whose counters are remembered after their last node left.
+const GONE_KEPT: usize = 32;
+
+impl Entry {
+    pub(super) fn new(settings: Arc<config::Service>) -> Self {
+        Self {
+            tuning: watch::Sender::new(Arc::clone(&settings)),
+            settings,
+            machine: Machine::new(),
+            members: BTreeMap::new(),
+            number: 0,
+            change: Change::default(),
+            durable: true,
+            history: Vec::new(),
+            gone: BTreeMap::new(),
+            followers: Followers::default(),
+            deadline: None,
+            told_all_down: false,
+        }
+    }
+
+    /// What the journal holds, under the settings of today.
+    pub(super) fn kept(settings: Arc<config::Service>, record: Record<Kept>) -> Self {
+        Self {
+            machine: record.state.machine,
+            number: record.change,
+            change: record.state.change,
+            history: record.history,
+            ..Self::new(settings)
+        }
+    }
+
+    pub(super) fn name(&self) -> &ServiceName {
+        &self.settings.name
+    }
+
+    /// As the journal shall hold it.
+    pub(super) fn record(&self) -> Record<Kept> {
+        Record {
+            service: self.name().clone(),
+            change: self.number,
+            state: Kept {
+                source: self.settings.source.clone(),
+                machine: self.machine.clone(),
+                change: self.change.clone(),
+            },
+            history: self.history.clone(),
+        }
+    }
+
+    /// Notes how the change ended. A rollout goes into the history.
+    pub(super) fn end(&mut self, ending: Ending, reason: &str, now: Timestamp) {
+        if self.change.ended.is_some() {
+            return;
+        }
+        let outcome = match ending {
+            Ending::Done if self.change.cut.is_empty() => Outcome::Done,
+            Ending::Done => Outcome::DoneWithCuts,
+            Ending::Unhealthy => Outcome::Unhealthy,
+            Ending::Superseded => Outcome::Superseded,
+        };
+        let entry = self.history_entry(outcome, reason, now);
+        if let Some(entry) = &entry {
+            self.history.push(entry.clone());
+            let excess = self.history.len().saturating_sub(MAX_HISTORY);
+            self.history.drain(..excess);
+        }
+        self.durable = false;
+        self.change.ended = Some(Ended { outcome, message: super::words::ended(self, outcome, reason), entry });
+    }
+
+    fn history_entry(&self, outcome: Outcome, reason: &str, now: Timestamp) -> Option<HistoryEntry> {
+        let (started, from) = self.change.began.clone()?;
+        let wanted = self.machine_wanted()?;
+        Some(HistoryEntry {
+            change: self.number,
+            from,
+            to: wanted.release.clone(),
+            nodes: wanted.nodes.clone(),
+            strategy: wanted.strategy.as_str().into(),
+            started,
+            finished: now,
+            outcome,
+            reason: reason.into(),
+            cut: self.change.cut.clone(),
+        })
+    }
+
+    fn machine_wanted(&self) -> Option<&Wanted> {
+        self.machine.wanted()
+    }
+
+    /// Adds the counters of a node that goes to those of its version.
+    pub(super) fn bury(&mut self, node: &NodeRef) -> Option<Member> {
+        let member = self.members.remove(node)?;
+        let (requests, failures) = member.node.totals();
+        let sums = self.gone.entry(node.version.clone()).or_default();
+        sums.0 += requests;
+        sums.1 += failures;
+        if self.gone.len() > GONE_KEPT {
+            let present: BTreeSet<_> = self.members.keys().map(|node| &node.version).collect();
+            let oldest = self.gone.keys().find(|version| !present.contains(version)).cloned();
+            oldest.and_then(|version| self.gone.remove(&version));
+        }
+        let failed = member.prober.report().filter(|report| !report.passed);
+        if let Some(report) = failed {
+            self.change.failed.insert(node.address.clone(), report);
+        }
+        Some(member)
+    }
+}
+
+/// What a service's settings ask of its nodes.
+pub(super) fn wanted(settings: &config::Service) -> Wanted {
+    Wanted {
+        release: settings.release.clone(),
+        nodes: settings.versions.get(&settings.release).cloned().unwrap_or_default(),
+        strategy: settings.rollout.strategy,
+        keep: settings.rollout.keep,
+        deadline: settings.rollout.deadline,
+        serve_when_all_down: settings.health.all_down == config::AllDown::Serve,
+    }
+}
+
+/// Whether `next` is another change than `last`, or the same one with other settings.
+pub(super) fn is_new_change(last: Option<&Wanted>, next: &Wanted) -> bool {
+    let set = |wanted: &Wanted| wanted.nodes.iter().cloned().collect::<BTreeSet<_>>();
+    last.is_none_or(|last| last.release != next.release || set(last) != set(next))
+}

@@ -1,0 +1,272 @@
+//! One probe of one node, on a connection of its own: a kept one would tell that the connection lives, not that the node
+//! accepts new ones.
+
+use std::error::Error as _;
+use std::io;
+use std::ops::RangeInclusive;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::Target;
+use super::io::Io;
+use crate::api::ProbeReport;
+use crate::config::{Health, Probe};
+use crate::model::Timestamp;
+
+/// No more of a body is looked at.
+const MAX_BODY: usize = 64 * 1024;
+
+/// A larger response head is refused.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// So much of a failed probe's body is reported.
+const EXCERPT: usize = 200;
+
+/// How far a probe came; what it says if time runs out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Connecting,
+    Waiting,
+    Reading,
+}
+
+/// What was seen so far. Outside of the future that is cut by the timeout, so that it outlives it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) stage: Stage,
+    pub(super) status: Option<u16>,
+    /// The verdict on the head, while an excerpt of the body is still being read for the report.
+    pub(super) failure: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// What an answer must be, with `{version}` filled in.
+#[derive(Debug)]
+pub(super) struct Expected<'a> {
+    pub(super) path: &'a str,
+    pub(super) host: &'a str,
+    pub(super) status: &'a [RangeInclusive<u16>],
+    pub(super) body: Option<String>,
+    pub(super) header: Option<(&'a str, String)>,
+}
+
+/// Asks the node once. Never fails: the report says what happened. Ends within `health.timeout`.
+pub async fn probe(target: &Target, health: &Health, now: impl Fn() -> Timestamp) -> ProbeReport {
+    let address = target.address.as_str();
+    let what = match &health.probe {
+        Probe::Tcp => format!("connect {address}"),
+        Probe::Http { path, .. } => format!("GET http://{address}{path}"),
+    };
+    let began = Instant::now();
+    let mut seen = Seen::default();
+    let asked = timeout(health.timeout, ask(target, &health.probe, &mut seen)).await;
+    let took = began.elapsed();
+    let outcome = asked.unwrap_or_else(|_| Err(seen.out_of_time(health.timeout)));
+    report(what, outcome, seen, took, now())
+}
+
+fn report(target: String, outcome: Result<(), String>, seen: Seen, took: Duration, at: Timestamp) -> ProbeReport {
+    ProbeReport {
+        at,
+        target,
+        passed: outcome.is_ok(),
+        status: seen.status,
+        body: if outcome.is_err() { excerpt(&seen.body) } else { None },
+        error: outcome.err(),
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+impl Seen {
+    pub(super) fn out_of_time(&mut self, limit: Duration) -> String {
+        self.failure.take().unwrap_or_else(|| match self.stage {
+            Stage::Connecting => format!("no connection within {limit:?}"),
+            Stage::Waiting => format!("no answer within {limit:?}"),
+            Stage::Reading => format!("the body did not end within {limit:?}, and what came does not match"),
+        })
+    }
+}
+
+async fn ask(target: &Target, probe: &Probe, seen: &mut Seen) -> Result<(), String> {
+    let stream = TcpStream::connect(target.address.as_str()).await.map_err(|error| in_words(&error))?;
+    let Probe::Http { path, host, status, body, header } = probe else { return Ok(()) };
+    let fill = |text: &str| text.replace("{version}", target.version.as_str());
+    let expected = Expected {
+        path,
+        host: host.as_deref().unwrap_or(target.address.as_str()),
+        status,
+        body: body.as_deref().map(fill),
+        header: header.as_ref().map(|(name, value)| (name.as_str(), fill(value))),
+    };
+    exchange(stream, &expected, seen).await
+}
+
+/// Sends the request and judges the answer.
+pub(super) async fn exchange<S>(stream: S, expected: &Expected<'_>, seen: &mut Seen) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    seen.stage = Stage::Waiting;
+    let request = Request::get(expected.path)
+        .header(header::HOST, expected.host)
+        .header(header::USER_AGENT, concat!("sluice-probe/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("cannot ask for {:?}: {error}", expected.path))?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake::<_, Empty<Bytes>>(Io(stream))
+        .await
+        .map_err(|error| http_in_words(&error))?;
+    let judged = async {
+        let response = sender.send_request(request).await.map_err(|error| http_in_words(&error))?;
+        judge(response, expected, seen).await
+    };
+    let (mut judged, mut connection) = (pin!(judged), pin!(connection));
+    tokio::select! {
+        // The answer first: what comes with it counts, even if the connection broke behind it.
+        biased;
+        result = &mut judged => return result,
+        // It gave everything away, or it is broken; the other side knows which.
+        _ = &mut connection => {}
+    }
+    judged.await
+}
+
+async fn judge(response: http::Response<Incoming>, expected: &Expected<'_>, seen: &mut Seen) -> Result<(), String> {
+    seen.stage = Stage::Reading;
+    let status = response.status().as_u16();
+    seen.status = Some(status);
+    let failure = if expected.status.iter().any(|range| range.contains(&status)) {
+        wrong_header(response.headers(), expected.header.as_ref())
+    } else {
+        Some(format!("status {status}, wanted {}", ranges(expected.status)))
+    };
+    let mut body = response.into_body();
+    if let Some(failure) = failure {
+        seen.failure = Some(failure.clone());
+        // For the report only: it changes nothing if it does not come.
+        let _ = read(&mut body, &mut seen.body, EXCERPT, None).await;
+        return Err(failure);
+    }
+    let Some(wanted) = &expected.body else { return Ok(()) };
+    if read(&mut body, &mut seen.body, MAX_BODY, Some(wanted.as_bytes())).await? {
+        return Ok(());
+    }
+    Err(format!("the body does not contain {wanted:?}"))
+}
+
+/// Reads until `wanted` was found (true), or until the body or `limit` ends.
+async fn read(body: &mut Incoming, into: &mut Vec<u8>, limit: usize, wanted: Option<&[u8]>) -> Result<bool, String> {
+    let found = |bytes: &[u8], from: usize| {
+        wanted.is_some_and(|wanted| {
+            // Only what is new, and what a match could have begun in: a body that comes byte by byte is not searched
+            // from its beginning each time.
+            let from = from.saturating_sub(wanted.len());
+            wanted.is_empty() || bytes[from..].windows(wanted.len()).any(|window| window == wanted)
+        })
+    };
+    if found(into, 0) {
+        return Ok(true);
+    }
+    while into.len() < limit {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|error| http_in_words(&error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        let from = into.len();
+        into.extend_from_slice(&data[..data.len().min(limit - from)]);
+        if found(into, from) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>) -> Option<String> {
+    let (name, wanted) = wanted?;
+    let mut values = headers.get_all(*name).iter();
+    let first = values.next();
+    if first.into_iter().chain(values).any(|value| value.as_bytes() == wanted.as_bytes()) {
+        return None;
+    }
+    Some(match first {
+        Some(value) => format!("header {name} is {value:?}, wanted {wanted:?}"),
+        None => format!("no header {name}, wanted {wanted:?}"),
+    })
+}
+
+/// `200-299, 304`
+fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
+    let words = ranges.iter().map(|range| {
+        let (first, last) = (range.start(), range.end());
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// What the system said, without its error number.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            "connection closed before the answer was complete".to_owned()
+        }
+        io::ErrorKind::HostUnreachable => "no route to the host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "no route to its network".to_owned(),
+        io::ErrorKind::TimedOut => "no connection: the system gave up".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn http_in_words(error: &hyper::Error) -> String {
+    // The connection broke before the request was on it; the cause tells more.
+    if error.is_canceled()
+        && let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>())
+    {
+        return http_in_words(cause);
+    }
+    if error.is_parse_too_large() {
+        return format!("the head of the answer is too large (limit {} KiB)", MAX_HEAD / 1024);
+    }
+    if error.is_parse() {
+        return format!("the answer is not HTTP/1.1 ({error})");
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return "connection closed before the answer was complete".to_owned();
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<io::Error>() {
+            return in_words(cause);
+        }
+        source = cause.source();
+    }
+    // hyper has no predicate for this one.
+    let text = error.to_string();
+    if text.contains("unexpected message") {
+        "the node spoke before it was asked: this is not HTTP/1.1".to_owned()
+    } else {
+        text
+    }
+}
+
+/// The first bytes as one line of printable text; none if there are none.
+fn excerpt(body: &[u8]) -> Option<String> {
+    if body.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]);
+    Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+}

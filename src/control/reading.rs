@@ -1,0 +1,59 @@
+//! Reads the configuration away from the control loop: a file system that hangs must not stop health checks and drains.
+//!
+//! One read at a time. Whoever asks while one is running gets the next one: his edit may have come after this one began.
+
+use std::path::PathBuf;
+
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use crate::config::{self, Loaded};
+
+/// The reader. `T` is what waits for a read.
+#[derive(Debug)]
+pub(super) struct Reading<T> {
+    path: PathBuf,
+    running: Option<JoinHandle<Loaded>>,
+    /// Answered by the read that runs.
+    served: Vec<T>,
+    /// Whether another read must follow, and who waits for it.
+    again: bool,
+    waiting: Vec<T>,
+}
+
+impl<T> Reading<T> {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, running: None, served: Vec::new(), again: false, waiting: Vec::new() }
+    }
+
+    /// Asks for a read that begins now or later.
+    pub(super) fn ask(&mut self, who: Option<T>) {
+        self.waiting.extend(who);
+        self.again = true;
+        self.start();
+    }
+
+    fn start(&mut self) {
+        if self.running.is_none() && std::mem::take(&mut self.again) {
+            self.served = std::mem::take(&mut self.waiting);
+            let path = self.path.clone();
+            self.running = Some(tokio::task::spawn_blocking(move || config::load(&path)));
+        }
+    }
+
+    /// Waits for the read that runs, for ever if none does. Nothing is lost if the future is dropped.
+    /// None instead of a result: the read itself broke down.
+    pub(super) async fn done(&mut self) -> (Option<Loaded>, Vec<T>) {
+        let Some(running) = &mut self.running else {
+            return std::future::pending().await;
+        };
+        let loaded = running
+            .await
+            .inspect_err(|error| error!(%error, "reading the configuration broke down; what runs goes on"))
+            .ok();
+        self.running = None;
+        let served = std::mem::take(&mut self.served);
+        self.start();
+        (loaded, served)
+    }
+}

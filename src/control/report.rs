@@ -1,0 +1,156 @@
+//! The state of everything as operators see it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::controller::Controller;
+use super::entry::{Draining, Entry};
+use crate::api::{ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, VersionStatus};
+use crate::model::{Holder, NodeState, ServiceName, Share, Version};
+use crate::pool::{Command, Pool};
+
+/// Version of the document's shape.
+const SCHEMA: u32 = 1;
+
+/// What holds one node open is told up to so many pieces.
+const HOLDERS: usize = 20;
+
+/// A worker that does not answer within this is passed over.
+const HOLDERS_WITHIN: Duration = Duration::from_millis(250);
+
+impl Controller {
+    /// The state of everything, or of one service. What holds draining nodes open is as it was when last asked.
+    pub(super) fn status(&self, only: Option<&ServiceName>) -> Status {
+        let services = match only {
+            Some(name) => self.entries.get(name).map(service).into_iter().collect(),
+            None => self.entries.values().map(service).collect(),
+        };
+        Status {
+            schema: SCHEMA,
+            sluice: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: self.started,
+            now: self.clock.now(),
+            generation: self.pool.generation(),
+            ready: *self.ready.borrow(),
+            config: self.config_status(),
+            listeners: self.listeners.report(),
+            services,
+        }
+    }
+
+    pub(super) fn config_status(&self) -> ConfigStatus {
+        self.files.clone()
+    }
+
+    /// Draining nodes of the reported services: where each stands in the report, and its key in the pool.
+    pub(super) fn draining(&self, status: &Status) -> Vec<(usize, usize, u64)> {
+        let mut found = Vec::new();
+        for (at, service) in status.services.iter().enumerate() {
+            if !service.nodes.iter().any(|node| node.state == NodeState::Draining) {
+                continue;
+            }
+            let Some(entry) = self.entries.get(&service.name) else {
+                continue;
+            };
+            // In the order of the machine, as in the report.
+            for (place, node) in entry.machine.nodes().enumerate() {
+                let member = entry.members.get(&node.node);
+                if let Some(member) = member.filter(|member| member.draining == Draining::Running) {
+                    found.push((at, place, member.node.key));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// One service. What holds its draining nodes open is as it was when last asked.
+pub(super) fn service(entry: &Entry) -> ServiceStatus {
+    let machine = &entry.machine;
+    let split = machine.split();
+    let nodes: Vec<NodeStatus> = machine
+        .nodes()
+        .map(|node| {
+            let member = entry.members.get(&node.node);
+            let (requests, failures) = member.map(|member| member.node.totals()).unwrap_or_default();
+            let draining = node.state == NodeState::Draining;
+            NodeStatus {
+                version: node.node.version.clone(),
+                address: node.node.address.clone(),
+                state: node.state,
+                since: node.since,
+                reason: node.reason.clone(),
+                probe: member.and_then(|member| member.prober.report()),
+                in_flight: member.map_or(0, |member| member.node.inflight()),
+                requests,
+                failures,
+                holders: member.filter(|_| draining).map(|member| member.holders.clone()).unwrap_or_default(),
+            }
+        })
+        .collect();
+    let mut versions: BTreeMap<&Version, VersionStatus> = BTreeMap::new();
+    let version = |version: &Version| VersionStatus {
+        version: version.clone(),
+        share: split
+            .slices
+            .iter()
+            .find(|slice| slice.version == *version)
+            .map_or(Share::NONE, |slice| slice.share)
+            .percent(),
+        serving: split.slices.iter().filter(|slice| slice.version == *version).map(|slice| slice.nodes.len()).sum(),
+        nodes: 0,
+        requests: entry.gone.get(version).map_or(0, |sums| sums.0),
+        failures: entry.gone.get(version).map_or(0, |sums| sums.1),
+    };
+    for known in machine.wanted().map(|wanted| &wanted.release).into_iter().chain(entry.gone.keys()) {
+        versions.entry(known).or_insert_with(|| version(known));
+    }
+    for node in &nodes {
+        let sums = versions.entry(&node.version).or_insert_with(|| version(&node.version));
+        sums.nodes += 1;
+        sums.requests += node.requests;
+        sums.failures += node.failures;
+    }
+    let versions = versions.into_values().collect();
+    ServiceStatus {
+        name: entry.name().clone(),
+        source: entry.settings.source.clone(),
+        release: entry.settings.release.clone(),
+        change: entry.number,
+        phase: machine.phase().as_str().into(),
+        reason: machine.reason().map(Into::into),
+        all_down: split.all_down,
+        rollout: machine.rollout().map(|rollout| RolloutStatus {
+            from: rollout.from,
+            to: rollout.to,
+            strategy: rollout.strategy.as_str().into(),
+            started: rollout.started,
+            ready: rollout.ready,
+            wanted: rollout.wanted,
+            deadline: rollout.deadline,
+        }),
+        versions,
+        nodes,
+        refused: machine.refused().to_vec(),
+    }
+}
+
+/// Asks the workers what holds a node open; oldest first. Always ends, soon.
+pub(super) async fn holders(pool: &Pool, node: u64) -> Vec<Holder> {
+    let end = Instant::now() + HOLDERS_WITHIN;
+    let answers = (0..pool.workers()).filter_map(|worker| {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Holders { node, limit: HOLDERS, reply };
+        pool.tell_one(worker, command).then(|| timeout_at(end, answer))
+    });
+    let answers: Vec<_> = answers.collect();
+    let mut all: Vec<Holder> = join_all(answers).await.into_iter().flatten().flatten().flatten().collect();
+    all.sort_by_key(|holder| std::cmp::Reverse(holder.age_ms));
+    all.truncate(HOLDERS);
+    all
+}

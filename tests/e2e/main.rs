@@ -1,0 +1,8 @@
+//! End to end: real sockets, real files, the real data plane.
+
+mod support;
+
+mod conformance;
+mod framing;
+mod proxying;
+mod retry;
