@@ -3,6 +3,8 @@
 //! The calling thread becomes the control plane's; the workers have their own. What can be wrong (files, sockets, state)
 //! is found before the first worker starts.
 
+pub mod paths;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::mpsc as std_mpsc;
@@ -15,11 +17,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, UnixSocket};
 use crate::api::{Port, Problem};
-use crate::cli::paths::{self, Environment};
 use crate::config::{self, Loaded};
 use crate::control::{self, Clock, Parts, Signal};
 use crate::pool::Pool;
 use crate::proxy;
+use paths::Environment;
 
 /// Verbs that may wait for the control plane at once.
 const CALLS: usize = 64;

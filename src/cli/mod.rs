@@ -2,7 +2,6 @@
 //!
 //! | shared | what |
 //! |---|---|
-//! | [`paths`] | where things live if nobody says |
 //! | [`client`] | the admin API, asked |
 //! | [`edit`], [`mod@file`], [`differences`] | the configuration file, changed as text, replaced whole, and shown |
 //! | [`change`], [`follow`] | an edit carried through: wait, show, put back |
@@ -22,7 +21,6 @@ pub mod failure;
 pub mod file;
 pub mod follow;
 pub mod history;
-pub mod paths;
 pub mod rollback;
 pub mod run;
 pub mod screen;
@@ -40,10 +38,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::app::paths::{self, Environment};
 pub use args::{Cli, Verb};
 use client::Client;
 use failure::{Failure, PROXY};
-use paths::Environment;
 use screen::{Screen, Terminal};
 
 /// What a verb that asks the proxy works with.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::failure::{Failure, PROXY};
-use super::paths::{self, Environment};
+use crate::app::paths::{self, Environment};
 use crate::app::{self, Error, Options};
 use crate::config;
 use crate::telemetry::{self, Format};
