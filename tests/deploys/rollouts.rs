@@ -73,14 +73,12 @@ impl Case {
     /// Deploys again and again, and asserts that nobody noticed.
     fn run(&self) {
         let rollouts = times(5);
-        let stage = self.stage();
+        let mut stage = Stage::new();
         let start = |version: usize, stage: &Stage| -> Vec<Origin> {
             (0..NODES).map(|_| stage.origin(&format!("v{version}"), self.nodes)).collect()
         };
         let mut serving = start(0, &stage);
-        stage.save(&self.service(Form::Rolling, 0, &serving), Save::Rename);
-        let first = stage.sluice(&["wait", "shop", "--version", "v0"]);
-        assert_eq!(first.status.code(), Some(0), "{}", told(&first));
+        stage.run(&self.service(Form::Rolling, 0, &serving));
         let load = stage.load(RATE, self.load);
         let begun = Instant::now();
         let mut before = 0;
@@ -134,12 +132,7 @@ impl Case {
             assert_eq!(tally.failures(), 0, "rollout {number}\n{}", tally.explain());
         }
         let tally = stop(load);
-        println!(
-            "{}: {rollouts} rollouts in {:.0} s: {}",
-            self.name,
-            begun.elapsed().as_secs_f64(),
-            summary(&tally)
-        );
+        println!("{}: {rollouts} rollouts in {:.0} s: {}", self.name, begun.elapsed().as_secs_f64(), summary(&tally));
         assert_eq!((tally.failures(), tally.client_retries), (0, 0), "{}", tally.explain());
         for kind in Kind::ALL {
             assert!(tally.kinds[&kind].ok > 0, "no {kind} at all");
@@ -159,14 +152,6 @@ impl Case {
             assert_eq!((counts.early, counts.late), (0, 0), "a node of {}: {counts:?}", node.version());
             assert!(counts.requests > 0, "a node of {} was never used", node.version());
         }
-    }
-
-    /// A proxy whose service has a node that is replaced at once, before there is load.
-    fn stage(&self) -> Stage {
-        let ledger = sluicegate::cli::demo::Ledger::new();
-        let first = Origin::start(OriginOptions::new("first", &ledger)).expect("a node");
-        let nodes = list([&first.address()]);
-        Stage::start(&format!("nodes = {nodes}\nhealth = {{ path = \"/healthz\", interval = \"100ms\" }}\n"))
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Save {
     InPlace,
 }
 
-/// A running proxy. Dropping it ends it.
+/// A proxy and what belongs to it. Dropping it ends it.
 pub struct Stage {
     pub config: PathBuf,
     pub target: SocketAddr,
@@ -55,23 +55,20 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    /// Starts the proxy with one service, `shop`; `service` is TOML for it. Returns when all its nodes serve.
-    pub fn start(service: &str) -> Self {
+    /// An empty folder: nodes first.
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("sluice.toml");
-        fs::write(&config, text(folder.path(), service)).expect("a configuration");
-        let options = app::Options { config: config.clone(), socket: None, state_dir: None };
-        let proxy = app::start(&options).expect("the proxy starts");
-        let mut stage = Self {
-            config,
-            target: ([127, 0, 0, 1], 0).into(),
-            ledger: Ledger::new(),
-            proxy: Some(proxy),
-            folder,
-        };
-        stage.target = stage.status().listeners[0].address.parse().expect("an address");
-        stage.until("all nodes serve", |shop| states(shop).iter().all(|(_, state)| state == "serving"));
-        stage
+        Self { config, target: ([127, 0, 0, 1], 0).into(), ledger: Ledger::new(), proxy: None, folder }
+    }
+
+    /// Starts the proxy with one service, `shop`; `service` is TOML for it. Returns when all its nodes serve.
+    pub fn run(&mut self, service: &str) {
+        self.save(service, Save::Rename);
+        let options = app::Options { config: self.config.clone(), socket: None, state_dir: None };
+        self.proxy = Some(app::start(&options).expect("the proxy starts"));
+        self.target = self.status().listeners[0].address.parse().expect("an address");
+        self.until("all nodes serve", |shop| states(shop).iter().all(|(_, state)| state == "serving"));
     }
 
     /// A file of this test.
@@ -191,6 +188,15 @@ pub fn state(shop: &ServiceStatus, node: SocketAddr) -> String {
     let address = node.to_string();
     let found = states(shop).into_iter().find(|(node, _)| *node == address);
     found.map_or_else(|| "gone".into(), |(_, state)| state)
+}
+
+/// Waits until this much more was begun.
+pub fn more(load: &Load, requests: u64) {
+    let (begun, before) = (Instant::now(), load.tally().started_total());
+    while load.tally().started_total() < before + requests {
+        assert!(begun.elapsed() < PATIENCE, "the load stands still");
+        sleep(Duration::from_millis(10));
+    }
 }
 
 /// Ends load and waits for what is in flight.
