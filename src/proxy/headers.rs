@@ -340,6 +340,10 @@ pub fn rewrite_response(
         }
     }
     headers.append(VIA, via(version));
+    if version == Version::HTTP_10 {
+        // On such a connection hyper would go on in HTTP/1.0, and lose a body that has no length. It is not used again.
+        keep_alive = Some(std::time::Duration::ZERO);
+    }
     Ok(keep_alive)
 }
 

@@ -179,6 +179,25 @@ async fn bodies_of_every_framing_arrive_whole() {
 }
 
 #[tokio::test]
+async fn a_node_that_answers_in_http_1_0_is_asked_in_http_1_1() {
+    let answer = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+    let node = saying(answer, false).await;
+    let proxy = Proxy::with_workers(&app(&[node.address], ""), 1);
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..2 {
+        client
+            .send("POST / HTTP/1.1\r\nhost: app.test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+            .await;
+        let response = client.response("POST").await.expect("an answer");
+        assert_eq!(
+            (response.status, response.text().as_str(), response.header("via")),
+            (200, "ok", Some("1.0 sluice"))
+        );
+    }
+    assert!(node.requests().iter().all(|request| request.body == b"abc"));
+}
+
+#[tokio::test]
 async fn an_answer_that_could_be_read_in_two_ways_is_a_502() {
     for answer in [
         "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",

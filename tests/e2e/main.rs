@@ -6,3 +6,4 @@ mod conformance;
 mod framing;
 mod headers;
 mod proxying;
+mod routing;
