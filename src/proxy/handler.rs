@@ -99,6 +99,9 @@ async fn answer(
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
     forwarded::set(&mut parts.headers, front, &seen, &view.edge().trusted_proxies);
+    if has_body {
+        call.limit_client(service.settings.timeouts.body);
+    }
     if seen.expects_continue {
         call.hold_body();
     }

@@ -5,5 +5,6 @@ mod support;
 mod conformance;
 mod framing;
 mod headers;
+mod limits;
 mod proxying;
 mod routing;
