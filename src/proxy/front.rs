@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::handler;
@@ -20,6 +20,9 @@ use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
 use crate::config::Limits;
 use crate::net::{Pulse, Stream};
+
+/// How long a client may go on sending a request that has been answered.
+const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Front {
     pub forwarded: ForwardedCache,
     /// Bytes read when the last call ended: what comes after belongs to the next head. Set by the call.
     read: Cell<u64>,
+    /// Set by a request's body that was given up before its end: the client may still be sending.
+    unread: Cell<bool>,
     /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
 }
@@ -114,6 +119,11 @@ impl Front {
         }
     }
 
+    /// Told by a request's body that is dropped before its end.
+    pub fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
     /// What runs on this connection once the 101 is out.
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
@@ -165,6 +175,7 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
         tunnel: RefCell::new(None),
         forwarded: ForwardedCache::default(),
         read: Cell::new(0),
+        unread: Cell::new(false),
         rest: Cell::new(None),
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
@@ -219,9 +230,23 @@ async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: C
                 let parts = connection.into_parts();
                 let front = Rc::clone(&front);
                 tunnel.run(front, parts.io.into_inner(), parts.read_buf).await;
+            } else if front.unread.get() {
+                linger(&front, connection.into_parts().io.into_inner()).await;
             }
         }
     }
+}
+
+/// Reads and drops what a client still sends that has its answer and our end of the connection (RFC 9112 §9.6). To close
+/// on unread bytes is to reset the connection, which can destroy the answer before the client reads it.
+async fn linger(front: &Front, mut stream: Stream) {
+    let mut space = vec![0; 16 * 1024];
+    let mut rest = pin!(async { while stream.read(&mut space).await.is_ok_and(|read| read > 0) {} });
+    let ended = poll_fn(|cx| {
+        let killed = front.poll_killed(cx.waker());
+        if killed.is_ready() { killed } else { rest.as_mut().poll(cx) }
+    });
+    let _ = tokio::time::timeout(LINGER_TIME, ended).await;
 }
 
 impl Front {

@@ -148,6 +148,14 @@ impl Source {
     }
 }
 
+impl Drop for Source {
+    fn drop(&mut self) {
+        if self.state.get() == State::Flowing {
+            self.call.front.leave_unread();
+        }
+    }
+}
+
 /// The request body of one try.
 pub struct ReqBody {
     /// `None`: the request has no body.

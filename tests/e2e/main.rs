@@ -8,3 +8,4 @@ mod headers;
 mod limits;
 mod proxying;
 mod routing;
+mod streaming;
