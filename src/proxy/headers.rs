@@ -20,6 +20,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub struct Seen {
     /// The host that is asked, as the `Host` header for the node; `None` only in HTTP/1.0.
     pub host: Option<HeaderValue>,
+    /// It stood in the target, and is not what the `Host` header says.
+    host_replaced: bool,
     /// The protocol the client wants to change to, if it may.
     pub upgrade: Option<HeaderValue>,
     /// `Expect: 100-continue`.
@@ -32,6 +34,8 @@ pub struct Seen {
     pub max_forwards: Option<u64>,
     /// Header fields that must go: named by `Connection`, or spelt with `_` where `-` would have a meaning.
     drop: Vec<HeaderName>,
+    /// Fields in which only a trusted proxy may say who the client is, but for those that are set anyway.
+    pub claims: Vec<HeaderName>,
     present: Present,
 }
 
@@ -85,6 +89,10 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
                 seen.present.forwarding = true
             }
+            other if other.starts_with("x-forwarded-") || other == "x-real-ip" => {
+                seen.present.forwarding = true;
+                seen.claims.push(name.clone());
+            }
             other if other.contains('_') && shadows(other) => seen.drop.push(name.clone()),
             _ => {}
         }
@@ -124,6 +132,7 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
                 return Err(Fault::BadRequest("the request target is malformed"));
             }
             seen.host = HeaderValue::from_str(authority.as_str()).ok();
+            seen.host_replaced = true;
         }
         _ => return Err(Fault::BadRequest("the request target is malformed")),
     }
@@ -228,9 +237,11 @@ impl Seen {
             headers.insert(UPGRADE, protocol.clone());
         }
         if self.te_trailers {
+            // Named as what holds for this hop only (RFC 9110 §10.1.4).
+            headers.append(CONNECTION, HeaderValue::from_static("te"));
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        if let Some(host) = &self.host {
+        if let (true, Some(host)) = (self.host_replaced, &self.host) {
             headers.insert(HOST, host.clone());
         }
         if !self.expects_continue {
@@ -332,6 +343,10 @@ pub fn rewrite_response(
         }
     }
     headers.append(VIA, via(version));
+    if version == Version::HTTP_10 {
+        // On such a connection hyper would go on in HTTP/1.0, and lose a body that has no length. It is not used again.
+        keep_alive = Some(std::time::Duration::ZERO);
+    }
     Ok(keep_alive)
 }
 
