@@ -72,6 +72,17 @@ pub enum Sent {
     Lost(Loss),
 }
 
+/// What decides which connection a request may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// It may be sent twice.
+    pub replayable: bool,
+    /// It was lost once: now it gets a new connection, because an idle one may be as dead as the last.
+    pub again: bool,
+    /// The time.
+    pub now: Instant,
+}
+
 /// Why an exchange failed.
 #[derive(Debug)]
 pub enum Loss {
@@ -79,6 +90,8 @@ pub enum Loss {
     Connect(std::io::Error),
     /// The node's connection limit.
     Busy,
+    /// A connection that had been idle ended without a byte of an answer: most likely the node had just given it up.
+    Stale(hyper::Error),
     /// The connection broke.
     Broken(hyper::Error),
     /// From outside.
@@ -90,6 +103,7 @@ impl std::fmt::Display for Loss {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::Busy => write!(f, "the node is at its connection limit"),
+            Self::Stale(error) => write!(f, "the idle connection was closed: {error}"),
             Self::Broken(error) => write!(f, "the exchange failed: {error}"),
             Self::Judged(verdict) => write!(f, "ended from outside: {verdict:?}"),
         }
@@ -152,12 +166,15 @@ impl Upstream {
         if idle >= self.idle_limit {
             return Fitness::Dead;
         }
-        if !replayable && idle >= settings.fresh {
+        let local = self.slot.local();
+        let steady = local.is_steady(now);
+        if !replayable && (!steady || idle >= settings.fresh) {
             return Fitness::TooOld;
         }
         // A replayable request may do without the system call: an end that the event loop has seen hands the request back
-        // unsent, and one that it has not seen yet costs a replay.
-        if !replayable && !self.probe.is_quiet() {
+        // unsent, and one that it has not seen yet costs a replay. At a node that hangs up soon that would be too many.
+        if !(replayable && steady) && !self.probe.is_quiet() {
+            local.hung_up(idle, now);
             return Fitness::Dead;
         }
         Fitness::Fit
@@ -165,7 +182,12 @@ impl Upstream {
 
     /// Whether an idle connection should be closed.
     pub fn is_stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.idle_since) >= self.idle_limit || !self.probe.is_quiet()
+        let idle = now.saturating_duration_since(self.idle_since);
+        let quiet = self.probe.is_quiet();
+        if !quiet {
+            self.slot.local().hung_up(idle, now);
+        }
+        !quiet || idle >= self.idle_limit
     }
 
     /// Gives the connection back after a whole response, if it can be used again.
@@ -230,11 +252,12 @@ pub async fn send(
     local: &Rc<LocalNode>,
     settings: &config::Service,
     mut request: Request<ReqBody>,
-    replayable: bool,
+    demand: Demand,
 ) -> Sent {
-    let mut now = call.started;
+    let Demand { replayable, again, mut now } = demand;
     loop {
-        let idle = local.take_idle(|upstream| upstream.fitness(now, replayable, &settings.connections));
+        let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections);
+        let idle = if again { None } else { local.take_idle(fit) };
         let reused = idle.is_some();
         let mut upstream = match idle {
             Some(upstream) => upstream,
@@ -244,16 +267,26 @@ pub async fn send(
                 Err(loss) => return Sent::Unsent(request, loss),
             },
         };
-        call.set_upstream(upstream.pulse());
+        let pulse = upstream.pulse();
+        let read = pulse.read();
+        call.set_upstream(pulse);
         call.enter(Stage::Response, settings.timeouts.response);
         match exchange(call, &mut upstream, request).await {
             Ok(Ok(response)) => return Sent::Response(response, upstream),
-            Ok(Err(mut error)) => match error.take_message() {
-                // A reused connection had just closed. Another one of the same node is no further try.
-                Some(unsent) if reused => request = unsent,
-                Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
-                None => return Sent::Lost(Loss::Broken(error.into_error())),
-            },
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message();
+                let silent = reused && upstream.pulse.read() == read;
+                if silent {
+                    local.hung_up(now.saturating_duration_since(upstream.idle_since), now);
+                }
+                match unsent {
+                    // A reused connection had just closed. Another one of the same node is no further try.
+                    Some(unsent) if reused => request = unsent,
+                    Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
+                    None if silent => return Sent::Lost(Loss::Stale(error.into_error())),
+                    None => return Sent::Lost(Loss::Broken(error.into_error())),
+                }
+            }
             Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
         }
         now = Instant::now();
