@@ -24,7 +24,7 @@ use super::view::{Fitness, LocalNode, Slot};
 use super::worker::Worker;
 use crate::config;
 use crate::net::stream::Probe;
-use crate::net::{Pulse, Stream};
+use crate::net::{self, Pulse, Stream};
 
 /// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
 const HEAD_SIZE: usize = 128 * 1024;
@@ -114,7 +114,7 @@ impl Upstream {
     async fn connect(local: &Rc<LocalNode>) -> std::io::Result<Box<Self>> {
         let slot = Slot::new(local);
         let tcp = match local.node.literal {
-            Some(address) => TcpStream::connect(address).await?,
+            Some(address) => net::connect(address).await?,
             None => connect_by_name(local.node.id.address.as_str()).await?,
         };
         let stream = Stream::new(tcp);
@@ -173,7 +173,8 @@ impl Upstream {
         }
         // A replayable request may do without the system call: an end that the event loop has seen hands the request back
         // unsent, and one that it has not seen yet costs a replay. At a node that hangs up soon that would be too many.
-        if !(replayable && steady) && !self.probe.is_quiet() {
+        let trusted = replayable && steady;
+        if !trusted && !self.probe.is_quiet() {
             local.hung_up(idle, now);
             return Fitness::Dead;
         }
@@ -237,7 +238,7 @@ impl Drop for Detached {
 async fn connect_by_name(address: &str) -> std::io::Result<TcpStream> {
     let mut last = None;
     for address in tokio::net::lookup_host(address).await?.collect::<Vec<SocketAddr>>() {
-        match TcpStream::connect(address).await {
+        match net::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
