@@ -51,12 +51,16 @@ fn when_every_node_is_down_the_answer_says_so_and_ends_with_the_outage() {
     assert_answer(&get(stage.target), 502, "x-sluice-error: connect");
     stage.until("the outage is seen", |shop| shop.all_down);
     assert_answer(&get(stage.target), 502, "x-sluice-error: connect");
-    nodes.iter_mut().for_each(|node| revive(&stage, node));
+    for node in &mut nodes {
+        revive(&stage, node);
+    }
     stage.until("the outage is over", |shop| !shop.all_down);
     assert_answer(&get(stage.target), 200, "x-version: v1");
 
     // Sick: the check may be wrong, so the nodes are asked all the same, and their own answer is passed on.
-    nodes.iter().for_each(|node| node.set_healthy(false));
+    for node in &nodes {
+        node.set_healthy(false);
+    }
     let shop = stage.until("both are ejected", |shop| {
         shop.all_down && nodes.iter().all(|node| state(shop, node.address()) == "ejected")
     });

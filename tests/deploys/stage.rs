@@ -13,7 +13,7 @@ use sluicegate::app::{self, Running};
 use sluicegate::cli::demo::{Kind, Ledger, Load, LoadOptions, Origin, OriginOptions, Tally};
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The `Host` of all requests.
 pub const HOST: &str = "shop.example.com";
