@@ -38,7 +38,8 @@ fn root() -> PathBuf {
 
 fn sources(folder: &str) -> Vec<Source> {
     fn walk(folder: &Path, base: &Path, found: &mut Vec<Source>) {
-        let mut entries: Vec<_> = fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+        let mut entries: Vec<_> =
+            fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
         entries.sort();
         for path in entries {
             if path.is_dir() {
@@ -219,7 +220,8 @@ fn files_stay_small() {
 #[test]
 fn nothing_is_left_for_later() {
     // Put together here, so that this file does not find itself.
-    let words = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "todo".to_owned() + "!", "unimplemented".to_owned() + "!"];
+    let words =
+        ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "todo".to_owned() + "!", "unimplemented".to_owned() + "!"];
     let bare_ignore = "#[ignore".to_owned() + "]";
     let mut wrong = Vec::new();
     for folder in ["src", "tests"] {

@@ -44,6 +44,8 @@ pub struct Stream {
     /// Shared with the [`Probe`], which must look at the socket while hyper owns the stream.
     tcp: Rc<RefCell<TcpStream>>,
     pulse: Rc<Pulse>,
+    /// What is written to a peer that has closed is dropped without an error.
+    forgiving: bool,
 }
 
 /// Looks at an idle connection without touching it.
@@ -55,7 +57,14 @@ impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
         // A socket that is gone already will say so at the first read.
         let _ = tcp.set_nodelay(true);
-        Self { tcp: Rc::new(RefCell::new(tcp)), pulse: Rc::default() }
+        Self { tcp: Rc::new(RefCell::new(tcp)), pulse: Rc::default(), forgiving: false }
+    }
+
+    /// Leaves it to the reading side to find that the peer has closed. A peer that answers early and hangs up makes our
+    /// next write fail while its answer lies in our buffer; whoever stops at the first error never reads it.
+    pub fn forgiving(mut self) -> Self {
+        self.forgiving = true;
+        self
     }
 
     /// The counts of this stream.
@@ -91,7 +100,13 @@ impl AsyncRead for Stream {
 }
 
 impl Stream {
-    fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count_written(&self, result: Poll<io::Result<usize>>, all: impl Fn() -> usize) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(error)) = &result
+            && self.forgiving
+            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        {
+            return Poll::Ready(Ok(all()));
+        }
         if let Poll::Ready(Ok(written)) = result {
             self.pulse.written.set(self.pulse.written.get() + written as u64);
         }
@@ -102,7 +117,7 @@ impl Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, buf);
-        self.count_written(result)
+        self.count_written(result, || buf.len())
     }
 
     // hyper sends head and body in one system call if the transport says that it can; a wrapper that forgets these two
@@ -113,7 +128,7 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write_vectored(cx, bufs);
-        self.count_written(result)
+        self.count_written(result, || bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -123,6 +123,8 @@ async fn try_nodes(
 ) -> Result<Response<RespBody>, Fault> {
     let mut index = index;
     let mut tried: Vec<u64> = Vec::new();
+    // Nodes that closed a used connection just as a request came: another node first, but if there is none, they again.
+    let mut again: Vec<u64> = Vec::new();
     let mut unsent: Option<Request<ReqBody>> = None;
     let mut fault = Fault::NoNode;
     let mut sends = 0;
@@ -136,7 +138,11 @@ async fn try_nodes(
             // Either no node is left, or the one that was chosen has just left: then the newest view knows.
             let newest = worker.view();
             if Rc::ptr_eq(&newest, &view) {
-                return Err(fault);
+                let Some(key) = again.pop() else {
+                    return Err(fault);
+                };
+                tried.retain(|tried| *tried != key);
+                continue;
             }
             index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
             view = newest;
@@ -163,7 +169,7 @@ async fn try_nodes(
                     return Err(fault);
                 }
             }
-            Sent::Lost(loss) => {
+            Sent::Lost(loss, reused) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
                 let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
@@ -172,6 +178,9 @@ async fn try_nodes(
                 }
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
                 sends += 1;
+                if reused {
+                    again.push(permit.local().node.key);
+                }
                 // The budget comes last: a request that is given up anyway must not use it up.
                 if ended || !replayable || !whole || sends >= settings.retry.attempts || !local.spend() {
                     return Err(fault);

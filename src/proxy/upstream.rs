@@ -32,8 +32,10 @@ const HEAD_SIZE: usize = 128 * 1024;
 /// A connection to a node.
 pub struct Upstream {
     send: SendRequest<ReqBody>,
-    /// `None` once it has ended.
+    /// `None` once it has ended, but for a 101: then hyper is done with it and the bare stream is still in it.
     connection: Option<Connection<TokioIo<Stream>, ReqBody>>,
+    /// hyper is done with it.
+    ended: bool,
     probe: Probe,
     pulse: Rc<Pulse>,
     slot: Slot,
@@ -66,8 +68,9 @@ pub enum Sent {
     Response(Response<Incoming>, Box<Upstream>),
     /// Nothing was written: the request is here again, whole, and may go anywhere.
     Unsent(Request<ReqBody>, Loss),
-    /// The node may have seen it. It may go again only if that does no harm.
-    Lost(Loss),
+    /// The node may have seen it. It may go again only if that does no harm. `true`: on a connection that had been used
+    /// before, so that it says nothing about the node.
+    Lost(Loss, bool),
 }
 
 /// Why an exchange failed.
@@ -101,7 +104,7 @@ impl Upstream {
             Some(address) => TcpStream::connect(address).await?,
             None => connect_by_name(local.node.id.address.as_str()).await?,
         };
-        let stream = Stream::new(tcp);
+        let stream = Stream::new(tcp).forgiving();
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
@@ -114,6 +117,7 @@ impl Upstream {
         Ok(Box::new(Self {
             send,
             connection,
+            ended: false,
             probe,
             pulse,
             slot,
@@ -133,6 +137,9 @@ impl Upstream {
         let Some(connection) = &mut self.connection else {
             return true;
         };
+        if self.ended {
+            return true;
+        }
         if Pin::new(connection).poll(cx).is_pending() {
             return false;
         }
@@ -187,7 +194,9 @@ impl Upstream {
     /// After a 101: the bare stream, and what was read beyond the head.
     pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
         let mut connection = self.connection.take()?;
-        poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await.ok()?;
+        if !self.ended {
+            poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await.ok()?;
+        }
         let parts = connection.into_parts();
         Some((parts.io.into_inner(), parts.read_buf, self.slot))
     }
@@ -253,9 +262,9 @@ pub async fn send(
                 // A reused connection had just closed. Another one of the same node is no further try.
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
-                None => return Sent::Lost(Loss::Broken(error.into_error())),
+                None => return Sent::Lost(Loss::Broken(error.into_error()), reused),
             },
-            Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
+            Err(verdict) => return Sent::Lost(Loss::Judged(verdict), false),
         }
         now = Instant::now();
     }
@@ -267,15 +276,22 @@ async fn exchange(
     request: Request<ReqBody>,
 ) -> Result<Result<Response<Incoming>, TrySendError<Request<ReqBody>>>, Verdict> {
     let mut response = pin!(upstream.send.try_send_request(request));
-    let connection = &mut upstream.connection;
+    let (connection, ended) = (&mut upstream.connection, &mut upstream.ended);
     call.unless_judged(poll_fn(move |cx| {
         if let Some(driven) = connection
-            && Pin::new(driven).poll(cx).is_ready()
+            && !*ended
         {
-            *connection = None;
+            *ended = Pin::new(driven).poll(cx).is_ready();
         }
         // Only the connection, which was just driven, can bring the response: no waker is needed for it.
-        response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        let mut silent = Context::from_waker(Waker::noop());
+        let polled = response.as_mut().poll(&mut silent);
+        if polled.is_pending() && *ended {
+            // A request that was queued and not written is handed back when the connection is dropped.
+            *connection = None;
+            return response.as_mut().poll(&mut silent);
+        }
+        polled
     }))
     .await
 }

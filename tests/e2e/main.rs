@@ -2,5 +2,8 @@
 
 mod support;
 
+mod faults;
 mod proxying;
 mod retry;
+mod reuse;
+mod timeouts;

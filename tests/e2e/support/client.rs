@@ -39,6 +39,10 @@ impl Response {
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("in time").expect("a connection");
+        Self::over(stream)
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket option");
         Self { stream, buffer: Vec::new() }
     }

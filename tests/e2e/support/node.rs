@@ -61,6 +61,8 @@ impl TestNode {
         let task = tokio::spawn(async move {
             let mut scripts = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                // Each write of a script leaves at once, as it stands.
+                let _ = stream.set_nodelay(true);
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let peer = Peer { stream, number, buffer: Vec::new(), seen: Arc::clone(&log) };
                 scripts.spawn(script(peer));
