@@ -2,8 +2,11 @@
 
 mod support;
 
+mod cuts;
+mod drain;
 mod faults;
 mod proxying;
 mod retry;
 mod reuse;
 mod timeouts;
+mod tunnel;
