@@ -8,5 +8,6 @@ mod faults;
 mod proxying;
 mod retry;
 mod reuse;
+mod shutdown;
 mod timeouts;
 mod tunnel;
