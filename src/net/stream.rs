@@ -62,8 +62,8 @@ impl Stream {
 
     /// Leaves it to the reading side to find that the peer has closed. A peer that answers early and hangs up makes our
     /// next write fail while its answer lies in our buffer; whoever stops at the first error never reads it.
-    pub fn forgiving(mut self) -> Self {
-        self.forgiving = true;
+    pub fn forgiving(mut self, forgiving: bool) -> Self {
+        self.forgiving = forgiving;
         self
     }
 

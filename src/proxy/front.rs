@@ -12,7 +12,7 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::handler;
@@ -38,6 +38,8 @@ pub struct Front {
     tunnel: RefCell<Option<Tunnel>>,
     /// Made once a connection: the client's address as header values, and `Forwarded` for the host that was asked last.
     pub forwarded: ForwardedCache,
+    /// Set by the handler: an answer went out while the client was still sending its request.
+    unread: Cell<bool>,
     /// The watchdog's own: since when nothing is under way, and how much was read then.
     rest: Cell<Option<Rest>>,
 }
@@ -108,6 +110,11 @@ impl Front {
         }
     }
 
+    /// Told by the handler: the answer may go out before the client has sent its whole request.
+    pub fn leaves_unread(&self) {
+        self.unread.set(true);
+    }
+
     /// What runs on this connection once the 101 is out.
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
@@ -142,6 +149,30 @@ impl Front {
     }
 }
 
+/// Time for a client to stop sending after it was answered early.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Reads and drops what a client still sends on a connection whose writing side is closed. A socket that is closed with
+/// unread bytes in it is reset, and a reset takes the answer away from a client that has not read it yet (RFC 9112 §9.6).
+async fn linger(front: &Front, mut stream: Stream) {
+    let mut space = vec![0; 16 * 1024];
+    let drained = poll_fn(|cx| {
+        if front.poll_killed(cx.waker()).is_ready() {
+            return Poll::Ready(());
+        }
+        // Other tasks get their turn through the runtime's budget for each poll.
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    });
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
 /// Serves one client connection to its end.
 pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
     let stream = Stream::new(tcp);
@@ -153,6 +184,7 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
         waker: RefCell::new(None),
         tunnel: RefCell::new(None),
         forwarded: ForwardedCache::default(),
+        unread: Cell::new(false),
         rest: Cell::new(None),
     });
     let _registered = worker.register(&front);
@@ -198,6 +230,8 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
                 let parts = connection.into_parts();
                 let front = Rc::clone(&front);
                 tunnel.run(front, parts.io.into_inner(), parts.read_buf).await;
+            } else if front.unread.get() {
+                linger(&front, connection.into_parts().io.into_inner()).await;
             }
         }
     }

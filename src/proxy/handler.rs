@@ -99,6 +99,9 @@ async fn answer(
     if let (Err(_), Some(source)) = (&result, &source) {
         linger(source).await;
     }
+    if source.is_some_and(|source| !source.is_complete()) {
+        front.leaves_unread();
+    }
     result
 }
 
@@ -148,10 +151,13 @@ async fn try_nodes(
             view = newest;
             continue;
         };
-        let request = match unsent.take() {
-            Some(request) => request,
-            None => outgoing.request(&call),
-        };
+        let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
+        if outgoing.seen.host.is_none() {
+            // HTTP/1.0 without a host: the node is asked by its own name.
+            if let Some(host) = call.node_address() {
+                request.headers_mut().insert(http::header::HOST, host);
+            }
+        }
         tried.push(permit.local().node.key);
         permit.count_request();
         let replayable = outgoing.seen.idempotent;
@@ -229,12 +235,6 @@ impl Outgoing {
         // A request that cannot go twice needs no copy of its head.
         *request.headers_mut() =
             if self.seen.idempotent { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
-        if self.seen.host.is_none() {
-            // HTTP/1.0 without a host: the node is asked by its own name.
-            if let Some(host) = call.node_address() {
-                request.headers_mut().insert(http::header::HOST, host);
-            }
-        }
         if self.seen.expects_continue {
             // The callback has to be `Sync`, so it raises a flag that the body looks at; the connection's task runs both.
             let asked = Arc::new(AtomicBool::new(false));

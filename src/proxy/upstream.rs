@@ -104,7 +104,7 @@ impl Upstream {
             Some(address) => TcpStream::connect(address).await?,
             None => connect_by_name(local.node.id.address.as_str()).await?,
         };
-        let stream = Stream::new(tcp).forgiving();
+        let stream = Stream::new(tcp).forgiving(true);
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
@@ -198,7 +198,8 @@ impl Upstream {
             poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await.ok()?;
         }
         let parts = connection.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf, self.slot))
+        // In a tunnel no answer can be waiting behind a failed write.
+        Some((parts.io.into_inner().forgiving(false), parts.read_buf, self.slot))
     }
 
     /// Has a task of its own drive the connection until it ends: for the rare exchange whose request body is still on its

@@ -194,12 +194,17 @@ async fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
             let proxy = single(&[node.address], "");
             let mut client = Client::connect(proxy.address).await;
             let body = "x".repeat(size);
-            if chunked {
-                client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
-                client.send(format!("{size:x}\r\n{body}\r\n0\r\n\r\n")).await;
+            let upload = if chunked {
+                format!(
+                    "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"
+                )
             } else {
-                client.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n{body}")).await;
-            }
+                format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n{body}")
+            };
+            // Many clients send everything before they read, and take a failed write for the end of it all.
+            let sent = tokio::io::AsyncWriteExt::write_all(&mut client.stream, upload.as_bytes());
+            let sent = tokio::time::timeout(crate::support::PATIENCE, sent).await.expect("the proxy reads");
+            assert!(sent.is_ok(), "{size} bytes, close: {close}, chunked: {chunked}: {sent:?}");
             let response = client.response("POST").await.expect("the node's answer");
             let case = format!("{size} bytes, close: {close}, chunked: {chunked}");
             assert_eq!((response.status, response.text().as_str()), (413, "big"), "{case}");
@@ -243,4 +248,26 @@ async fn a_node_that_dies_inside_a_response_truncates_it() {
     let rest = client.closed().await;
     assert!(!rest.ends_with(b"0\r\n\r\n"), "a truncated body looks complete");
     crate::support::until("the claim is released", || claimed.inflight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_frees_the_node() {
+    let node = TestNode::start(|mut peer| async move {
+        let request = peer.request().await.expect("a request");
+        if request.line.contains("/body") {
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
+        }
+        peer.closed().await;
+    })
+    .await;
+    let proxy = single(&[node.address], "");
+    let claimed = proxy.node(node.address);
+    for path in ["/head", "/body"] {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        crate::support::until("it is at the node", || claimed.inflight() == 1).await;
+        drop(client);
+        crate::support::until("the claim is released", || claimed.inflight() == 0).await;
+    }
+    assert_eq!(claimed.totals().1, 0, "it is not the node's fault");
 }

@@ -161,10 +161,8 @@ impl Peer {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut space = [0; 16 * 1024];
-        let read = self.stream.read(&mut space).await.ok().filter(|read| *read > 0)?;
-        self.buffer.extend(&space[..read]);
-        Some(())
+        let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
+        (read > 0).then_some(())
     }
 
     /// Sends raw bytes.
