@@ -190,7 +190,7 @@ async fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
             }
         })
         .await;
-        for size in [1_000, 100_000, 5_000_000] {
+        for size in [1_000, 100_000, 30_000_000] {
             let proxy = single(&[node.address], "");
             let mut client = Client::connect(proxy.address).await;
             let body = "x".repeat(size);
