@@ -86,3 +86,55 @@ async fn a_vacant_node_gets_nothing_more_and_no_request_fails() {
     let (requests, failed, _) = proxy.counts();
     assert_eq!((requests as usize, failed), (sent.load(SeqCst), 0));
 }
+
+#[tokio::test]
+async fn a_node_is_vacant_when_the_last_byte_is_out_and_not_before() {
+    let go = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&go);
+    let node = TestNode::start(move |mut peer| {
+        let told = Arc::clone(&told);
+        async move {
+            peer.request().await;
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
+            told.notified().await;
+            peer.send("there").await;
+            peer.closed().await;
+        }
+    })
+    .await;
+    let mut proxy = Proxy::with(&app(&[node.address], ""));
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.expect("a head").status, 200);
+    let retired = proxy.retire(node.address);
+    assert!(!retired.vacant(Instant::now() + Duration::from_millis(200)).await, "a body is still on its way");
+    go.notify_one();
+    assert_eq!(client.bytes(10).await.expect("a whole body"), b"hellothere");
+    assert!(retired.vacant(Instant::now() + Duration::from_secs(20)).await);
+    // The client's connection is none of the node's.
+    assert_eq!(client.get("/").await.status, 503);
+}
+
+/// A request that waits for a connection to a node that leaves is served by another.
+#[tokio::test]
+async fn a_request_that_never_reached_the_leaving_node_goes_elsewhere() {
+    let busy = TestNode::sending("", false).await;
+    let free = TestNode::answering("elsewhere").await;
+    let more = "connections.max = 1\ntimeouts.connect = \"1m\"";
+    let mut proxy = Proxy::with_workers(&app(&[busy.address, free.address], more), 1);
+    proxy.publish(|address| address.as_str() == busy.address.to_string());
+    let mut first = Client::connect(proxy.address).await;
+    first.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    crate::support::until("one is at the node", || busy.requests().len() == 1).await;
+    let mut second = Client::connect(proxy.address).await;
+    second.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx").await;
+    let claimed = Arc::clone(proxy.node(busy.address));
+    crate::support::until("the other one waits", || claimed.inflight() == 2).await;
+    proxy.publish(|_| true);
+    proxy.retire(busy.address);
+    let list = proxy.cut(busy.address, sluicegate::model::WorkKind::Request, Duration::from_secs(20)).all().await;
+    assert_eq!(list, []);
+    assert_eq!(second.response("POST").await.expect("a response").text(), "elsewhere");
+    assert_eq!(first.response("GET").await.expect("a response").text(), "elsewhere");
+    assert_eq!((claimed.inflight(), busy.requests().len()), (0, 1));
+}

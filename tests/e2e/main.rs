@@ -5,6 +5,7 @@ mod support;
 mod cuts;
 mod drain;
 mod faults;
+mod kill;
 mod proxying;
 mod retry;
 mod reuse;
