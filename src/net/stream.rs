@@ -173,6 +173,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_is_read_although_its_sender_hung_up_on_us() -> io::Result<()> {
+        for forgiving in [true, false] {
+            let (stream, mut peer) = pair().await?;
+            let mut stream = stream.forgiving(forgiving);
+            stream.write_all(b"unread").await?;
+            peer.readable().await?;
+            peer.write_all(b"answer").await?;
+            // Closed with unread bytes: a reset follows the answer.
+            drop(peer);
+            let mut written = Ok(());
+            for _ in 0..3 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                written = written.and(stream.write_all(b"more").await);
+            }
+            assert_eq!(written.is_ok(), forgiving, "{written:?}");
+            if forgiving {
+                let mut answer = [0; 6];
+                stream.read_exact(&mut answer).await?;
+                assert_eq!(&answer, b"answer");
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn a_probe_sees_data_and_the_end_and_takes_nothing() -> io::Result<()> {
         let (mut stream, mut client) = pair().await?;
         let probe = stream.probe();

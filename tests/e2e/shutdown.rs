@@ -13,7 +13,7 @@ use crate::support::control::single;
 use crate::support::node::TestNode;
 use crate::support::{PATIENCE, Proxy, app, until};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// Answers when told to.
 async fn waiting(go: &Arc<Notify>) -> TestNode {

@@ -286,3 +286,18 @@ async fn a_tunnel_of_another_protocol_is_just_closed() {
     assert_eq!((list.len(), list[0].path.as_str()), (1, "/chat"));
     assert_eq!(client.closed().await, b"");
 }
+
+#[tokio::test]
+async fn nothing_follows_the_nodes_own_close_frame() {
+    let accept =
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x88\x02\x03\xE8";
+    let node = TestNode::sending(*accept, false).await;
+    let proxy = single(&[node.address], "");
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    assert_eq!(client.response("GET").await.expect("a response").status, 101);
+    assert_eq!(client.bytes(4).await.expect("a Close frame"), [0x88, 2, 0x03, 0xE8]);
+    let cut = proxy.cut(node.address, WorkKind::WebSocket, Duration::from_millis(300));
+    assert_eq!(client.closed().await, b"");
+    assert_eq!(cut.all().await.len(), 1);
+}
