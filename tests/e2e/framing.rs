@@ -254,6 +254,20 @@ async fn a_request_with_a_body_changes_no_protocol() {
 }
 
 #[tokio::test]
+async fn nobody_changes_to_http_2_behind_the_routing() {
+    // A tunnel would carry requests to any host and path past the routing, to whatever node speaks h2c.
+    for protocol in ["h2c", "H2C", "websocket, h2c"] {
+        let raw = format!(
+            "GET / HTTP/1.1\r\nhost: app.test\r\nconnection: upgrade, http2-settings\r\nupgrade: {protocol}\r\n\
+             http2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+        );
+        let (response, request) = one(raw).await;
+        let request = request.expect("a request");
+        assert_eq!((response.status, request.header("upgrade"), request.header("http2-settings")), (200, None, None));
+    }
+}
+
+#[tokio::test]
 async fn http_1_0_clients_are_served() {
     let node = TestNode::echoing().await;
     let proxy = Proxy::with(&app(&[node.address], ""));
