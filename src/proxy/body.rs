@@ -105,6 +105,8 @@ pub struct Relay {
 pub enum Start {
     /// All of the body: nothing is left at the node.
     Whole(Bytes),
+    /// It broke off before anything of it reached the client.
+    Broken(hyper::Error),
     /// A part, last piece first, and the rest follows.
     Part(Vec<Result<Frame<Bytes>, BodyError>>, Incoming),
 }
@@ -125,6 +127,7 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
                 first = Some(frame);
                 driven = false;
             }
+            Poll::Ready(Some(Err(error))) => return Start::Broken(error),
             Poll::Ready(Some(next)) => {
                 let ahead = [Some(next.map_err(BodyError::Node)), first.map(Ok)];
                 return Start::Part(ahead.into_iter().flatten().collect(), incoming);

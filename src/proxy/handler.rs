@@ -80,7 +80,10 @@ async fn answer(
         Ok(admitted) => admitted,
         Err(fault) => {
             if has_body && !request.headers().contains_key(EXPECT) {
-                linger(&Source::new(call.shared(), request.into_body(), 0)).await;
+                let source = Source::new(call.shared(), request.into_body(), 0);
+                if !fault.closes() {
+                    linger(&source).await;
+                }
             }
             return Err(fault);
         }
@@ -109,7 +112,9 @@ async fn answer(
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
     let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
-    if let (Err(_), Some(source)) = (&result, &source) {
+    if let (Err(fault), Some(source)) = (&result, &source)
+        && !fault.closes()
+    {
         linger(source).await;
     }
     result
@@ -322,6 +327,12 @@ async fn accept(
                 linger(source).await;
             }
             RespBody::Full(bytes)
+        }
+        Some(Start::Broken(error)) => {
+            // The head is still here, so the client can be told; the node has answered, so nobody else is asked.
+            tracing::debug!(node = %permit.local().node.id, %error, "the response broke off");
+            permit.count_failure();
+            return Err(Fault::BadResponse);
         }
         Some(Start::Part(ahead, incoming)) => {
             let stream = border.is_some();
