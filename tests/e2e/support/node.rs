@@ -155,7 +155,7 @@ impl Peer {
                         let line = self.line().await?;
                         match line.split_once(':') {
                             Some((name, value)) => {
-                                request.trailers.push((name.to_lowercase(), value.trim().to_owned()))
+                                request.trailers.push((name.to_lowercase(), value.trim().to_owned()));
                             }
                             None => break,
                         }
@@ -207,10 +207,9 @@ impl Peer {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut space = [0; 16 * 1024];
-        let read = self.stream.read(&mut space).await.ok().filter(|read| *read > 0)?;
-        self.buffer.extend(&space[..read]);
-        Some(())
+        self.buffer.reserve(16 * 1024);
+        let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
+        (read > 0).then_some(())
     }
 
     /// Sends raw bytes.
