@@ -92,7 +92,7 @@ async fn a_client_that_stops_reading_is_cut_and_the_node_freed() {
     let proxy = proxy(&node, "", "timeouts = { body = \"500ms\" }");
     let mut client = Client::connect(proxy.address).await;
     client.send("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await;
-    until("the download has begun", || proxy.node(node.address).inflight() == 1).await;
+    until("the request is at the node", || !node.requests().is_empty()).await;
     freed(&proxy, &node).await;
     let response = client.response("GET").await.expect("a head");
     assert!(response.truncated && response.body.len() < 100 << 20);
