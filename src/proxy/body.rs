@@ -89,7 +89,7 @@ enum Driver {
 /// A response body that a node is sending.
 pub struct Relay {
     /// What came with the head, last first.
-    ahead: Vec<Result<Frame<Bytes>, BodyError>>,
+    ahead: Vec<Frame<Bytes>>,
     incoming: Incoming,
     driver: Driver,
     /// Set for server-sent events: where the stream may be ended.
@@ -105,10 +105,10 @@ pub struct Relay {
 pub enum Start {
     /// All of the body: nothing is left at the node.
     Whole(Bytes),
-    /// It broke off before anything of it reached the client.
-    Broken(hyper::Error),
     /// A part, last piece first, and the rest follows.
-    Part(Vec<Result<Frame<Bytes>, BodyError>>, Incoming),
+    Part(Vec<Frame<Bytes>>, Incoming),
+    /// It broke off already.
+    Failed(hyper::Error),
 }
 
 /// Takes what is at hand of a body right after its head. A small answer is usually complete then, and is passed on in one
@@ -127,13 +127,12 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
                 first = Some(frame);
                 driven = false;
             }
-            Poll::Ready(Some(Err(error))) => return Start::Broken(error),
-            Poll::Ready(Some(next)) => {
-                let ahead = [Some(next.map_err(BodyError::Node)), first.map(Ok)];
-                return Start::Part(ahead.into_iter().flatten().collect(), incoming);
+            Poll::Ready(Some(Ok(next))) => {
+                return Start::Part([Some(next), first].into_iter().flatten().collect(), incoming);
             }
+            Poll::Ready(Some(Err(error))) => return Start::Failed(error),
             Poll::Pending if driven => {
-                return Start::Part(first.map(Ok).into_iter().collect(), incoming);
+                return Start::Part(first.into_iter().collect(), incoming);
             }
             Poll::Pending => {
                 upstream.drive(cx);
@@ -147,7 +146,7 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
 impl Relay {
     /// Passes on what follows. `detached`: the request's body is still on its way.
     pub fn new(
-        ahead: Vec<Result<Frame<Bytes>, BodyError>>,
+        ahead: Vec<Frame<Bytes>>,
         incoming: Incoming,
         upstream: Box<Upstream>,
         detached: bool,
@@ -162,7 +161,7 @@ impl Relay {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.ahead.pop() {
-            return Poll::Ready(Some(frame));
+            return Poll::Ready(Some(Ok(frame)));
         }
         let Driver::Body(upstream) = &mut self.driver else {
             return Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Node);
@@ -232,7 +231,7 @@ impl Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.ahead.iter().flatten().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
+        let ahead = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
         let rest = self.incoming.size_hint();
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),

@@ -82,7 +82,7 @@ async fn answer(
             if has_body && !request.headers().contains_key(EXPECT) {
                 let source = Source::new(call.shared(), request.into_body(), 0);
                 if !fault.closes() {
-                    linger(&source).await;
+                    Box::pin(linger(&source)).await;
                 }
             }
             return Err(fault);
@@ -112,10 +112,12 @@ async fn answer(
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
     let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
-    if let (Err(fault), Some(source)) = (&result, &source)
-        && !fault.closes()
-    {
-        linger(source).await;
+    if matches!(&result, Err(fault) if fault.closes()) {
+        // The connection lingers when it closes; the answer need not wait for that.
+        return result;
+    }
+    if let (Err(_), Some(source)) = (&result, &source) {
+        Box::pin(linger(source)).await;
     }
     result
 }
@@ -320,19 +322,19 @@ async fn accept(
     .await;
     let body = match start {
         None => RespBody::Empty,
+        Some(Start::Failed(error)) => {
+            // Nothing is on its way to the client yet: an honest error instead of a connection that ends.
+            tracing::debug!(node = %permit.local().node.id, %error, "broke off right behind the head");
+            permit.count_failure();
+            return Err(Fault::BadResponse);
+        }
         Some(Start::Whole(bytes)) => {
             upstream.give_back(idle);
             drop(permit);
             if let Some(source) = uploading {
-                linger(source).await;
+                Box::pin(linger(source)).await;
             }
             RespBody::Full(bytes)
-        }
-        Some(Start::Broken(error)) => {
-            // The head is still here, so the client can be told; the node has answered, so nobody else is asked.
-            tracing::debug!(node = %permit.local().node.id, %error, "the response broke off");
-            permit.count_failure();
-            return Err(Fault::BadResponse);
         }
         Some(Start::Part(ahead, incoming)) => {
             let stream = border.is_some();

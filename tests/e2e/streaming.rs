@@ -196,6 +196,28 @@ async fn an_upload_that_was_refused_may_be_sent_to_its_end() {
 }
 
 #[tokio::test]
+async fn an_upload_that_was_answered_at_length_may_be_sent_to_its_end() {
+    let node = TestNode::start(|mut peer| async move {
+        peer.head().await;
+        peer.respond(413, &"no ".repeat(100_000)).await;
+        // It reads nothing of the body.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let proxy = Proxy::with_workers(&app(&[node.address], ""), 1);
+    let size = 30 << 20;
+    for _ in 0..3 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: {size}\r\n\r\n")).await;
+        let body = vec![b'x'; size];
+        timeout(PATIENCE, client.stream.write_all(&body)).await.expect("in time").expect("all of it is taken");
+        let response = client.response("POST").await.expect("the answer");
+        assert_eq!((response.status, response.body.len(), response.truncated), (413, 300_000, false));
+        until("the node is free", || proxy.node(node.address).inflight() == 0).await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_does_not_look_whole() {
     for answer in [
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
