@@ -80,7 +80,10 @@ async fn answer(
         Ok(admitted) => admitted,
         Err(fault) => {
             if has_body && !request.headers().contains_key(EXPECT) {
-                linger(&Source::new(call.shared(), request.into_body(), 0)).await;
+                let source = Source::new(call.shared(), request.into_body(), 0);
+                if !fault.closes() {
+                    Box::pin(linger(&source)).await;
+                }
             }
             return Err(fault);
         }
@@ -109,6 +112,10 @@ async fn answer(
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
     let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
+    if matches!(&result, Err(fault) if fault.closes()) {
+        // The connection lingers when it closes; the answer need not wait for that.
+        return result;
+    }
     if let (Err(_), Some(source)) = (&result, &source) {
         Box::pin(linger(source)).await;
     }
@@ -160,10 +167,13 @@ async fn try_nodes(
             view = newest;
             continue;
         };
-        let request = match unsent.take() {
-            Some(request) => request,
-            None => outgoing.request(&call),
-        };
+        let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
+        if outgoing.seen.host.is_none() {
+            // HTTP/1.0 without a host: the node is asked by its own name.
+            if let Some(host) = call.node_address() {
+                request.headers_mut().insert(http::header::HOST, host);
+            }
+        }
         permit.count_request();
         let replayable = outgoing.seen.idempotent;
         // The call's own time is the time only for its first try.
@@ -244,12 +254,6 @@ impl Outgoing {
         // A request that cannot go twice needs no copy of its head.
         *request.headers_mut() =
             if self.seen.idempotent { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
-        if self.seen.host.is_none() {
-            // HTTP/1.0 without a host: the node is asked by its own name.
-            if let Some(host) = call.node_address() {
-                request.headers_mut().insert(http::header::HOST, host);
-            }
-        }
         if self.seen.expects_continue {
             // The callback has to be `Sync`, so it raises a flag that the body looks at; the connection's task runs both.
             let asked = Arc::new(AtomicBool::new(false));

@@ -117,7 +117,7 @@ impl Upstream {
             Some(address) => net::connect(address).await?,
             None => connect_by_name(local.node.id.address.as_str()).await?,
         };
-        let stream = Stream::new(tcp);
+        let stream = Stream::new(tcp).forgiving(true);
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
@@ -210,7 +210,8 @@ impl Upstream {
     pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
         poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         let parts = self.connection.take()?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf, self.slot))
+        // In a tunnel no answer can be waiting behind a failed write.
+        Some((parts.io.into_inner().forgiving(false), parts.read_buf, self.slot))
     }
 
     /// Has a task of its own drive the connection until it ends: for the rare exchange whose request body is still on its

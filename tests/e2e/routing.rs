@@ -10,7 +10,8 @@ async fn services(matches: &[(&'static str, &str)]) -> (Vec<TestNode>, Proxy) {
     let mut config = String::new();
     for (name, patterns) in matches {
         let node = TestNode::answering(name).await;
-        config += &format!("[service.{name}]\nmatch = [{patterns}]\nnodes = [\"{}\"]\n", node.address);
+        let service = format!("[service.{name}]\nmatch = [{patterns}]\nnodes = [\"{}\"]\n", node.address);
+        config.push_str(&service);
         nodes.push(node);
     }
     let proxy = Proxy::with(&config);

@@ -39,6 +39,10 @@ impl Response {
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("in time").expect("a connection");
+        Self::over(stream)
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket option");
         Self { stream, buffer: Vec::new() }
     }
@@ -73,8 +77,8 @@ impl Client {
     /// A response's head, 1xx included.
     pub async fn head(&mut self) -> Option<Response> {
         let line = self.line().await?;
-        let mut response = Response::default();
-        response.status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+        let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+        let mut response = Response { status, ..Response::default() };
         loop {
             let line = self.line().await?;
             if line.is_empty() {
@@ -143,10 +147,9 @@ impl Client {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut space = [0; 16 * 1024];
-        let read = self.stream.read(&mut space).await.ok().filter(|read| *read > 0)?;
-        self.buffer.extend(&space[..read]);
-        Some(())
+        self.buffer.reserve(16 * 1024);
+        let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
+        (read > 0).then_some(())
     }
 
     /// Ends this side: the proxy sees that nothing more comes.
