@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate::cli::demo::{Kind, LoadOptions, Origin, OriginOptions};
 
-use super::stage::{Save, Stage, list, states, stop, summary, times, told};
+use super::stage::{Save, Stage, list, more, states, stop, summary, times, told};
 
 /// Nodes of each version.
 const NODES: usize = 3;
@@ -80,6 +80,8 @@ impl Case {
         let mut serving = start(0, &stage);
         stage.run(&self.service(Form::Rolling, 0, &serving));
         let load = stage.load(RATE, self.load);
+        // Every node is used, and every kind of work is going on, when the first edit comes.
+        more(&load, 200);
         let begun = Instant::now();
         let mut before = 0;
         // Old nodes that were left alone, with the requests that they had seen when `wait` returned.
