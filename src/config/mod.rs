@@ -281,6 +281,7 @@ pub struct Connections {
     pub idle: usize,
     /// An idle one is closed after this long; a node's `Keep-Alive: timeout=` shortens it.
     pub idle_timeout: Duration,
-    /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago.
+    /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago; and none of
+    /// a node that was seen to close connections within a second.
     pub fresh: Duration,
 }

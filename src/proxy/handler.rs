@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
@@ -22,7 +22,7 @@ use super::front::Front;
 use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
 use super::upgrade::Tunnel;
-use super::upstream::{self, IdlePolicy, Loss, Sent, Upstream};
+use super::upstream::{self, Demand, IdlePolicy, Loss, Sent, Upstream};
 use super::view::{Permit, ServiceLocal, View};
 use super::worker::Worker;
 use crate::config;
@@ -143,8 +143,8 @@ async fn try_nodes(
 ) -> Result<Response<RespBody>, Fault> {
     let mut index = index;
     let mut tried: Vec<u64> = Vec::new();
-    // Nodes that closed a used connection just as a request came: another node first, but if there is none, they again.
-    let mut again: Vec<u64> = Vec::new();
+    // Among them, the node that had only given up an idle connection.
+    let mut stale: Option<u64> = None;
     let mut unsent: Option<Request<ReqBody>> = None;
     let mut fault = Fault::NoNode;
     let mut sends = 0;
@@ -158,10 +158,9 @@ async fn try_nodes(
             // Either no node is left, or the one that was chosen has just left: then the newest view knows.
             let newest = worker.view();
             if Rc::ptr_eq(&newest, &view) {
-                let Some(key) = again.pop() else {
-                    return Err(fault);
-                };
-                tried.retain(|tried| *tried != key);
+                // If it is the last one, it is as good as any.
+                let again = stale.take().ok_or(fault.clone())?;
+                tried.retain(|key| *key != again);
                 continue;
             }
             index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
@@ -177,7 +176,10 @@ async fn try_nodes(
         }
         permit.count_request();
         let replayable = outgoing.seen.idempotent;
-        match upstream::send(worker, &call, permit.local(), settings, request, replayable).await {
+        // The call's own time is the time only for its first try.
+        let now = if tried.is_empty() && sends == 0 { call.started } else { Instant::now() };
+        let demand = Demand { replayable, again: sends > 0, now };
+        match upstream::send(worker, &call, permit.local(), settings, request, demand).await {
             Sent::Response(response, upstream) => {
                 return accept(worker, call, permit, upstream, response, &outgoing, settings).await;
             }
@@ -191,7 +193,7 @@ async fn try_nodes(
                     return Err(fault);
                 }
             }
-            Sent::Lost(loss, reused) => {
+            Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
                 let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
@@ -200,11 +202,11 @@ async fn try_nodes(
                 }
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
                 sends += 1;
-                if reused {
-                    again.push(permit.local().node.key);
-                }
-                // The budget comes last: a request that is given up anyway must not use it up.
-                if ended || !replayable || !whole || sends >= settings.retry.attempts || !local.spend() {
+                // A connection that the node had given up says nothing about trouble, and the next try has a new one: so
+                // that is free. The budget comes last: a request that is given up anyway must not use it up.
+                let free = matches!(loss, Loss::Stale(_));
+                stale = free.then_some(permit.local().node.key).or(stale);
+                if ended || !replayable || !whole || sends >= settings.retry.attempts || !(free || local.spend()) {
                     return Err(fault);
                 }
             }
@@ -280,7 +282,7 @@ impl Outgoing {
             Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
             Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
             Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
-            Loss::Broken(_) => Fault::Reset,
+            Loss::Stale(_) | Loss::Broken(_) => Fault::Reset,
         }
     }
 }

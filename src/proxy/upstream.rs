@@ -24,7 +24,7 @@ use super::view::{Fitness, LocalNode, Slot};
 use super::worker::Worker;
 use crate::config;
 use crate::net::stream::Probe;
-use crate::net::{Pulse, Stream};
+use crate::net::{self, Pulse, Stream};
 
 /// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
 const HEAD_SIZE: usize = 128 * 1024;
@@ -68,9 +68,19 @@ pub enum Sent {
     Response(Response<Incoming>, Box<Upstream>),
     /// Nothing was written: the request is here again, whole, and may go anywhere.
     Unsent(Request<ReqBody>, Loss),
-    /// The node may have seen it. It may go again only if that does no harm. `true`: on a connection that had been used
-    /// before, so that it says nothing about the node.
-    Lost(Loss, bool),
+    /// The node may have seen it. It may go again only if that does no harm.
+    Lost(Loss),
+}
+
+/// What decides which connection a request may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// It may be sent twice.
+    pub replayable: bool,
+    /// It was lost once: now it gets a new connection, because an idle one may be as dead as the last.
+    pub again: bool,
+    /// The time.
+    pub now: Instant,
 }
 
 /// Why an exchange failed.
@@ -80,6 +90,8 @@ pub enum Loss {
     Connect(std::io::Error),
     /// The node's connection limit.
     Busy,
+    /// A connection that had been idle ended without a byte of an answer: most likely the node had just given it up.
+    Stale(hyper::Error),
     /// The connection broke.
     Broken(hyper::Error),
     /// From outside.
@@ -91,6 +103,7 @@ impl std::fmt::Display for Loss {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::Busy => write!(f, "the node is at its connection limit"),
+            Self::Stale(error) => write!(f, "the idle connection was closed: {error}"),
             Self::Broken(error) => write!(f, "the exchange failed: {error}"),
             Self::Judged(verdict) => write!(f, "ended from outside: {verdict:?}"),
         }
@@ -101,7 +114,7 @@ impl Upstream {
     async fn connect(local: &Rc<LocalNode>) -> std::io::Result<Box<Self>> {
         let slot = Slot::new(local);
         let tcp = match local.node.literal {
-            Some(address) => TcpStream::connect(address).await?,
+            Some(address) => net::connect(address).await?,
             None => connect_by_name(local.node.id.address.as_str()).await?,
         };
         let stream = Stream::new(tcp).forgiving(true);
@@ -153,12 +166,16 @@ impl Upstream {
         if idle >= self.idle_limit {
             return Fitness::Dead;
         }
-        if !replayable && idle >= settings.fresh {
+        let local = self.slot.local();
+        let steady = local.is_steady(now);
+        if !replayable && (!steady || idle >= settings.fresh) {
             return Fitness::TooOld;
         }
         // A replayable request may do without the system call: an end that the event loop has seen hands the request back
-        // unsent, and one that it has not seen yet costs a replay.
-        if !replayable && !self.probe.is_quiet() {
+        // unsent, and one that it has not seen yet costs a replay. At a node that hangs up soon that would be too many.
+        let trusted = replayable && steady;
+        if !trusted && !self.probe.is_quiet() {
+            local.hung_up(idle, now);
             return Fitness::Dead;
         }
         Fitness::Fit
@@ -166,7 +183,12 @@ impl Upstream {
 
     /// Whether an idle connection should be closed.
     pub fn is_stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.idle_since) >= self.idle_limit || !self.probe.is_quiet()
+        let idle = now.saturating_duration_since(self.idle_since);
+        let quiet = self.probe.is_quiet();
+        if !quiet {
+            self.slot.local().hung_up(idle, now);
+        }
+        !quiet || idle >= self.idle_limit
     }
 
     /// Gives the connection back after a whole response, if it can be used again.
@@ -217,7 +239,7 @@ impl Drop for Detached {
 async fn connect_by_name(address: &str) -> std::io::Result<TcpStream> {
     let mut last = None;
     for address in tokio::net::lookup_host(address).await?.collect::<Vec<SocketAddr>>() {
-        match TcpStream::connect(address).await {
+        match net::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
@@ -232,11 +254,12 @@ pub async fn send(
     local: &Rc<LocalNode>,
     settings: &config::Service,
     mut request: Request<ReqBody>,
-    replayable: bool,
+    demand: Demand,
 ) -> Sent {
-    let mut now = call.started;
+    let Demand { replayable, again, mut now } = demand;
     loop {
-        let idle = local.take_idle(|upstream| upstream.fitness(now, replayable, &settings.connections));
+        let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections);
+        let idle = if again { None } else { local.take_idle(fit) };
         let reused = idle.is_some();
         let mut upstream = match idle {
             Some(upstream) => upstream,
@@ -246,17 +269,27 @@ pub async fn send(
                 Err(loss) => return Sent::Unsent(request, loss),
             },
         };
-        call.set_upstream(upstream.pulse());
+        let pulse = upstream.pulse();
+        let read = pulse.read();
+        call.set_upstream(pulse);
         call.enter(Stage::Response, settings.timeouts.response);
         match exchange(call, &mut upstream, request).await {
             Ok(Ok(response)) => return Sent::Response(response, upstream),
-            Ok(Err(mut error)) => match error.take_message() {
-                // A reused connection had just closed. Another one of the same node is no further try.
-                Some(unsent) if reused => request = unsent,
-                Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
-                None => return Sent::Lost(Loss::Broken(error.into_error()), reused),
-            },
-            Err(verdict) => return Sent::Lost(Loss::Judged(verdict), false),
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message();
+                let silent = reused && upstream.pulse.read() == read;
+                if silent {
+                    local.hung_up(now.saturating_duration_since(upstream.idle_since), now);
+                }
+                match unsent {
+                    // A reused connection had just closed. Another one of the same node is no further try.
+                    Some(unsent) if reused => request = unsent,
+                    Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
+                    None if silent => return Sent::Lost(Loss::Stale(error.into_error())),
+                    None => return Sent::Lost(Loss::Broken(error.into_error())),
+                }
+            }
+            Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
         }
         now = Instant::now();
     }

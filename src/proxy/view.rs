@@ -117,7 +117,18 @@ pub struct LocalNode {
     pub freed: Notify,
     /// Failures to connect in a row, and until when it is tried last.
     trouble: Cell<Option<(u32, Instant)>>,
+    /// When this worker first had something for it.
+    since: Instant,
+    /// When it was last seen to have closed a connection that had been idle for less than [`SHORT`].
+    hung_up: Cell<Option<Instant>>,
 }
+
+/// A node that closes connections which were idle for less than this may do so at any moment: on a busy machine, a thread
+/// waits as long for its turn.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// How long a node is remembered for that. It may have been a restart.
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 impl LocalNode {
     /// A node without connections.
@@ -128,6 +139,8 @@ impl LocalNode {
             open: Cell::new(0),
             freed: Notify::new(),
             trouble: Cell::new(None),
+            since: Instant::now(),
+            hung_up: Cell::new(None),
         })
     }
 
@@ -184,6 +197,20 @@ impl LocalNode {
     /// A connection was made.
     pub fn recovered(&self) {
         self.trouble.set(None);
+    }
+
+    /// It has closed a connection that had been idle for this long.
+    pub fn hung_up(&self, idle: Duration, now: Instant) {
+        if idle < SHORT {
+            self.hung_up.set(Some(now));
+        }
+    }
+
+    /// Whether it can be trusted not to close a connection that was in use a moment ago. A node that is new here has yet to
+    /// show how it does it.
+    pub fn is_steady(&self, now: Instant) -> bool {
+        let long_ago = |at: Instant, time| now.saturating_duration_since(at) >= time;
+        long_ago(self.since, SHORT) && self.hung_up.get().is_none_or(|at| long_ago(at, REMEMBERED))
     }
 
     /// Whether a connection to it could not be made when it was last tried.

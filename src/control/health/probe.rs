@@ -13,7 +13,6 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::Target;
@@ -21,6 +20,7 @@ use super::io::Io;
 use crate::api::ProbeReport;
 use crate::config::{Health, Probe};
 use crate::model::Timestamp;
+use crate::net;
 
 /// No more of a body is looked at.
 const MAX_BODY: usize = 64 * 1024;
@@ -98,7 +98,7 @@ impl Seen {
 }
 
 async fn ask(target: &Target, probe: &Probe, seen: &mut Seen) -> Result<(), String> {
-    let stream = TcpStream::connect(target.address.as_str()).await.map_err(|error| in_words(&error))?;
+    let stream = net::connect(target.address.as_str()).await.map_err(|error| in_words(&error))?;
     let Probe::Http { path, host, status, body, header } = probe else { return Ok(()) };
     let fill = |text: &str| text.replace("{version}", target.version.as_str());
     let expected = Expected {
