@@ -99,7 +99,7 @@ fn a_rollout_that_was_killed_goes_on_with_the_same_split_and_ends_once() {
     let file = |to: usize, strategy: &str| text(["v1", "v2"][to], &versions[0], &versions[1], strategy, "");
     let site = Site::new(&file(0, "rolling"));
     let proxy = site.start();
-    proxy.settled("shop");
+    assert!(site.verb(&["wait", "shop", "--timeout", "60s"]).status.success());
     let mut changes: Vec<u64> = proxy.history("shop").iter().map(|entry| entry.change).collect();
     let mut proxy = Some(proxy);
     let (mut before, mut inside, mut after) = (0, 0, 0);
@@ -196,8 +196,9 @@ fn killed_again_and_again_while_it_starts_nothing_is_lost() {
     let (v1, v2) = ([origin("v1")], [origin("v2")]);
     let site = Site::new(&text("v1", &v1, &v2, "rolling", ""));
     let proxy = site.start();
-    proxy.settled("shop");
+    assert!(site.verb(&["wait", "shop", "--timeout", "60s"]).status.success());
     let history = proxy.history("shop");
+    assert_eq!(history.len(), 1);
     proxy.kill();
     let mut random = random(2);
     for _ in 0..5 {

@@ -95,6 +95,7 @@ fn a_full_disk_and_a_read_only_one_stop_no_deploy() {
             size /= 2;
         }
     }
+    drop(file);
     deploys_all_the_same(&site, &proxy, text, || fs::remove_file(&filler).expect("removed"));
 
     // Read-only while it runs is refused by the kernel as long as the lock is open for writing; at the start it is told.

@@ -21,7 +21,7 @@ fn each_kind_of_wrong_configuration_is_told_with_its_place() {
         (service("timeout = { response = \"1s\" }\n"), at(7, 1), "did you mean `timeouts`?"),
         (service("strip_prefix = \"yes\"\n"), at(7, 16), "strip_prefix"),
         (service("timeouts = { response = \"10\" }\n"), at(7, 25), "unit"),
-        (service("timeouts = { response = 10 }\n"), at(7, 25), "string"),
+        (service("timeouts = { response = 10 }\n"), at(7, 25), "found a whole number"),
         (service("nodes = [\"127.0.0.1:2\"]\n"), at(7, 1), "second time"),
         (service("release = \"v1\"\n"), at(6, 9), "cannot stand beside"),
         (service("health = { rise = 0 }\n"), at(7, 19), "rise"),
