@@ -249,9 +249,10 @@ fn exit_of(child: &mut Child) -> Option<ExitStatus> {
     None
 }
 
-/// The body of the newest record in the journal.
+/// The body of the newest record in the journal. A kill between two renames leaves only the one before it, which counts then.
 pub fn record(state_dir: &Path, service: &str) -> serde_json::Value {
-    let text = fs::read_to_string(state_dir.join("services").join(format!("{service}.json"))).expect("a record");
+    let read = |ending| fs::read_to_string(state_dir.join("services").join(format!("{service}{ending}")));
+    let text = read(".json").or_else(|_| read(".json.previous")).expect("a record");
     let (_, body) = text.split_once('\n').expect("a line with a checksum");
     serde_json::from_str(body).expect("JSON")
 }
