@@ -39,12 +39,7 @@ impl Claims {
     }
 
     /// Adds what is free to the services of the files before.
-    pub(super) fn take(
-        &mut self,
-        placed: &[Placed],
-        path: &Path,
-        services: &mut BTreeMap<ServiceName, Arc<Service>>,
-    ) {
+    pub(super) fn take(&mut self, placed: &[Placed], path: &Path, services: &mut BTreeMap<ServiceName, Arc<Service>>) {
         let here: Arc<Path> = Arc::from(path);
         for Placed { service, name_line, match_lines } in placed {
             let name = &service.name;

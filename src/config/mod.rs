@@ -22,8 +22,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use error::{render, render_coloured};
 pub use cache::Cache;
+pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use stamp::Stamp;
 

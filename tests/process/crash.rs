@@ -40,7 +40,8 @@ fn serving(service: &ServiceStatus) -> Nodes {
 
 /// Shares in hundredths of a percent, without those that have none.
 fn shares(service: &ServiceStatus) -> Vec<(String, u64)> {
-    let all = service.versions.iter().map(|version| (version.version.to_string(), (version.share * 100.0).round() as u64));
+    let all =
+        service.versions.iter().map(|version| (version.version.to_string(), (version.share * 100.0).round() as u64));
     all.filter(|(_, share)| *share > 0).collect()
 }
 
@@ -110,7 +111,10 @@ fn a_rollout_that_was_killed_goes_on_with_the_same_split_and_ends_once() {
         let strategy = if random.u32(..4) == 0 { "blue-green" } else { "rolling" };
         let mut readiness: Vec<_> = (0..NODES).map(|_| Duration::from_millis(random.u64(20..800))).collect();
         readiness.sort();
-        let moment = Duration::from_millis(random.u64(0..1_200));
+        // Most of the kills between the first new node and a little after the last one.
+        let latest = readiness[NODES - 1].as_millis() as u64 + 250;
+        let earliest = if random.u32(..4) == 0 { 0 } else { readiness[0].as_millis() as u64 };
+        let moment = Duration::from_millis(random.u64(earliest..latest));
         println!("crash {round}: {strategy} to {to}, ready after {readiness:?}, killed after {moment:?}");
         let seen = play(&site, proxy.take().expect("a proxy"), &file(to, strategy), new, &readiness, moment);
 

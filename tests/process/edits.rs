@@ -78,7 +78,8 @@ fn random_edits_fail_no_request_and_the_last_valid_one_serves() {
     proxy.settled("shop");
     let address = proxy.address();
     let rates = Rates { get: 60.0, post: 20.0, slow: 0.5, upload: 1.0, ..Rates::default() };
-    let options = LoadOptions { rates, slow: Duration::from_secs(1), ..LoadOptions::mixed(address, "shop.test", 1.0, 7) };
+    let options =
+        LoadOptions { rates, slow: Duration::from_secs(1), ..LoadOptions::mixed(address, "shop.test", 1.0, 7) };
     let load = Load::start(options).expect("load");
 
     let edits = number("SLUICE_EDITS", 60);

@@ -30,7 +30,9 @@ fn deploys_all_the_same(site: &Site, proxy: &Proxy, text: impl Fn(&str) -> Strin
 }
 
 fn text(v1: &str, v2: &str, release: &str) -> String {
-    format!("{LISTENER}[service.shop]\nmatch = \"*\"\nrelease = \"{release}\"\n{QUICK}versions = {{ v1 = {v1}, v2 = {v2} }}\n")
+    format!(
+        "{LISTENER}[service.shop]\nmatch = \"*\"\nrelease = \"{release}\"\n{QUICK}versions = {{ v1 = {v1}, v2 = {v2} }}\n"
+    )
 }
 
 #[test]

@@ -90,11 +90,13 @@ fn routes_timeouts_and_limits_change_for_the_next_request() {
     site.write(&text("", "timeouts = { response = \"50ms\" }\n"));
     eventually("the timeout is shorter", || (kept.get("shop.test", "/").ok()?.status == 504).then_some(()));
     site.write(&text("", "timeouts = { response = \"20s\" }\n"));
-    eventually("it is longer again", || {
-        (get(proxy.address(), "shop.test", "/").ok()?.status == 200).then_some(())
-    });
+    eventually("it is longer again", || (get(proxy.address(), "shop.test", "/").ok()?.status == 200).then_some(()));
 
-    site.write(&text("", "").replace("\"shop.test\"", "\"shop.test/app\"").replace(QUICK, &format!("strip_prefix = true\n{QUICK}")));
+    site.write(
+        &text("", "")
+            .replace("\"shop.test\"", "\"shop.test/app\"")
+            .replace(QUICK, &format!("strip_prefix = true\n{QUICK}")),
+    );
     eventually("the route is another one", || {
         (get(proxy.address(), "shop.test", "/").ok()?.status == 404).then_some(())
     });
@@ -128,7 +130,10 @@ fn a_broken_service_file_holds_back_that_service_alone() {
     let status = |host: &str| get(proxy.address(), host, "/").expect("an answer").status;
 
     site.replace("services/shop.toml", &one("shop", "[\"127.0.0.1:1\"", ""));
-    site.replace("services/blog.toml", &one("blog", &list(&blog), "strip_prefix = true\n").replace("blog.test", "new.test"));
+    site.replace(
+        "services/blog.toml",
+        &one("blog", &list(&blog), "strip_prefix = true\n").replace("blog.test", "new.test"),
+    );
     eventually("the other file's edit is live", || (status("new.test") == 200).then_some(()));
     assert_eq!(status("shop.test"), 200, "the broken file's service is gone");
     let told = proxy.status().expect("a status").config;

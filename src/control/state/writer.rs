@@ -1,6 +1,6 @@
 //! Saves records on a thread of its own, so that a slow disk never holds up the control plane.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,8 +33,10 @@ enum Job {
 struct Queue {
     /// The newest job of each service that waits.
     waiting: HashMap<ServiceName, Job>,
-    /// Who waits, first come first served; a name in here once.
+    /// Who waits, first come first served; names that were taken out of line are skipped.
     order: VecDeque<ServiceName>,
+    /// Those of them that somebody waits for. Their names stay in `order`, too, and are passed over there.
+    urgent: HashSet<ServiceName>,
     /// In the thread's hands now.
     running: Vec<ServiceName>,
     /// Failed, with the error; tried again with the next change.
@@ -60,18 +62,28 @@ impl Queue {
     }
 
     fn take(&mut self) -> Vec<(ServiceName, Job)> {
-        let count = self.order.len().min(BATCH);
-        let batch: Vec<_> =
-            self.order.drain(..count).filter_map(|service| self.waiting.remove_entry(&service)).collect();
+        let urgent: Vec<_> = self.urgent.iter().take(BATCH).cloned().collect();
+        let mut batch = Vec::new();
+        for service in urgent {
+            self.urgent.remove(&service);
+            batch.extend(self.waiting.remove_entry(&service));
+        }
+        while batch.len() < BATCH
+            && let Some(service) = self.order.pop_front()
+        {
+            batch.extend(self.waiting.remove_entry(&service));
+        }
+        if self.waiting.is_empty() {
+            self.order.clear();
+        }
         self.running = batch.iter().map(|(service, _)| service.clone()).collect();
         batch
     }
 
-    /// Somebody waits for this one: it is the next.
+    /// Somebody waits for this one: it goes before the others.
     fn hurry(&mut self, service: &ServiceName) {
-        if self.order.len() > BATCH && self.waiting.contains_key(service) {
-            self.order.retain(|other| other != service);
-            self.order.push_front(service.clone());
+        if self.waiting.contains_key(service) {
+            self.urgent.insert(service.clone());
         }
     }
 
@@ -180,7 +192,7 @@ impl Writer {
                 done.borrow_and_update();
                 {
                     let queue = self.shared.queue();
-                    if queue.order.is_empty() && queue.running.is_empty() {
+                    if queue.waiting.is_empty() && queue.running.is_empty() {
                         return;
                     }
                 }
@@ -219,8 +231,8 @@ fn run(store: &Store, shared: &Shared) {
             let mut queue = shared.queue();
             loop {
                 match queue.closing {
-                    Some(end) if queue.order.is_empty() || Instant::now() >= end => return,
-                    _ if !queue.order.is_empty() => break queue.take(),
+                    Some(end) if queue.waiting.is_empty() || Instant::now() >= end => return,
+                    _ if !queue.waiting.is_empty() => break queue.take(),
                     _ => {}
                 }
                 let woken;
@@ -241,7 +253,7 @@ fn run(store: &Store, shared: &Shared) {
         }
         // Once when it begins and once when it ends, not at every try.
         let error = queue.first_error().cloned();
-        let all_tried = queue.order.is_empty();
+        let all_tried = queue.waiting.is_empty();
         drop(queue);
         match error {
             Some(error) if !failing => {
