@@ -101,7 +101,7 @@ async fn answer(
     let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if let (Err(_), Some(source)) = (&result, &source) {
-        linger(source).await;
+        Box::pin(linger(source)).await;
     }
     result
 }
@@ -288,7 +288,7 @@ async fn accept(
             return Err(Fault::BadResponse);
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-        let (stream, ahead, slot) = upstream.into_tunnel().await.ok_or(Fault::Reset)?;
+        let (stream, ahead, slot) = Box::pin(upstream.into_tunnel()).await.ok_or(Fault::Reset)?;
         call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
         call.enter(Stage::Flow, settings.timeouts.tunnel);
         let front = Rc::clone(&call.front);
@@ -317,7 +317,7 @@ async fn accept(
             upstream.give_back(idle);
             drop(permit);
             if let Some(source) = uploading {
-                linger(source).await;
+                Box::pin(linger(source)).await;
             }
             RespBody::Full(bytes)
         }

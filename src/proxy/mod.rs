@@ -6,12 +6,12 @@
 mod body;
 mod call;
 mod cuts;
-mod error;
+pub mod error;
 mod events;
 mod forwarded;
 mod front;
 mod handler;
-mod headers;
+pub mod headers;
 mod replay;
 mod upgrade;
 mod upstream;

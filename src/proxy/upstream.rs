@@ -155,9 +155,9 @@ impl Upstream {
         if !replayable && idle >= settings.fresh {
             return Fitness::TooOld;
         }
-        // Within a millisecond of its last use a replayable request may skip the system call: should the node be
-        // closing just now, the request is sent again.
-        if (!replayable || idle > Duration::from_millis(1)) && !self.probe.is_quiet() {
+        // A replayable request may do without the system call: an end that the event loop has seen hands the request back
+        // unsent, and one that it has not seen yet costs a replay.
+        if !replayable && !self.probe.is_quiet() {
             return Fitness::Dead;
         }
         Fitness::Fit
@@ -238,7 +238,8 @@ pub async fn send(
         let reused = idle.is_some();
         let mut upstream = match idle {
             Some(upstream) => upstream,
-            None => match open(worker, call, local, settings).await {
+            // In a box, as every rare path of a request: its state would be moved with that of each request.
+            None => match Box::pin(open(worker, call, local, settings)).await {
                 Ok(upstream) => upstream,
                 Err(loss) => return Sent::Unsent(request, loss),
             },
