@@ -19,6 +19,8 @@ pub struct Pulse {
     read: Cell<u64>,
     /// Bytes written; written by the stream.
     written: Cell<u64>,
+    /// Whether the last write had to wait; written by the stream.
+    blocked: Cell<bool>,
 }
 
 impl Pulse {
@@ -30,6 +32,11 @@ impl Pulse {
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written.get()
+    }
+
+    /// Whether the peer has not taken yet what was to be written last.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.get()
     }
 
     /// Changes whenever a byte moved in either direction.
@@ -92,6 +99,7 @@ impl AsyncRead for Stream {
 
 impl Stream {
     fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.pulse.blocked.set(result.is_pending());
         if let Poll::Ready(Ok(written)) = result {
             self.pulse.written.set(self.pulse.written.get() + written as u64);
         }

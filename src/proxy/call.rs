@@ -63,6 +63,8 @@ pub struct Call {
     upstream: RefCell<Option<Rc<Pulse>>>,
     /// Set by the request body: the client is the one who is awaited.
     pub awaits_client: Cell<bool>,
+    /// Set by the handler: how long the client may be awaited.
+    client_limit: Cell<Duration>,
     /// Set by the watchdog, taken by the handler or the body.
     verdict: Cell<Option<Verdict>>,
     /// Set by a cut command: when the call should end at its next clean border, and when it must.
@@ -110,6 +112,11 @@ impl Call {
         self.stage.set(stage);
         self.limit.set(limit);
         self.restarted.set(true);
+    }
+
+    /// Told by the handler for a request with a body: how long the client may be awaited before the response begins.
+    pub fn limit_client(&self, limit: Duration) {
+        self.client_limit.set(limit);
     }
 
     /// Told by the handler when a node is claimed, and with `None` when the claim is given up.
@@ -218,7 +225,11 @@ impl Call {
         if self.restarted.replace(false) || beat != self.beat.replace(beat) {
             return self.moved.set(now);
         }
-        if stage == Stage::Free || self.verdict.get().is_some() || now - self.moved.get() < self.limit.get() {
+        let limit = match stage {
+            Stage::Response if self.awaits_client.get() => self.client_limit.get(),
+            _ => self.limit.get(),
+        };
+        if stage == Stage::Free || self.verdict.get().is_some() || now - self.moved.get() < limit {
             return;
         }
         self.verdict.set(Some(Verdict::TimedOut(stage)));
@@ -277,6 +288,7 @@ impl Registered {
             node: RefCell::new(None),
             upstream: RefCell::new(None),
             awaits_client: Cell::new(false),
+            client_limit: Cell::new(Duration::MAX),
             verdict: Cell::new(None),
             cut: Cell::new(None),
             was_cut: Cell::new(false),

@@ -21,6 +21,9 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
     let element = seen.host.as_ref().map(|host| element(front, client, host));
     let proto = HeaderValue::from_static("http");
     if !seen.has_forwarding() || !is_trusted(client, trusted) {
+        for name in &seen.claims {
+            headers.remove(name);
+        }
         headers.insert(FOR, address);
         headers.insert(PROTO, proto);
         if let (Some(host), Some(element)) = (&seen.host, element) {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -12,14 +12,17 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::handler;
 use super::upgrade::Tunnel;
-use super::worker::Worker;
+use super::worker::{Connected, Worker};
 use crate::config::Limits;
 use crate::net::{Pulse, Stream};
+
+/// How long a client may go on sending a request that has been answered.
+const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
@@ -38,7 +41,11 @@ pub struct Front {
     tunnel: RefCell<Option<Tunnel>>,
     /// Made once a connection: the client's address as header values, and `Forwarded` for the host that was asked last.
     pub forwarded: ForwardedCache,
-    /// The watchdog's own: since when nothing is under way, and how much was read then.
+    /// Bytes read when the last call ended: what comes after belongs to the next head. Set by the call.
+    read: Cell<u64>,
+    /// Set by a request's body that was given up before its end: the client may still be sending.
+    unread: Cell<bool>,
+    /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
 }
 
@@ -53,10 +60,13 @@ pub struct ForwardedCache {
 
 #[derive(Clone, Copy, Debug)]
 struct Rest {
+    /// Since when nothing was written either: the end of the last response may still be on its way.
     since: Instant,
-    read: u64,
+    written: u64,
     /// Since when a head has been arriving.
     head: Option<Instant>,
+    /// Since when it should be closed.
+    closing: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +91,7 @@ impl Front {
     /// Told by a call when it begins and ends.
     pub fn busy(&self, busy: bool) {
         self.busy.set(busy);
+        self.read.set(self.pulse.read());
         self.rest.set(None);
     }
 
@@ -108,6 +119,11 @@ impl Front {
         }
     }
 
+    /// Told by a request's body that is dropped before its end.
+    pub fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
     /// What runs on this connection once the 101 is out.
     pub fn set_tunnel(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
@@ -118,20 +134,25 @@ impl Front {
         if self.busy.get() {
             return;
         }
-        let read = self.pulse.read();
-        let Some(mut rest) = self.rest.get() else {
-            return self.rest.set(Some(Rest { since: now, read, head: None }));
-        };
-        if let Some(head) = rest.head {
+        let written = self.pulse.written();
+        let fresh = Rest { since: now, written, head: None, closing: None };
+        let mut rest = self.rest.get().filter(|rest| rest.written == written).unwrap_or(fresh);
+        if let Some(closing) = rest.closing {
+            // hyper waits for a client that does not take the rest of its answer.
+            if now - closing >= limits.head {
+                self.kill();
+            }
+        } else if let Some(head) = rest.head {
             if now - head >= limits.head {
                 self.give(Order::HeadTimeout);
             }
-        } else if read != rest.read {
+        } else if self.pulse.read() != self.read.get() {
             rest.head = Some(now);
-            self.rest.set(Some(rest));
         } else if now - rest.since >= limits.idle || linger_until.is_some_and(|until| now >= until) {
+            rest.closing = Some(now);
             self.close();
         }
+        self.rest.set(Some(rest));
     }
 
     fn keep_waker(&self, waker: &Waker) {
@@ -142,8 +163,8 @@ impl Front {
     }
 }
 
-/// Serves one client connection to its end.
-pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
+/// Enters a client connection, at once, and serves it to its end.
+pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> {
     let stream = Stream::new(tcp);
     let front = Rc::new(Front {
         remote,
@@ -153,9 +174,16 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
         waker: RefCell::new(None),
         tunnel: RefCell::new(None),
         forwarded: ForwardedCache::default(),
+        read: Cell::new(0),
+        unread: Cell::new(false),
         rest: Cell::new(None),
     });
-    let _registered = worker.register(&front);
+    // Not in the future: a burst is accepted before any task of it runs, and has to count.
+    let connected = worker.register(&front);
+    run(worker, front, stream, connected)
+}
+
+async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: Connected) {
     let limits = worker.view().edge().limits.clone();
     let service = service_fn({
         let (worker, front) = (Rc::clone(&worker), Rc::clone(&front));
@@ -190,6 +218,10 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
         End::Dropped => {}
         End::HeadTimeout => {
             let mut stream = connection.into_parts().io.into_inner();
+            if front.pulse.is_blocked() {
+                // A part of the last response is still in hyper's hands: whatever came now would be taken for the rest.
+                return;
+            }
             let answer = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
         }
@@ -198,9 +230,23 @@ pub async fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) {
                 let parts = connection.into_parts();
                 let front = Rc::clone(&front);
                 tunnel.run(front, parts.io.into_inner(), parts.read_buf).await;
+            } else if front.unread.get() {
+                linger(&front, connection.into_parts().io.into_inner()).await;
             }
         }
     }
+}
+
+/// Reads and drops what a client still sends that has its answer and our end of the connection (RFC 9112 §9.6). To close
+/// on unread bytes is to reset the connection, which can destroy the answer before the client reads it.
+async fn linger(front: &Front, mut stream: Stream) {
+    let mut space = vec![0; 16 * 1024];
+    let mut rest = pin!(async { while stream.read(&mut space).await.is_ok_and(|read| read > 0) {} });
+    let ended = poll_fn(|cx| {
+        let killed = front.poll_killed(cx.waker());
+        if killed.is_ready() { killed } else { rest.as_mut().poll(cx) }
+    });
+    let _ = tokio::time::timeout(LINGER_TIME, ended).await;
 }
 
 impl Front {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -73,12 +73,18 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
-    let seen = headers::examine(&request, has_body)?;
-    if seen.max_forwards == Some(0) {
-        return Ok(error::options());
-    }
     let view = worker.view();
-    let (route, service, local) = route(&view, &request, &seen)?;
+    let admitted = headers::examine(&request, has_body).and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
+    let ((route, service, local), seen) = match admitted {
+        Ok((_, seen)) if seen.max_forwards == Some(0) => return Ok(error::options()),
+        Ok(admitted) => admitted,
+        Err(fault) => {
+            if has_body && !request.headers().contains_key(EXPECT) {
+                linger(&Source::new(call.shared(), request.into_body(), 0)).await;
+            }
+            return Err(fault);
+        }
+    };
     local.earn(service.settings.retry.budget);
     let (mut parts, incoming) = request.into_parts();
     let version = parts.version;
@@ -93,6 +99,9 @@ async fn answer(
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
     forwarded::set(&mut parts.headers, front, &seen, &view.edge().trusted_proxies);
+    if has_body {
+        call.limit_client(service.settings.timeouts.body);
+    }
     if seen.expects_continue {
         call.hold_body();
     }
@@ -150,7 +159,6 @@ async fn try_nodes(
             Some(request) => request,
             None => outgoing.request(&call),
         };
-        tried.push(permit.local().node.key);
         permit.count_request();
         let replayable = outgoing.seen.idempotent;
         match upstream::send(worker, &call, permit.local(), settings, request, replayable).await {
@@ -182,6 +190,7 @@ async fn try_nodes(
                 }
             }
         }
+        tried.push(permit.local().node.key);
         call.set_node(None);
         drop(permit);
         worker.stats().retried.add_one();
@@ -348,6 +357,10 @@ fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
 
 /// Reads and drops what the client is still sending, within bounds.
 async fn linger(source: &Source) {
+    // To look for the body would tell the client to send it.
+    if source.is_held() {
+        return;
+    }
     let mut left = LINGER_BYTES;
     let _ = tokio::time::timeout(LINGER_TIME, poll_fn(|cx| source.poll_discard(cx, &mut left))).await;
 }

@@ -32,6 +32,8 @@ pub struct Seen {
     pub max_forwards: Option<u64>,
     /// Header fields that must go: named by `Connection`, or spelt with `_` where `-` would have a meaning.
     drop: Vec<HeaderName>,
+    /// Fields in which only a trusted proxy may say who the client is, but for those that are set anyway.
+    pub claims: Vec<HeaderName>,
     present: Present,
 }
 
@@ -84,6 +86,10 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
             }
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
                 seen.present.forwarding = true;
+            }
+            other if other.starts_with("x-forwarded-") || other == "x-real-ip" => {
+                seen.present.forwarding = true;
+                seen.claims.push(name.clone());
             }
             other if other.contains('_') && shadows(other) => seen.drop.push(name.clone()),
             _ => {}
@@ -228,6 +234,8 @@ impl Seen {
             headers.insert(UPGRADE, protocol.clone());
         }
         if self.te_trailers {
+            // Named as what holds for this hop only (RFC 9110 §10.1.4).
+            headers.append(CONNECTION, HeaderValue::from_static("te"));
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         if let Some(host) = &self.host {
@@ -332,6 +340,10 @@ pub fn rewrite_response(
         }
     }
     headers.append(VIA, via(version));
+    if version == Version::HTTP_10 {
+        // On such a connection hyper would go on in HTTP/1.0, and lose a body that has no length. It is not used again.
+        keep_alive = Some(std::time::Duration::ZERO);
+    }
     Ok(keep_alive)
 }
 

@@ -74,6 +74,11 @@ impl Source {
         self.state.get() == State::Flowing && self.call.awaits_client.get()
     }
 
+    /// Whether the client still waits to hear that it should send the body.
+    pub fn is_held(&self) -> bool {
+        self.call.holds_body()
+    }
+
     /// The body for one more try.
     pub fn body(self: &Rc<Self>) -> ReqBody {
         ReqBody { source: Some(Rc::clone(self)), sent: 0 }
@@ -139,6 +144,14 @@ impl Source {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if self.state.get() == State::Flowing {
+            self.call.front.leave_unread();
         }
     }
 }

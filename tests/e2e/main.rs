@@ -4,5 +4,9 @@ mod support;
 
 mod conformance;
 mod framing;
+mod headers;
+mod limits;
 mod proxying;
 mod retry;
+mod routing;
+mod streaming;
