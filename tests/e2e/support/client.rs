@@ -73,8 +73,8 @@ impl Client {
     /// A response's head, 1xx included.
     pub async fn head(&mut self) -> Option<Response> {
         let line = self.line().await?;
-        let mut response = Response::default();
-        response.status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+        let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status line");
+        let mut response = Response { status, ..Response::default() };
         loop {
             let line = self.line().await?;
             if line.is_empty() {

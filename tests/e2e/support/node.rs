@@ -155,7 +155,7 @@ impl Peer {
                         let line = self.line().await?;
                         match line.split_once(':') {
                             Some((name, value)) => {
-                                request.trailers.push((name.to_lowercase(), value.trim().to_owned()))
+                                request.trailers.push((name.to_lowercase(), value.trim().to_owned()));
                             }
                             None => break,
                         }
