@@ -188,7 +188,7 @@ async fn abuse(proxy: &Proxy, kind: usize) {
         4 => client.send(format!("{upload}content-length: 10\r\nexpect: 100-continue\r\n\r\n")).await,
         _ => client.send("GET / HTTP/1.1\r\nhost: ap").await,
     }
-    if kind % 2 == 0 {
+    if kind.is_multiple_of(2) {
         // A reset, not an end.
         let _ = socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
     }
