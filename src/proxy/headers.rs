@@ -20,6 +20,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub struct Seen {
     /// The host that is asked, as the `Host` header for the node; `None` only in HTTP/1.0.
     pub host: Option<HeaderValue>,
+    /// It stood in the target, and is not what the `Host` header says.
+    host_replaced: bool,
     /// The protocol the client wants to change to, if it may.
     pub upgrade: Option<HeaderValue>,
     /// `Expect: 100-continue`.
@@ -130,6 +132,7 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
                 return Err(Fault::BadRequest("the request target is malformed"));
             }
             seen.host = HeaderValue::from_str(authority.as_str()).ok();
+            seen.host_replaced = true;
         }
         _ => return Err(Fault::BadRequest("the request target is malformed")),
     }
@@ -238,7 +241,7 @@ impl Seen {
             headers.append(CONNECTION, HeaderValue::from_static("te"));
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        if let Some(host) = &self.host {
+        if let (true, Some(host)) = (self.host_replaced, &self.host) {
             headers.insert(HOST, host.clone());
         }
         if !self.expects_continue {
