@@ -1,11 +1,10 @@
 //! The fuzz targets on stable Rust: their corpus, and random changes of it. A crash that fuzzing finds goes into
-//! `fuzz/corpus`, and so is tried here for ever.
+//! `corpus` beside this file, and so is tried here for ever.
 //!
 //! `FUZZ_SEED=n` replays one run, `FUZZ_ROUNDS=n` changes each entry that many times.
 
 use std::path::Path;
 
-#[path = "../fuzz/targets.rs"]
 mod targets;
 
 /// Rounds that run by default: a few seconds in a debug build.
@@ -34,7 +33,7 @@ fn change(data: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
 }
 
 fn run(target: &str, function: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_smoke/corpus").join(target);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let corpus: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
