@@ -135,7 +135,7 @@ impl Admission for CheckThenCount {
 fn model<G: Admission>(workers: usize, claims: usize) {
     let mut builder = loom::model::Builder::new();
     // More than this many involuntary switches in one run find nothing new here, and cost minutes.
-    builder.preemption_bound = Some(4);
+    builder.preemption_bound = Some(3);
     builder.check(move || {
         let gate = Arc::new(G::new(workers));
         let stopped = Arc::new(AtomicBool::new(false));

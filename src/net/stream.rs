@@ -54,6 +54,8 @@ pub struct Stream {
     /// Shared with the [`Probe`], which must look at the socket while hyper owns the stream.
     tcp: Rc<RefCell<TcpStream>>,
     pulse: Rc<Pulse>,
+    /// What is written to a peer that has closed is dropped without an error.
+    forgiving: bool,
 }
 
 /// Looks at an idle connection without touching it.
@@ -65,7 +67,14 @@ impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
         // A socket that is gone already will say so at the first read.
         let _ = tcp.set_nodelay(true);
-        Self { tcp: Rc::new(RefCell::new(tcp)), pulse: Rc::default() }
+        Self { tcp: Rc::new(RefCell::new(tcp)), pulse: Rc::default(), forgiving: false }
+    }
+
+    /// Leaves it to the reading side to find that the peer has closed. A peer that answers early and hangs up makes our
+    /// next write fail while its answer lies in our buffer; whoever stops at the first error never reads it.
+    pub fn forgiving(mut self, forgiving: bool) -> Self {
+        self.forgiving = forgiving;
+        self
     }
 
     /// The counts of this stream.
@@ -101,8 +110,14 @@ impl AsyncRead for Stream {
 }
 
 impl Stream {
-    fn count_written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count_written(&self, result: Poll<io::Result<usize>>, all: impl Fn() -> usize) -> Poll<io::Result<usize>> {
         self.pulse.blocked.set(result.is_pending());
+        if let Poll::Ready(Err(error)) = &result
+            && self.forgiving
+            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        {
+            return Poll::Ready(Ok(all()));
+        }
         if let Poll::Ready(Ok(written)) = result {
             self.pulse.written.set(self.pulse.written.get() + written as u64);
         }
@@ -113,7 +128,7 @@ impl Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, buf);
-        self.count_written(result)
+        self.count_written(result, || buf.len())
     }
 
     // hyper sends head and body in one system call if the transport says that it can; a wrapper that forgets these two
@@ -139,7 +154,7 @@ impl AsyncWrite for Stream {
             return self.poll_write(cx, &joined[..total]);
         }
         let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write_vectored(cx, bufs);
-        self.count_written(result)
+        self.count_written(result, || bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -180,6 +195,31 @@ mod tests {
         client.write_all(b"abc").await?;
         assert_eq!(stream.read(&mut five).await?, 3);
         assert_eq!((pulse.written(), pulse.read(), pulse.beat()), (5, 3, 8));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_although_its_sender_hung_up_on_us() -> io::Result<()> {
+        for forgiving in [true, false] {
+            let (stream, mut peer) = pair().await?;
+            let mut stream = stream.forgiving(forgiving);
+            stream.write_all(b"unread").await?;
+            peer.readable().await?;
+            peer.write_all(b"answer").await?;
+            // Closed with unread bytes: a reset follows the answer.
+            drop(peer);
+            let mut written = Ok(());
+            for _ in 0..3 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                written = written.and(stream.write_all(b"more").await);
+            }
+            assert_eq!(written.is_ok(), forgiving, "{written:?}");
+            if forgiving {
+                let mut answer = [0; 6];
+                stream.read_exact(&mut answer).await?;
+                assert_eq!(&answer, b"answer");
+            }
+        }
         Ok(())
     }
 

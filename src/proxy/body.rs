@@ -213,8 +213,12 @@ impl Relay {
                 };
                 let whole = border.advance(data);
                 match whole {
-                    // The stream is to end, and the last whole event ends in this piece.
-                    Some(whole) if cut => Poll::Ready(Some(Ok(Frame::data(data.slice(..whole))))),
+                    // The stream is to end, and the last whole event ends in this piece. What is behind it is dropped, so
+                    // that the stream stands at a border and ends with the next poll.
+                    Some(whole) if cut => {
+                        *border = EventBorder::default();
+                        Poll::Ready(Some(Ok(Frame::data(data.slice(..whole)))))
+                    }
                     _ => Poll::Ready(Some(Ok(frame))),
                 }
             }

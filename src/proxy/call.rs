@@ -159,6 +159,11 @@ impl Call {
         self.was_cut.get()
     }
 
+    /// Whether it was told when the process ends.
+    pub fn ends_with_process(&self) -> bool {
+        self.cut.get().is_some_and(|cut| cut.reason == CutReason::Shutdown)
+    }
+
     /// Asks for an end.
     pub fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));

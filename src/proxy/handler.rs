@@ -112,6 +112,9 @@ async fn answer(
     if let (Err(_), Some(source)) = (&result, &source) {
         Box::pin(linger(source)).await;
     }
+    if source.is_some_and(|source| !source.is_complete()) {
+        front.leave_unread();
+    }
     result
 }
 
@@ -136,6 +139,8 @@ async fn try_nodes(
 ) -> Result<Response<RespBody>, Fault> {
     let mut index = index;
     let mut tried: Vec<u64> = Vec::new();
+    // Nodes that closed a used connection just as a request came: another node first, but if there is none, they again.
+    let mut again: Vec<u64> = Vec::new();
     let mut unsent: Option<Request<ReqBody>> = None;
     let mut fault = Fault::NoNode;
     let mut sends = 0;
@@ -149,16 +154,23 @@ async fn try_nodes(
             // Either no node is left, or the one that was chosen has just left: then the newest view knows.
             let newest = worker.view();
             if Rc::ptr_eq(&newest, &view) {
-                return Err(fault);
+                let Some(key) = again.pop() else {
+                    return Err(fault);
+                };
+                tried.retain(|tried| *tried != key);
+                continue;
             }
             index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
             view = newest;
             continue;
         };
-        let request = match unsent.take() {
-            Some(request) => request,
-            None => outgoing.request(&call),
-        };
+        let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
+        if outgoing.seen.host.is_none() {
+            // HTTP/1.0 without a host: the node is asked by its own name.
+            if let Some(host) = call.node_address() {
+                request.headers_mut().insert(http::header::HOST, host);
+            }
+        }
         permit.count_request();
         let replayable = outgoing.seen.idempotent;
         match upstream::send(worker, &call, permit.local(), settings, request, replayable).await {
@@ -175,7 +187,7 @@ async fn try_nodes(
                     return Err(fault);
                 }
             }
-            Sent::Lost(loss) => {
+            Sent::Lost(loss, reused) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
                 let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
@@ -184,6 +196,9 @@ async fn try_nodes(
                 }
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
                 sends += 1;
+                if reused {
+                    again.push(permit.local().node.key);
+                }
                 // The budget comes last: a request that is given up anyway must not use it up.
                 if ended || !replayable || !whole || sends >= settings.retry.attempts || !local.spend() {
                     return Err(fault);
@@ -233,12 +248,6 @@ impl Outgoing {
         // A request that cannot go twice needs no copy of its head.
         *request.headers_mut() =
             if self.seen.idempotent { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
-        if self.seen.host.is_none() {
-            // HTTP/1.0 without a host: the node is asked by its own name.
-            if let Some(host) = call.node_address() {
-                request.headers_mut().insert(http::header::HOST, host);
-            }
-        }
         if self.seen.expects_continue {
             // The callback has to be `Sync`, so it raises a flag that the body looks at; the connection's task runs both.
             let asked = Arc::new(AtomicBool::new(false));

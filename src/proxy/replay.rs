@@ -86,6 +86,10 @@ impl Source {
 
     /// Reads and drops what the client still sends, up to `limit` bytes. Ends when it is complete, broken, or too much.
     pub fn poll_discard(&self, cx: &mut Context<'_>, limit: &mut usize) -> Poll<()> {
+        // Reading now would tell a client that waits for `100 Continue` to go on, when it is being refused.
+        if self.call.holds_body() {
+            return Poll::Ready(());
+        }
         while self.state.get() == State::Flowing && *limit > 0 {
             match Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,

@@ -58,6 +58,11 @@ impl Half {
         self.start == self.buffer.len()
     }
 
+    /// Whether everything that was passed on is whole messages.
+    fn is_at_border(&self) -> bool {
+        self.is_drained() && self.tracker.as_ref().is_none_or(FrameTracker::is_at_border)
+    }
+
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, last: bool) -> Poll<io::Result<()>> {
         loop {
@@ -75,7 +80,7 @@ impl Half {
                 }
                 return Poll::Ready(Ok(()));
             }
-            if last && self.tracker.as_ref().is_none_or(FrameTracker::is_at_border) {
+            if last && self.is_at_border() {
                 return Poll::Pending;
             }
             self.buffer.resize(BUFFER, 0);
@@ -125,9 +130,11 @@ impl Tunnel {
                 return Poll::Ready(Ok(()));
             }
             let down_done = down.poll(cx, &mut self.node, &mut client, cut)?.is_ready();
-            if cut && !closing && !down.ended && down.is_drained() {
+            if cut && !closing && !down.ended && down.is_at_border() {
                 closing = true;
-                down = Half::new(CLOSE_SERVICE_RESTART, false);
+                // Nothing may follow a Close (RFC 6455 §5.5.1), so there is none of ours behind the node's.
+                let said = down.tracker.as_ref().is_some_and(FrameTracker::has_closed);
+                down = Half::new(if said { &[] } else { CLOSE_SERVICE_RESTART }, false);
                 // Nothing more comes from the node; the client still may say what it has to, up to its own Close.
                 let written = down.poll(cx, &mut self.node, &mut client, true)?;
                 debug_assert!(written.is_pending(), "a closing half does not end by itself");

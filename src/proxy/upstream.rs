@@ -68,8 +68,9 @@ pub enum Sent {
     Response(Response<Incoming>, Box<Upstream>),
     /// Nothing was written: the request is here again, whole, and may go anywhere.
     Unsent(Request<ReqBody>, Loss),
-    /// The node may have seen it. It may go again only if that does no harm.
-    Lost(Loss),
+    /// The node may have seen it. It may go again only if that does no harm. `true`: on a connection that had been used
+    /// before, so that it says nothing about the node.
+    Lost(Loss, bool),
 }
 
 /// Why an exchange failed.
@@ -103,7 +104,7 @@ impl Upstream {
             Some(address) => TcpStream::connect(address).await?,
             None => connect_by_name(local.node.id.address.as_str()).await?,
         };
-        let stream = Stream::new(tcp);
+        let stream = Stream::new(tcp).forgiving(true);
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
@@ -187,7 +188,8 @@ impl Upstream {
     pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
         poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         let parts = self.connection.take()?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf, self.slot))
+        // In a tunnel no answer can be waiting behind a failed write.
+        Some((parts.io.into_inner().forgiving(false), parts.read_buf, self.slot))
     }
 
     /// Has a task of its own drive the connection until it ends: for the rare exchange whose request body is still on its
@@ -252,9 +254,9 @@ pub async fn send(
                 // A reused connection had just closed. Another one of the same node is no further try.
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
-                None => return Sent::Lost(Loss::Broken(error.into_error())),
+                None => return Sent::Lost(Loss::Broken(error.into_error()), reused),
             },
-            Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
+            Err(verdict) => return Sent::Lost(Loss::Judged(verdict), false),
         }
         now = Instant::now();
     }

@@ -243,6 +243,14 @@ impl Worker {
     /// Looks at every limit.
     fn watch(&self, slow: bool) {
         let now = Instant::now();
+        if let Some(closing) = self.closing.get() {
+            // Requests that came after the command have the same deadline.
+            let calls = self.calls.borrow();
+            let late: Vec<_> =
+                calls.iter().map(|(_, call)| call).filter(|call| !call.ends_with_process()).cloned().collect();
+            let left = closing.deadline.saturating_duration_since(now);
+            self.cuts.begin_shutdown(late, now, left, &mut self.random.borrow_mut());
+        }
         for (_, call) in self.calls.borrow().iter() {
             call.check(now);
         }
@@ -252,7 +260,8 @@ impl Worker {
         }
         let view = self.view();
         let closing = self.closing.get();
-        let past_deadline = closing.is_some_and(|closing| now >= closing.deadline);
+        // A little later than the calls are cut, so that those without an answer still get one.
+        let past_deadline = closing.is_some_and(|closing| now >= closing.deadline + 2 * TICK);
         for (_, front) in self.fronts.borrow().iter() {
             front.check(now, &view.edge().limits, closing.map(|closing| closing.linger_until));
             if past_deadline {

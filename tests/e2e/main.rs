@@ -4,10 +4,18 @@
 mod support;
 
 mod conformance;
+mod cuts;
+mod drain;
+mod faults;
 mod framing;
 mod headers;
+mod kill;
 mod limits;
 mod proxying;
 mod retry;
+mod reuse;
 mod routing;
+mod shutdown;
 mod streaming;
+mod timeouts;
+mod tunnel;

@@ -27,6 +27,20 @@ async fn a_refused_connection_goes_to_another_node_whatever_the_method() {
     assert!(proxy.counts().2 > 0, "the dead node was tried");
 }
 
+/// HTTP/1.0 without a host asks a node by its own name, so a second node must not be asked by the first one's.
+#[tokio::test]
+async fn a_request_without_a_host_asks_each_node_by_its_own_name() {
+    let node = TestNode::answering("here").await;
+    let proxy = single(&[refused(), node.address], "");
+    for _ in 0..MANY {
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET / HTTP/1.0\r\n\r\n").await;
+        assert_eq!(client.response("GET").await.expect("a response").text(), "here");
+    }
+    let own = node.address.to_string();
+    assert!(node.requests().iter().all(|request| request.all("host") == [own.as_str()]));
+}
+
 #[tokio::test]
 async fn a_connection_that_is_not_accepted_in_time_goes_to_another_node() {
     let hole = BlackHole::new();

@@ -39,6 +39,10 @@ impl Response {
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("in time").expect("a connection");
+        Self::over(stream)
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket option");
         Self { stream, buffer: Vec::new() }
     }
@@ -143,10 +147,8 @@ impl Client {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut space = [0; 16 * 1024];
-        let read = self.stream.read(&mut space).await.ok().filter(|read| *read > 0)?;
-        self.buffer.extend(&space[..read]);
-        Some(())
+        let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
+        (read > 0).then_some(())
     }
 
     /// Ends this side: the proxy sees that nothing more comes.

@@ -86,6 +86,8 @@ impl TestNode {
         let task = tokio::spawn(async move {
             let mut scripts = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                // Each write of a script leaves at once, as it stands.
+                let _ = stream.set_nodelay(true);
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let peer = Peer { stream, number, buffer: Vec::new(), seen: Arc::clone(&log) };
                 let run = AssertUnwindSafe(script(peer)).catch_unwind();
@@ -207,10 +209,8 @@ impl Peer {
     }
 
     async fn more(&mut self) -> Option<()> {
-        let mut space = [0; 16 * 1024];
-        let read = self.stream.read(&mut space).await.ok().filter(|read| *read > 0)?;
-        self.buffer.extend(&space[..read]);
-        Some(())
+        let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
+        (read > 0).then_some(())
     }
 
     /// Sends raw bytes.
