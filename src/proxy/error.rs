@@ -111,7 +111,7 @@ impl Fault {
     }
 
     /// Whether the client's connection cannot be used further: what follows on it may not be a request.
-    fn closes(&self) -> bool {
+    pub fn closes(&self) -> bool {
         matches!(
             self,
             Self::BadRequest(_) | Self::MethodNotAllowed | Self::ClientTimeout | Self::ClientBody | Self::Shutdown

@@ -35,6 +35,9 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
         }
         return;
     }
+    if !headers.contains_key(FORWARDED) {
+        translate(headers);
+    }
     let chain = continued(headers, &FOR, &address);
     headers.insert(FOR, chain);
     headers.entry(PROTO).or_insert(proto);
@@ -49,6 +52,16 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
 
 fn is_trusted(client: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&client))
+}
+
+/// Says in `Forwarded` what came in `X-Forwarded-For` only (RFC 7239 §7.4); else the last proxy would look like the client.
+fn translate(headers: &mut HeaderMap) {
+    let hops = headers.get_all(FOR).iter().flat_map(|value| value.to_str().unwrap_or("unknown").split(','));
+    let list: Vec<String> =
+        hops.map(|hop| format!("for={}", hop.trim().parse().map_or("unknown".into(), node))).collect();
+    if let (false, Ok(value)) = (list.is_empty(), HeaderValue::from_str(&list.join(", "))) {
+        headers.insert(FORWARDED, value);
+    }
 }
 
 /// All values of a list field, and one more.
@@ -86,12 +99,17 @@ fn element(front: &Front, client: IpAddr, host: &HeaderValue) -> HeaderValue {
     element
 }
 
-fn write_element(client: IpAddr, host: &HeaderValue) -> HeaderValue {
-    let node = match client {
+/// An address as RFC 7239 §6 writes it.
+fn node(ip: IpAddr) -> String {
+    match ip {
         IpAddr::V4(ip) => ip.to_string(),
-        // A colon or bracket must be quoted (RFC 7239 §6).
+        // A colon or bracket must be quoted.
         IpAddr::V6(ip) => format!("\"[{ip}]\""),
-    };
+    }
+}
+
+fn write_element(client: IpAddr, host: &HeaderValue) -> HeaderValue {
+    let node = node(client);
     // A host was checked to hold no quote and no backslash.
     let host = host.to_str().unwrap_or_default();
     HeaderValue::from_str(&format!("for={node};host=\"{host}\";proto=http"))

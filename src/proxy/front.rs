@@ -222,7 +222,8 @@ async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: C
                 // A part of the last response is still in hyper's hands: whatever came now would be taken for the rest.
                 return;
             }
-            let answer = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let answer = b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
+                content-length: 0\r\nconnection: close\r\n\r\n";
             let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
         }
         End::Done => {

@@ -80,7 +80,10 @@ async fn answer(
         Ok(admitted) => admitted,
         Err(fault) => {
             if has_body && !request.headers().contains_key(EXPECT) {
-                linger(&Source::new(call.shared(), request.into_body(), 0)).await;
+                let source = Source::new(call.shared(), request.into_body(), 0);
+                if !fault.closes() {
+                    Box::pin(linger(&source)).await;
+                }
             }
             return Err(fault);
         }
@@ -109,11 +112,12 @@ async fn answer(
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
     let outgoing = Outgoing { parts, seen, source: source.clone() };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
+    if matches!(&result, Err(fault) if fault.closes()) {
+        // The connection lingers when it closes; the answer need not wait for that.
+        return result;
+    }
     if let (Err(_), Some(source)) = (&result, &source) {
         Box::pin(linger(source)).await;
-    }
-    if source.is_some_and(|source| !source.is_complete()) {
-        front.leave_unread();
     }
     result
 }

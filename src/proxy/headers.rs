@@ -153,7 +153,8 @@ fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
     }
     // A body and a change of protocol at once could be read in two ways.
     if wants_upgrade && !has_body && request.version() == Version::HTTP_11 {
-        seen.upgrade = request.headers().get(UPGRADE).cloned();
+        // Nor to HTTP/2: the tunnel would carry requests past the routing.
+        seen.upgrade = request.headers().get(UPGRADE).filter(|protocol| !lists(protocol, "h2c")).cloned();
     }
 }
 

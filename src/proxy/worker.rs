@@ -329,8 +329,8 @@ impl Worker {
         let limit = self.part_of(self.view().edge().limits.connections);
         if self.fronts.borrow().len() >= limit {
             self.stats.refused.add_one();
-            let answer =
-                b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let answer = b"HTTP/1.1 503 Service Unavailable\r\nx-sluice-error: connection-limit\r\nretry-after: 1\r\n\
+                content-length: 0\r\nconnection: close\r\n\r\n";
             // Best effort: over the limit nobody is waited for.
             let _ = stream.try_write(answer);
             return;

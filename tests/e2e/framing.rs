@@ -254,6 +254,20 @@ async fn a_request_with_a_body_changes_no_protocol() {
 }
 
 #[tokio::test]
+async fn nobody_changes_to_http_2_behind_the_routing() {
+    // A tunnel would carry requests to any host and path past the routing, to whatever node speaks h2c.
+    for protocol in ["h2c", "H2C", "websocket, h2c"] {
+        let raw = format!(
+            "GET / HTTP/1.1\r\nhost: app.test\r\nconnection: upgrade, http2-settings\r\nupgrade: {protocol}\r\n\
+             http2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+        );
+        let (response, request) = one(raw).await;
+        let request = request.expect("a request");
+        assert_eq!((response.status, request.header("upgrade"), request.header("http2-settings")), (200, None, None));
+    }
+}
+
+#[tokio::test]
 async fn http_1_0_clients_are_served() {
     let node = TestNode::echoing().await;
     let proxy = Proxy::with(&app(&[node.address], ""));
@@ -304,7 +318,7 @@ async fn max_forwards_counts_down_for_options_and_ends_here_at_zero() {
 #[tokio::test]
 async fn a_head_that_is_too_big_is_refused_by_its_kind() {
     let get = "GET / HTTP/1.1\r\nhost: app.test\r\n";
-    let many = (0..120).map(|n| format!("x-{n}: 1\r\n")).collect::<Vec<_>>().concat();
+    let many: String = (0..120).fold(String::new(), |fields, n| fields + &format!("x-{n}: 1\r\n"));
     for (what, raw, status) in [
         ("120 fields", format!("{get}{many}\r\n"), 431),
         ("a field of 40 KB", format!("{get}x-big: {}\r\n\r\n", "a".repeat(40_000)), 431),

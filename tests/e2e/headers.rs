@@ -115,6 +115,12 @@ async fn what_a_trusted_proxy_says_is_kept_and_continued() {
     assert_eq!((request.all("x-forwarded-port"), request.all("x-real-ip")), (vec!["443"], vec!["1.2.3.4"]));
     let chain = "for=1.2.3.4;proto=https, for=127.0.0.1;host=\"App.test:80\";proto=http";
     assert_eq!(request.all("forwarded"), [chain]);
+    // A proxy that knows only the older fields is understood in the newer one too.
+    let request = forwarded(trusted, "x-forwarded-for: 1.2.3.4, 2001:db8::1\r\n").await;
+    let chain = "for=1.2.3.4, for=\"[2001:db8::1]\", for=127.0.0.1;host=\"App.test:80\";proto=http";
+    assert_eq!(request.all("forwarded"), [chain]);
+    let request = forwarded(trusted, "x-forwarded-for: 1.2.3.4, someone\r\n").await;
+    assert_eq!(request.all("forwarded"), ["for=1.2.3.4, for=unknown, for=127.0.0.1;host=\"App.test:80\";proto=http"]);
     let request = forwarded(trusted, "").await;
     assert_eq!((request.all("x-forwarded-for"), request.all("x-forwarded-proto")), (vec!["127.0.0.1"], vec!["http"]));
 }

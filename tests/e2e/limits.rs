@@ -51,7 +51,7 @@ async fn a_slow_head_is_a_408() {
             }
         });
         let response = client.response("GET").await.expect("an answer");
-        assert_eq!((response.status, response.header("connection")), (408, Some("close")));
+        assert_eq!((response.status, response.header("x-sluice-error")), (408, Some("head-timeout")));
         client.closed().await;
         dribble.abort();
     }
@@ -92,7 +92,7 @@ async fn a_client_that_stops_reading_is_cut_and_the_node_freed() {
     let proxy = proxy(&node, "", "timeouts = { body = \"500ms\" }");
     let mut client = Client::connect(proxy.address).await;
     client.send("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await;
-    until("the download has begun", || proxy.node(node.address).inflight() == 1).await;
+    until("the request is at the node", || !node.requests().is_empty()).await;
     freed(&proxy, &node).await;
     let response = client.response("GET").await.expect("a head");
     assert!(response.truncated && response.body.len() < 100 << 20);
@@ -139,6 +139,7 @@ async fn over_the_connection_limit_new_clients_are_refused_and_old_ones_served()
     let mut third = Client::connect(proxy.address).await;
     let response = third.response("GET").await.expect("an answer");
     assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+    assert_eq!(response.header("x-sluice-error"), Some("connection-limit"));
     third.closed().await;
     for client in &mut clients {
         assert_eq!(client.get("/").await.status, 200);

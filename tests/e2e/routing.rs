@@ -1,7 +1,5 @@
 //! Which service answers, by host and path, through the whole proxy.
 
-use std::fmt::Write;
-
 use crate::support::client::Client;
 use crate::support::node::TestNode;
 use crate::support::{Proxy, app};
@@ -12,7 +10,8 @@ async fn services(matches: &[(&'static str, &str)]) -> (Vec<TestNode>, Proxy) {
     let mut config = String::new();
     for (name, patterns) in matches {
         let node = TestNode::answering(name).await;
-        let _ = writeln!(config, "[service.{name}]\nmatch = [{patterns}]\nnodes = [\"{}\"]", node.address);
+        let service = format!("[service.{name}]\nmatch = [{patterns}]\nnodes = [\"{}\"]\n", node.address);
+        config.push_str(&service);
         nodes.push(node);
     }
     let proxy = Proxy::with(&config);

@@ -168,17 +168,15 @@ async fn an_answer_before_the_end_of_the_request_reaches_the_client_and_frees_th
     })
     .await;
     let proxy = Proxy::with_workers(&app(&[node.address], ""), 1);
-    for _ in 0..3 {
-        let mut client = Client::connect(proxy.address).await;
-        client.send(format!("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: {TOTAL}\r\n\r\n")).await;
-        client.send(vec![b'x'; 100_000]).await;
-        let response = client.response("POST").await.expect("the answer");
-        assert_eq!((response.status, response.text().as_str()), (413, "too much"));
-        // It goes on sending what nobody wants any more; the connection does not stay for that.
-        let push = async { while client.stream.write_all(&[b'x'; 10_000]).await.is_ok() {} };
-        timeout(PATIENCE, push).await.expect("the connection ends");
-        until("the node is free", || proxy.node(node.address).inflight() == 0).await;
-    }
+    let mut client = Client::connect(proxy.address).await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: {TOTAL}\r\n\r\n")).await;
+    client.send(vec![b'x'; 100_000]).await;
+    let response = client.response("POST").await.expect("the answer");
+    assert_eq!((response.status, response.text().as_str()), (413, "too much"));
+    // It goes on sending what nobody wants any more; the connection does not stay for that.
+    let push = async { while client.stream.write_all(&[b'x'; 10_000]).await.is_ok() {} };
+    timeout(PATIENCE, push).await.expect("the connection ends");
+    until("the node is free", || proxy.node(node.address).inflight() == 0).await;
 }
 
 #[tokio::test]
@@ -188,11 +186,71 @@ async fn an_upload_that_was_refused_may_be_sent_to_its_end() {
     let config = app(&[node.address], "").replace("\"*\"", "\"app.test\"");
     let proxy = Proxy::with_workers(&config, 1);
     let size = 30 << 20;
-    for _ in 0..3 {
+    for _ in 0..2 {
         let mut client = Client::connect(proxy.address).await;
         client.send(format!("POST / HTTP/1.1\r\nhost: other.test\r\ncontent-length: {size}\r\n\r\n")).await;
         let body = vec![b'x'; size];
         timeout(PATIENCE, client.stream.write_all(&body)).await.expect("in time").expect("all of it is taken");
         assert_eq!(client.response("POST").await.expect("the answer").status, 404);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_answered_at_length_may_be_sent_to_its_end() {
+    let node = TestNode::start(|mut peer| async move {
+        peer.head().await;
+        peer.respond(413, &"no ".repeat(100_000)).await;
+        // It reads nothing of the body.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let proxy = Proxy::with_workers(&app(&[node.address], ""), 1);
+    let size = 30 << 20;
+    for _ in 0..3 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: {size}\r\n\r\n")).await;
+        let body = vec![b'x'; size];
+        timeout(PATIENCE, client.stream.write_all(&body)).await.expect("in time").expect("all of it is taken");
+        let response = client.response("POST").await.expect("the answer");
+        assert_eq!((response.status, response.body.len(), response.truncated), (413, 300_000, false));
+        until("the node is free", || proxy.node(node.address).inflight() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_does_not_look_whole() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\nhalf",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ] {
+        for at_once in [true, false] {
+            let gate = Arc::new(tokio::sync::Notify::new());
+            let open = Arc::clone(&gate);
+            let node = TestNode::start(move |mut peer| {
+                let open = Arc::clone(&open);
+                async move {
+                    peer.request().await;
+                    peer.send(answer).await;
+                    if !at_once {
+                        open.notified().await;
+                    }
+                }
+            })
+            .await;
+            let proxy = Proxy::with_workers(&app(&[node.address], ""), 1);
+            let mut client = Client::connect(proxy.address).await;
+            client.send("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await;
+            let head = timeout(PATIENCE, client.head()).await.expect("in time").expect("a head");
+            gate.notify_one();
+            let body = String::from_utf8_lossy(&if head.status == 502 { Vec::new() } else { client.closed().await })
+                .into_owned();
+            // What comes at once can still be told; after that, only the end of the connection can tell.
+            let told = head.status == 502 && head.header("x-sluice-error") == Some("bad-response");
+            assert!(told || (body.len() < 20 && !body.ends_with("0\r\n\r\n")), "{answer:?}: {head:?} {body:?}");
+            until("the node is free", || proxy.node(node.address).inflight() == 0).await;
+            assert_eq!(proxy.node(node.address).totals().1, 1, "the node is blamed once");
+        }
     }
 }

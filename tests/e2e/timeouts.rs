@@ -85,7 +85,7 @@ async fn an_upload_that_moves_is_no_silence_of_the_node() {
 #[tokio::test]
 async fn a_client_that_stops_its_upload_gets_408_and_the_node_is_not_blamed() {
     let node = TestNode::answering("never").await;
-    let proxy = single(&[node.address], "timeouts.response = \"300ms\"");
+    let proxy = single(&[node.address], "timeouts.body = \"300ms\"");
     let mut client = Client::connect(proxy.address).await;
     client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 12\r\n\r\nabc").await;
     let response = client.response("POST").await.expect("a response");

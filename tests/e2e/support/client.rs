@@ -147,6 +147,7 @@ impl Client {
     }
 
     async fn more(&mut self) -> Option<()> {
+        self.buffer.reserve(16 * 1024);
         let read = self.stream.read_buf(&mut self.buffer).await.ok()?;
         (read > 0).then_some(())
     }
