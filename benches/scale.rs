@@ -81,7 +81,7 @@ fn service(index: usize, host: &str, strip: bool, port: u16) -> String {
 }
 
 /// The first journal is awaited so long.
-const JOURNAL: Duration = Duration::from_secs(60);
+const JOURNAL: Duration = Duration::from_mins(1);
 
 const TOP: &str = "shutdown = { linger = \"0s\" }\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n";
 
@@ -222,7 +222,7 @@ fn start(site: &Site) -> Result<Child, Failure> {
 
 fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Result<T, Failure> {
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(120) {
+    while began.elapsed() < Duration::from_mins(2) {
         if let Some(answer) = ask() {
             return Ok(answer);
         }
