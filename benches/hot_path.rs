@@ -84,7 +84,7 @@ fn choose_a_version_and_a_node(bencher: Bencher, nodes: usize) {
     bencher.bench_local(|| {
         turn = turn.wrapping_add(1);
         let random = u64::from(turn).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        black_box(view.choose(turn, random, |node| node.inflight_on(0), |_| false, |node| node.is_closed()).is_some())
+        black_box(view.choose(turn, random, |node| node.inflight_on(0), |_| false, Node::is_closed).is_some())
     });
 }
 

@@ -224,6 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::await_holding_refcell_ref, reason = "nobody else has the stream")]
     async fn a_probe_sees_data_and_the_end_and_takes_nothing() -> io::Result<()> {
         let (mut stream, mut client) = pair().await?;
         let probe = stream.probe();

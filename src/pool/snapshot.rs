@@ -57,14 +57,14 @@ impl ServiceView {
     /// If all are avoided, avoiding is given up for those not `excluded` (tried already, or closed).
     ///
     /// `turn` counts this worker's requests to the service, `random` is fresh, `load` is this worker's count for a node.
-    pub fn choose<'a>(
-        &'a self,
+    pub fn choose(
+        &self,
         turn: u32,
         random: u64,
         load: impl Fn(&Node) -> usize,
         avoided: impl Fn(&Node) -> bool,
         excluded: impl Fn(&Node) -> bool,
-    ) -> Option<&'a Arc<Node>> {
+    ) -> Option<&Arc<Node>> {
         let first = balance::slice_of(turn, self.slices.iter().map(|slice| slice.share));
         let usable = |node: &Node| !avoided(node) && !excluded(node);
         let chosen = self.slices.get(first)?;

@@ -145,6 +145,7 @@ pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incomi
 
 impl Relay {
     /// Passes on what follows. `detached`: the request's body is still on its way.
+    #[expect(clippy::too_many_arguments, reason = "each is a field, and there is one caller")]
     pub fn new(
         ahead: Vec<Frame<Bytes>>,
         incoming: Incoming,

@@ -33,9 +33,8 @@ impl EventBorder {
         let mut whole = None;
         for (index, byte) in data.iter().enumerate() {
             self.state = match (byte, self.state) {
-                (b'\n', State::BorderAfterCr) => State::Border,
-                (b'\n', State::Line) | (b'\n', State::LineEndAfterCr) => State::LineEnd,
-                (b'\n', State::LineEnd | State::Border) => State::Border,
+                (b'\n', State::Line | State::LineEndAfterCr) => State::LineEnd,
+                (b'\n', State::LineEnd | State::Border | State::BorderAfterCr) => State::Border,
                 (b'\r', State::Line) => State::LineEndAfterCr,
                 (b'\r', _) => State::BorderAfterCr,
                 _ => State::Line,

@@ -87,7 +87,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
                 seen.max_forwards = value.to_str().ok().and_then(|hops| hops.parse().ok());
             }
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
-                seen.present.forwarding = true
+                seen.present.forwarding = true;
             }
             other if other.starts_with("x-forwarded-") || other == "x-real-ip" => {
                 seen.present.forwarding = true;

@@ -110,6 +110,7 @@ pub struct LocalNode {
     /// The node.
     pub node: Arc<Node>,
     /// Idle connections, the most recently used last.
+    #[expect(clippy::vec_box, reason = "a connection is boxed for its whole life; unboxing it would only move it")]
     idle: RefCell<Vec<Box<Upstream>>>,
     /// Connections that are open or being opened; written by [`Slot`].
     open: Cell<usize>,

@@ -88,7 +88,7 @@ mod tests {
         match length {
             0..=125 => frame.push(mask_bit | length as u8),
             126..=65535 => {
-                frame.push(mask_bit | 126);
+                frame.push(mask_bit | 0x7e);
                 frame.extend((length as u16).to_be_bytes());
             }
             _ => {

@@ -1,0 +1,63 @@
+//! What is fuzzed: one function a target. Each takes any bytes and panics if a promise is broken.
+
+use std::path::Path;
+
+use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue, Method, Request, Version};
+use sluicegate::config;
+use sluicegate::pool::Router;
+use sluicegate::pool::router::normalised;
+use sluicegate::proxy::headers::{self, BodyLength};
+
+/// A configuration is taken, or every reason why not can be shown.
+pub fn config_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let loaded = config::load_str(text, Path::new("sluice.toml"));
+    assert!(loaded.config.is_some() || !loaded.problems.is_empty(), "refused without a reason");
+    for problem in &loaded.problems {
+        assert!(!config::render(problem).is_empty());
+    }
+}
+
+/// A path is normalised once and for all, and what is found lies within it. The first line is the host.
+pub fn router(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (host, path) = text.split_once('\n').unwrap_or(("", text));
+    let path = normalised(path);
+    let again = normalised(&path);
+    assert_eq!(path, again, "not normalised at once");
+    let segments = || path.split('/').map(|segment| segment.to_ascii_lowercase().replace("%2e", "."));
+    assert!(segments().all(|segment| segment != "." && segment != ".."), "{path:?} leads elsewhere");
+    let configured = "[[listener]]\nname = 'a'\nbind = '127.0.0.1:1'\n[service.a]\nmatch = ['a.example', '*.example', '*/a/b', '*']\nnodes = ['127.0.0.1:2']\n";
+    let config = config::load_str(configured, Path::new("sluice.toml")).config.expect("valid");
+    let matches = config.services.values().flat_map(|service| &service.matches);
+    let router = Router::new(matches.enumerate().map(|(index, pattern)| (pattern, index)));
+    if let Some(route) = router.find(host, &path) {
+        assert!(path.get(route.prefix..).is_some(), "the prefix ends outside {path:?}");
+    }
+}
+
+/// What a node gets holds nothing that was meant for the proxy alone. The first line is the method, each other one a field.
+pub fn headers(data: &[u8]) {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let mut request = Request::new(());
+    let Some(Ok(method)) = lines.next().map(Method::from_bytes) else { return };
+    *request.method_mut() = method;
+    for line in lines {
+        let Some(at) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..at]);
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line[at + 1..].trim_ascii())) else { continue };
+        request.headers_mut().append(name, value);
+    }
+    let Ok(seen) = headers::examine(&request, false) else { return };
+    let upgrades = seen.upgrade.is_some();
+    let mut fields = request.headers().clone();
+    seen.rewrite(&mut fields, Version::HTTP_11, BodyLength::Known);
+    assert!(!fields.contains_key("keep-alive") && !fields.contains_key("proxy-connection"));
+    assert!(!fields.contains_key(TRANSFER_ENCODING));
+    assert_eq!(fields.contains_key(UPGRADE), upgrades);
+    assert!(fields.get_all(TE).iter().all(|value| value == "trailers"));
+    assert!(fields.get_all(CONNECTION).iter().all(|value| value == "upgrade" || value == "te"));
+    assert_eq!(fields.contains_key(EXPECT), seen.expects_continue);
+    assert!(fields.get_all("host").iter().count() <= 1);
+}
