@@ -38,6 +38,7 @@ fn status() -> Status {
         generation: 1,
         ready: true,
         config: ConfigStatus::default(),
+        journal: None,
         listeners: Vec::new(),
         // Far more than a pipe holds.
         services: vec![shop(); 5000],

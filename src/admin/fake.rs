@@ -162,6 +162,7 @@ pub(crate) fn status(services: Vec<ServiceStatus>) -> Status {
             stale: false,
             problems: Vec::new(),
         },
+        journal: None,
         listeners: Vec::new(),
         services,
     }

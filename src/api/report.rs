@@ -25,6 +25,9 @@ pub struct Status {
     pub ready: bool,
     /// The configuration: what is loaded and what could not be.
     pub config: ConfigStatus,
+    /// Why the newest state of some service is not on disk: a crash now would lose it. None if all is well.
+    #[serde(default)]
+    pub journal: Option<String>,
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
     /// One entry a service, by name.

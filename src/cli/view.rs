@@ -40,6 +40,9 @@ pub fn status(status: &Status) -> String {
             lines.push(format!("      hint: {}", clean(hint)));
         }
     }
+    if let Some(error) = &status.journal {
+        lines.push(colored(AnsiColor::Red, format!("NOT SAVED: {}", clean(error))));
+    }
     for listener in &status.listeners {
         lines.push(match &listener.error {
             None => format!("listener {} on {}", listener.name, listener.address),

@@ -17,13 +17,43 @@ pub(super) struct Claims {
     matches: HashMap<Match, (ServiceName, Place)>,
 }
 
+/// A service, and the lines where its name and its matches stand.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    service: Arc<Service>,
+    name_line: usize,
+    match_lines: Vec<usize>,
+}
+
 /// Where something was taken: the file and the line.
 #[derive(Clone)]
 struct Place(Arc<Path>, usize);
 
 impl Claims {
-    /// Adds a file's services to those of the files before. If one of them is taken, or anything else was found wrong with
-    /// the file, then none is added. What they take is remembered only if there are `more` files to come.
+    /// Whether none of these is taken.
+    pub(super) fn are_free(&self, services: &[Placed]) -> bool {
+        services.iter().all(|Placed { service, .. }| {
+            !self.names.contains_key(&service.name)
+                && !service.matches.iter().any(|pattern| self.matches.contains_key(pattern))
+        })
+    }
+
+    /// Adds what is free to the services of the files before.
+    pub(super) fn take(&mut self, placed: &[Placed], path: &Path, services: &mut BTreeMap<ServiceName, Arc<Service>>) {
+        let here: Arc<Path> = Arc::from(path);
+        for Placed { service, name_line, match_lines } in placed {
+            let name = &service.name;
+            self.names.insert(name.clone(), Place(Arc::clone(&here), *name_line));
+            let matches = service.matches.iter().zip(match_lines);
+            let taken =
+                matches.map(|(pattern, line)| (pattern.clone(), (name.clone(), Place(Arc::clone(&here), *line))));
+            self.matches.extend(taken);
+            services.insert(name.clone(), Arc::clone(service));
+        }
+    }
+
+    /// Adds a file's services to those of the files before, and gives them back. If one of them is taken, or anything else
+    /// was found wrong with the file, then none is added. What they take is remembered only if there are `more` files to come.
     pub(super) fn claim(
         &mut self,
         checked: Vec<Checked>,
@@ -31,7 +61,7 @@ impl Claims {
         more: bool,
         findings: &Findings<'_>,
         services: &mut BTreeMap<ServiceName, Arc<Service>>,
-    ) {
+    ) -> Option<Vec<Placed>> {
         let mut own: HashMap<&Match, (&ServiceName, usize)> = HashMap::with_capacity(checked.len());
         for one in &checked {
             let name = &one.service.name;
@@ -61,20 +91,19 @@ impl Claims {
             }
         }
         if !findings.is_empty() {
-            return;
+            return None;
         }
-        if more {
-            let here: Arc<Path> = Arc::from(path);
-            let place = |at: usize| Place(Arc::clone(&here), findings.line(at));
-            for one in &checked {
-                let name = &one.service.name;
-                self.names.insert(name.clone(), place(one.name_at.start));
-                let matches = one.service.matches.iter().zip(&one.matches_at);
-                let taken = matches.map(|(pattern, at)| (pattern.clone(), (name.clone(), place(at.start))));
-                self.matches.extend(taken);
-            }
+        if !more {
+            services.extend(checked.into_iter().map(|one| (one.service.name.clone(), Arc::new(one.service))));
+            return None;
         }
-        let added = checked.into_iter().map(|one| (one.service.name.clone(), Arc::new(one.service)));
-        services.extend(added);
+        let place = |one: Checked| Placed {
+            name_line: findings.line(one.name_at.start),
+            match_lines: one.matches_at.iter().map(|at| findings.line(at.start)).collect(),
+            service: Arc::new(one.service),
+        };
+        let placed: Vec<_> = checked.into_iter().map(place).collect();
+        self.take(&placed, path, services);
+        Some(placed)
     }
 }

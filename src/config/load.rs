@@ -4,15 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::claims::Claims;
+use super::cache::{Cache, Known};
+use super::claims::{Claims, Placed};
 use super::error::{Fault, Findings, whole};
 use super::file::{self, Strings};
-use super::{Config, Match, Service};
+use super::{Config, Match, Service, Stamp};
 use super::{syntax, validate};
 use crate::api::Problem;
+use crate::model::ServiceName;
 
 /// A larger file is surely not a configuration. 10,000 services take 2 MiB.
 const LARGEST: u64 = 16 << 20;
@@ -33,10 +37,18 @@ pub struct Loaded {
     pub held_back: BTreeSet<PathBuf>,
     /// Hash of the names and contents of all files: tells a real change from a touched file.
     pub digest: u64,
+    /// For [`load_again`].
+    pub cache: Cache,
 }
 
 /// Reads a configuration: the main file and what it includes. Blocks on the file system.
 pub fn load(path: &Path) -> Loaded {
+    load_again(path, Cache::default())
+}
+
+/// The same, when it was read before: included files that are as they were are not read again, and their services are the
+/// same ones (`Arc::ptr_eq`).
+pub fn load_again(path: &Path, cache: Cache) -> Loaded {
     let mut loaded = Loaded {
         config: None,
         problems: Vec::new(),
@@ -44,10 +56,11 @@ pub fn load(path: &Path) -> Loaded {
         folders: Vec::new(),
         held_back: BTreeSet::new(),
         digest: 0,
+        cache,
     };
     let mut digest = Xxh3::new();
     match read(path, &mut digest) {
-        Ok(text) => assemble(&text, path, Some(&mut digest), &mut loaded),
+        Ok(Read { text, .. }) => assemble(&text, path, Some(&mut digest), &mut loaded),
         Err(problem) => loaded.problems.push(problem),
     }
     loaded.digest = digest.digest();
@@ -63,7 +76,8 @@ pub fn load_str(text: &str, path: &Path) -> Loaded {
         files: vec![path.to_owned()],
         folders: Vec::new(),
         held_back: BTreeSet::new(),
-        digest: xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
+        digest: xxh3_64(text.as_bytes()),
+        cache: Cache::default(),
     };
     assemble(text, path, None, &mut loaded);
     loaded
@@ -94,28 +108,62 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
 
     if let Some(digest) = disk {
         for path in included {
-            let problems = match read(&path, digest) {
-                Ok(text) => include(&text, &path, &mut claims, &mut config.services),
-                Err(problem) => vec![problem],
-            };
+            let problems = include(&path, digest, &mut loaded.cache, &mut claims, &mut config.services);
             if !problems.is_empty() {
                 loaded.problems.extend(problems);
                 loaded.held_back.insert(path.clone());
             }
             loaded.files.push(path);
         }
+        loaded.cache.turn();
     }
     loaded.config = usable.then_some(config);
 }
 
-/// Adds the services of an included file, if all is well with it.
+/// Adds the services of an included file, if all is well with it: the same as last time if the file is the same.
 fn include(
+    path: &Path,
+    digest: &mut Xxh3,
+    cache: &mut Cache,
+    claims: &mut Claims,
+    services: &mut BTreeMap<ServiceName, Arc<Service>>,
+) -> Vec<Problem> {
+    let known = cache.get(path).filter(|known| claims.are_free(&known.services)).cloned();
+    if let Some(known) = &known
+        && known.stamp.is_some()
+        && fs::metadata(path).is_ok_and(|meta| known.stamp == Some(Stamp::of(&meta)))
+    {
+        note(digest, path, known.hash);
+        claims.take(&known.services, path, services);
+        cache.put(path, known.clone());
+        return Vec::new();
+    }
+    let Read { text, stamp, hash } = match read(path, digest) {
+        Ok(read) => read,
+        Err(problem) => return vec![problem],
+    };
+    if let Some(known) = known.filter(|known| known.hash == hash) {
+        claims.take(&known.services, path, services);
+        cache.put(path, Known { stamp, ..known });
+        return Vec::new();
+    }
+    match parse_included(&text, path, claims, services) {
+        Ok(placed) => {
+            cache.put(path, Known { stamp, hash, services: placed.into() });
+            Vec::new()
+        }
+        Err(problems) => problems,
+    }
+}
+
+fn parse_included(
     text: &str,
     path: &Path,
     claims: &mut Claims,
-    services: &mut BTreeMap<crate::model::ServiceName, std::sync::Arc<Service>>,
-) -> Vec<Problem> {
+    services: &mut BTreeMap<ServiceName, Arc<Service>>,
+) -> Result<Vec<Placed>, Vec<Problem>> {
     let findings = Findings::new(text);
+    let mut placed = None;
     if let Some(table) = syntax::parse(text, &findings) {
         let raw = file::read_included(&table, &findings);
         if raw.is_empty() && findings.is_empty() {
@@ -125,39 +173,53 @@ fn include(
             );
         }
         let checked = validate::services(&raw, path, &findings);
-        claims.claim(checked, path, true, &findings, services);
+        placed = claims.claim(checked, path, true, &findings, services);
     }
-    findings.into_problems(path)
+    placed.ok_or_else(|| findings.into_problems(path))
+}
+
+/// A file as it was read.
+struct Read {
+    text: String,
+    /// None if the file is too young for it to prove anything.
+    stamp: Option<Stamp>,
+    hash: u64,
 }
 
 /// Reads a file, and adds it to the digest even if that fails: a file that becomes readable is a change.
-fn read(path: &Path, digest: &mut Xxh3) -> Result<String, Problem> {
-    let name = path.as_os_str().as_encoded_bytes();
-    digest.update(&(name.len() as u64).to_le_bytes());
-    digest.update(name);
-    let bytes = match read_bytes(path) {
-        Ok(bytes) => bytes,
+fn read(path: &Path, digest: &mut Xxh3) -> Result<Read, Problem> {
+    let (bytes, stamp) = match read_bytes(path) {
+        Ok(read) => read,
         Err(error) => {
             let message = format!("cannot be read: {error}");
-            digest.update(message.as_bytes());
+            note(digest, path, !xxh3_64(message.as_bytes()));
             let hint = (error.kind() == io::ErrorKind::PermissionDenied)
                 .then(|| "give the user that runs sluice the right to read it".to_owned());
             return Err(whole(path, message, hint));
         }
     };
-    digest.update(&(bytes.len() as u64).to_le_bytes());
-    digest.update(&bytes);
-    String::from_utf8(bytes).map_err(|error| {
+    let hash = xxh3_64(&bytes);
+    note(digest, path, hash);
+    let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         // Everything before the bad byte is unchanged, so its offset still holds.
         let findings = Findings::new(&text);
         findings.add(&(good..good + 1), Fault::new("this is not UTF-8 text").hint("save the file as UTF-8"));
         findings.into_problems(path).pop().unwrap_or_else(|| whole(path, "this is not UTF-8 text".into(), None))
-    })
+    })?;
+    Ok(Read { text, stamp, hash })
 }
 
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+/// Adds a file to the digest: its name, and a hash of what it holds.
+fn note(digest: &mut Xxh3, path: &Path, hash: u64) {
+    let name = path.as_os_str().as_encoded_bytes();
+    digest.update(&(name.len() as u64).to_le_bytes());
+    digest.update(name);
+    digest.update(&hash.to_le_bytes());
+}
+
+fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     // Opening a pipe would wait for its writer, perhaps for ever.
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
@@ -167,11 +229,13 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    let file = fs::File::open(path)?;
+    let stamp = Stamp::of(&file.metadata()?).settled(SystemTime::now());
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }
-    Ok(bytes)
+    Ok((bytes, stamp))
 }
 
 /// The files that the patterns of `include` mean, relative to the main file's folder.
@@ -289,9 +353,9 @@ impl Config {
                 if service.matches.iter().any(|pattern| taken.contains(pattern)) {
                     let mut service = Service::clone(service);
                     service.matches.retain(|pattern| !taken.contains(pattern));
-                    std::sync::Arc::new(service)
+                    Arc::new(service)
                 } else {
-                    std::sync::Arc::clone(service)
+                    Arc::clone(service)
                 }
             })
             .collect();

@@ -5,6 +5,7 @@
 //! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes, and which of them are held back.
 //! Nothing past this module asks whether a value makes sense.
 
+mod cache;
 mod claims;
 mod defaults;
 mod error;
@@ -12,6 +13,7 @@ mod file;
 mod lists;
 mod load;
 mod reader;
+mod stamp;
 mod syntax;
 mod units;
 mod validate;
@@ -20,8 +22,10 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use cache::Cache;
 pub use error::{render, render_coloured};
-pub use load::{Loaded, load, load_str};
+pub use load::{Loaded, load, load_again, load_str};
+pub use stamp::Stamp;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -45,7 +45,7 @@ impl Controller {
                 return Some(Caller { asks: Asks::Wait { service, version }, reply });
             }
             Request::History { service } => match self.entries.get(&service) {
-                Some(entry) => Reply::History(entry.history.iter().rev().cloned().collect()),
+                Some(entry) => Reply::History(entry.told_history().rev().cloned().collect()),
                 None => Reply::Refused(self.unknown(&service)),
             },
             Request::Drain { service, node, undo } => {

@@ -130,12 +130,12 @@ pub(super) struct Controller {
 /// # Errors
 /// Only before anything serves: the state folder cannot be used, or a listener cannot be opened.
 pub async fn run(parts: Parts) -> Result<Summary, StartError> {
-    let Parts { config_path, pool, mut calls, state_dir, started, initial, mut signals, ready, clock } = parts;
+    let Parts { config_path, pool, mut calls, state_dir, started, mut initial, mut signals, ready, clock } = parts;
     let (happened, mut events) = mpsc::channel(EVENTS);
     let mailbox = Rc::new(Mailbox::default());
     let mut watcher = Watcher::new(POLL, SETTLE);
     watcher.follow(&initial.files, &initial.folders);
-    let mut reading: Reading<Caller> = Reading::new(config_path);
+    let mut reading: Reading<Caller> = Reading::new(config_path, std::mem::take(&mut initial.cache));
     let mut controller = Controller {
         listeners: Listeners::new(Arc::clone(&pool)),
         pool,
@@ -207,10 +207,12 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
             }
             (loaded, callers) = reading.done() => {
                 if let Some(loaded) = loaded {
-                    watcher.follow(&loaded.files, &loaded.folders);
+                    let (files, folders) = (loaded.files.clone(), loaded.folders.clone());
                     controller.apply(loaded);
                     // What callers are told must be what serves.
                     controller.end_turn();
+                    // Last, because it asks the file system for every file.
+                    watcher.follow(&files, &folders);
                 }
                 for caller in callers {
                     controller.answer_after_read(caller);

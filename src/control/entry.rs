@@ -173,6 +173,13 @@ impl Entry {
         self.change.ended = Some(Ended { outcome, message: super::words::ended(self, outcome, reason), entry });
     }
 
+    /// The history without an entry that a crash could still lose.
+    pub(super) fn told_history(&self) -> impl DoubleEndedIterator<Item = &HistoryEntry> {
+        let ended = self.change.ended.as_ref().and_then(|end| end.entry.as_ref());
+        let pending = usize::from(!self.durable && ended.is_some() && ended == self.history.last());
+        self.history.iter().take(self.history.len() - pending)
+    }
+
     fn history_entry(&self, outcome: Outcome, reason: &str, now: Timestamp) -> Option<HistoryEntry> {
         let (started, from) = self.change.began.clone()?;
         let wanted = self.machine_wanted()?;

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use tokio::task::JoinHandle;
 use tracing::error;
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Cache, Loaded};
 
 /// The reader. `T` is what waits for a read.
 #[derive(Debug)]
 pub(super) struct Reading<T> {
     path: PathBuf,
+    /// From the last read to the next one.
+    cache: Cache,
     running: Option<JoinHandle<Loaded>>,
     /// Answered by the read that runs.
     served: Vec<T>,
@@ -22,8 +24,9 @@ pub(super) struct Reading<T> {
 }
 
 impl<T> Reading<T> {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, running: None, served: Vec::new(), again: false, waiting: Vec::new() }
+    /// `cache` is that of the first read.
+    pub(super) fn new(path: PathBuf, cache: Cache) -> Self {
+        Self { path, cache, running: None, served: Vec::new(), again: false, waiting: Vec::new() }
     }
 
     /// Asks for a read that begins now or later.
@@ -36,8 +39,8 @@ impl<T> Reading<T> {
     fn start(&mut self) {
         if self.running.is_none() && std::mem::take(&mut self.again) {
             self.served = std::mem::take(&mut self.waiting);
-            let path = self.path.clone();
-            self.running = Some(tokio::task::spawn_blocking(move || config::load(&path)));
+            let (path, cache) = (self.path.clone(), std::mem::take(&mut self.cache));
+            self.running = Some(tokio::task::spawn_blocking(move || config::load_again(&path, cache)));
         }
     }
 
@@ -47,11 +50,14 @@ impl<T> Reading<T> {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };
-        let loaded = running
+        let mut loaded = running
             .await
             .inspect_err(|error| error!(%error, "reading the configuration broke down; what runs goes on"))
             .ok();
         self.running = None;
+        if let Some(loaded) = &mut loaded {
+            self.cache = std::mem::take(&mut loaded.cache);
+        }
         let served = std::mem::take(&mut self.served);
         self.start();
         (loaded, served)

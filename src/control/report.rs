@@ -38,6 +38,7 @@ impl Controller {
             generation: self.pool.generation(),
             ready: *self.ready.borrow(),
             config: self.config_status(),
+            journal: self.writer.as_ref().and_then(|writer| writer.last_error()),
             listeners: self.listeners.report(),
             services,
         }
@@ -107,7 +108,10 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         requests: entry.gone.get(version).map_or(0, |sums| sums.0),
         failures: entry.gone.get(version).map_or(0, |sums| sums.1),
     };
-    for known in machine.wanted().map(|wanted| &wanted.release).into_iter().chain(entry.gone.keys()) {
+    // Versions without a node are told only while something is still meant with them.
+    let rollout = machine.rollout();
+    let ways = rollout.iter().flat_map(|rollout| rollout.from.iter().chain([&rollout.to]));
+    for known in machine.wanted().map(|wanted| &wanted.release).into_iter().chain(ways) {
         versions.entry(known).or_insert_with(|| version(known));
     }
     for node in &nodes {
@@ -125,7 +129,7 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         phase: machine.phase().as_str().into(),
         reason: machine.reason().map(Into::into),
         all_down: split.all_down,
-        rollout: machine.rollout().map(|rollout| RolloutStatus {
+        rollout: rollout.map(|rollout| RolloutStatus {
             from: rollout.from,
             to: rollout.to,
             strategy: rollout.strategy.as_str().into(),

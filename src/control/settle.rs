@@ -17,7 +17,7 @@ use crate::api::{CutNode, Ended, Outcome};
 use crate::model::{NodeAddress, ServiceName};
 
 /// Those who wait for a change are answered after this long even if the disk hangs; they are told so.
-const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const DURABLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A machine that asks for a moment that has passed is told the time again after this long, not at once.
 const PATIENCE: Duration = Duration::from_millis(20);

@@ -78,14 +78,16 @@ pub(super) async fn let_clients_go(mut controller: Controller, signals: &mut mps
             }
         }
     }
-    if let Some(writer) = controller.writer.take() {
-        let end = Instant::now() + FLUSH;
-        for name in controller.entries.keys() {
-            let left = end.saturating_duration_since(Instant::now());
-            if let Err(error) = writer.flush(name, left).await {
-                warn!("{error}");
-                break;
-            }
+    if let Some(writer) = controller.writer.take()
+        && !summary.hurried
+    {
+        tokio::select! {
+            biased;
+            () = second(signals) => summary.hurried = true,
+            _ = writer.flush_all(FLUSH) => {}
+        }
+        if let Some(error) = writer.last_error() {
+            warn!("{error}");
         }
     }
     info!(cut = summary.cut.len(), silent = summary.silent, "ended");

@@ -15,6 +15,7 @@ use super::build;
 use super::controller::{Controller, Happened};
 use super::drain;
 use super::entry::Draining;
+use super::settle::DURABLE_WITHIN;
 use crate::model::ServiceName;
 use crate::pool::{Command, Node};
 use crate::rollout::NodeRef;
@@ -126,7 +127,7 @@ impl Controller {
             member.draining = Draining::Running;
             let (pool, pooled) = (Arc::clone(&self.pool), Arc::clone(&member.node));
             let limits = entry.settings.drain.clone();
-            let happened = self.happened.clone();
+            let (happened, writer) = (self.happened.clone(), self.writer.clone());
             tokio::task::spawn_local(async move {
                 let cut = loop {
                     // A bug must not leave a node draining for ever, nor call it drained while it works.
@@ -138,6 +139,11 @@ impl Controller {
                     tokio::time::sleep(RESTART).await;
                 };
                 let service = name;
+                // Whoever reads `drained` may stop the node: a crash after that must not bring it back. A disk that fails or
+                // hangs does not keep it open for ever.
+                if let Some(writer) = writer {
+                    let _ = writer.flush(&service, DURABLE_WITHIN).await;
+                }
                 let _ = happened.send(Happened::Drained { service, node, cut }).await;
             });
         }

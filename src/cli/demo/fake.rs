@@ -294,6 +294,7 @@ fn status(fake: &Fake) -> Status {
         generation: 1,
         ready: true,
         config: ConfigStatus::default(),
+        journal: None,
         listeners: vec![ListenerStatus { name: "http".into(), address: fake.address.to_string(), error: None }],
         services: vec![ServiceStatus {
             name: "shop".into(),

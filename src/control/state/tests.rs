@@ -321,11 +321,41 @@ async fn the_writer_makes_the_newest_record_durable() {
 fn a_writer_that_is_dropped_writes_what_waits() {
     let dir = TempDir::new().unwrap();
     let writer = Writer::start(Store::open(dir.path()).unwrap()).unwrap();
-    for n in 0..200 {
+    // More than one batch.
+    for n in 0..70 {
         writer.save(record(&format!("s{n}"), n).encode().unwrap());
     }
     drop(writer);
-    assert_eq!(changes(&Store::open(dir.path()).unwrap()).len(), 200);
+    assert_eq!(changes(&Store::open(dir.path()).unwrap()).len(), 70);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_record_does_not_wait_for_all_the_others() {
+    let dir = TempDir::new().unwrap();
+    let writer = Writer::start(Store::open(dir.path()).unwrap()).unwrap();
+    for n in 0..5_000 {
+        writer.save(record(&format!("s{n}"), n).encode().unwrap());
+    }
+    writer.flush(&"s4999".into(), SECONDS).await.unwrap();
+    assert!(file(&dir, "s4999.json").exists());
+    assert!(!file(&dir, "s4998.json").exists(), "it waited for those before it");
+    assert!(writer.flush_all(SECONDS).await);
+    assert!(file(&dir, "s4998.json").exists());
+}
+
+#[test]
+fn the_end_of_the_process_is_not_held_up_by_what_waits() {
+    let dir = TempDir::new().unwrap();
+    let writer = Writer::start(Store::open(dir.path()).unwrap()).unwrap();
+    // A disk that hangs: nobody ever reads from this pipe, which the next record shall be written to.
+    let pipe = file(&dir, "shop.json.temp");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    writer.save(record("shop", 1).encode().unwrap());
+    let began = Instant::now();
+    drop(writer);
+    assert!(began.elapsed() < std::time::Duration::from_secs(10));
+    // Lets the thread go.
+    drop(fs::File::open(&pipe).unwrap());
 }
 
 #[tokio::test]
@@ -364,6 +394,8 @@ fn ten_thousand_services() {
         writer.save(record(&format!("service-{n}"), n).encode().unwrap());
     }
     println!("taken in {:?}", began.elapsed());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(runtime.block_on(writer.flush_all(10 * SECONDS)));
     drop(writer);
     println!("durable in {:?}", began.elapsed());
     let store = Store::open(dir.path()).unwrap();

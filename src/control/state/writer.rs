@@ -1,9 +1,9 @@
 //! Saves records on a thread of its own, so that a slow disk never holds up the control plane.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -17,6 +17,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Records written between two syncs of the folder; as many files are open at once.
 const BATCH: usize = 64;
 
+/// A writer that is dropped gets this long for what still waits: neither a long line nor a disk that hangs may hold up the
+/// end of the process.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// What to do for one service.
 #[derive(Debug)]
 enum Job {
@@ -29,14 +33,16 @@ enum Job {
 struct Queue {
     /// The newest job of each service that waits.
     waiting: HashMap<ServiceName, Job>,
-    /// Who waits, first come first served; a name in here once.
+    /// Who waits, first come first served; names that were taken out of line are skipped.
     order: VecDeque<ServiceName>,
+    /// Those of them that somebody waits for. Their names stay in `order`, too, and are passed over there.
+    urgent: HashSet<ServiceName>,
     /// In the thread's hands now.
     running: Vec<ServiceName>,
     /// Failed, with the error; tried again with the next change.
     failed: HashMap<ServiceName, (Job, String)>,
-    /// The writer is being dropped: finish what waits, then end.
-    closing: bool,
+    /// The writer is being dropped: write what waits until then, and end.
+    closing: Option<Instant>,
 }
 
 impl Queue {
@@ -56,11 +62,29 @@ impl Queue {
     }
 
     fn take(&mut self) -> Vec<(ServiceName, Job)> {
-        let count = self.order.len().min(BATCH);
-        let batch: Vec<_> =
-            self.order.drain(..count).filter_map(|service| self.waiting.remove_entry(&service)).collect();
+        let urgent: Vec<_> = self.urgent.iter().take(BATCH).cloned().collect();
+        let mut batch = Vec::new();
+        for service in urgent {
+            self.urgent.remove(&service);
+            batch.extend(self.waiting.remove_entry(&service));
+        }
+        while batch.len() < BATCH
+            && let Some(service) = self.order.pop_front()
+        {
+            batch.extend(self.waiting.remove_entry(&service));
+        }
+        if self.waiting.is_empty() {
+            self.order.clear();
+        }
         self.running = batch.iter().map(|(service, _)| service.clone()).collect();
         batch
+    }
+
+    /// Somebody waits for this one: it goes before the others.
+    fn hurry(&mut self, service: &ServiceName) {
+        if self.waiting.contains_key(service) {
+            self.urgent.insert(service.clone());
+        }
     }
 
     fn is_busy_with(&self, service: &ServiceName) -> bool {
@@ -88,11 +112,12 @@ impl Shared {
 }
 
 /// Owns the [`Store`] and writes to it on its own thread. Taking a record never waits for the disk. Dropping this writes
-/// what still waits, once, and joins the thread.
+/// what still waits, once, as far as that is possible within two seconds.
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Closed by the thread when it has ended and the journal's lock is free.
+    ended: mpsc::Receiver<()>,
 }
 
 impl Writer {
@@ -102,11 +127,16 @@ impl Writer {
         let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), done });
         let path = store.services.clone();
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
+        let (end, ended) = mpsc::channel();
+        std::thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || run(&store, &theirs))
+            .spawn(move || {
+                run(&store, &theirs);
+                drop(store);
+                drop(end);
+            })
             .map_err(|source| StateError::Folder { path, what: "starting a thread to write to it", source })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, ended })
     }
 
     /// Takes a record to save. An older one of the same service that still waits is dropped.
@@ -127,9 +157,10 @@ impl Writer {
         self.shared.work.notify_one();
     }
 
-    /// Waits until the newest record taken for `service` is durable; at once if it is. An error if it could not be
-    /// written (it is tried again by itself), or not `within` this time.
+    /// Waits until the newest record taken for `service` is durable; at once if it is. It goes before all that wait in line.
+    /// An error if it could not be written (it is tried again by itself), or not `within` this time.
     pub async fn flush(&self, service: &ServiceName, within: Duration) -> Result<(), StateError> {
+        self.shared.queue().hurry(service);
         let mut done = self.shared.done.subscribe();
         let durable = async {
             loop {
@@ -153,6 +184,26 @@ impl Writer {
             .unwrap_or_else(|_| Err(StateError::Slow { service: service.clone(), within }))
     }
 
+    /// Waits until nothing waits any more, whether it could be written or not; `false` if that takes longer than `within`.
+    pub async fn flush_all(&self, within: Duration) -> bool {
+        let mut done = self.shared.done.subscribe();
+        let idle = async {
+            loop {
+                done.borrow_and_update();
+                {
+                    let queue = self.shared.queue();
+                    if queue.waiting.is_empty() && queue.running.is_empty() {
+                        return;
+                    }
+                }
+                if done.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(within, idle).await.is_ok()
+    }
+
     /// Why some record is not durable now; None when all are, or are on their way.
     pub fn last_error(&self) -> Option<String> {
         self.shared.queue().first_error().cloned()
@@ -163,11 +214,12 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.retry();
-        queue.closing = true;
+        queue.closing = Some(Instant::now() + LEAVE);
         drop(queue);
         self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // A thread in a sync that hangs is left behind.
+        if self.ended.recv_timeout(LEAVE) == Err(RecvTimeoutError::Timeout) {
+            warn!("not all state could be saved before the end; what was saved before counts at the next start");
         }
     }
 }
@@ -178,11 +230,10 @@ fn run(store: &Store, shared: &Shared) {
         let batch = {
             let mut queue = shared.queue();
             loop {
-                if !queue.order.is_empty() {
-                    break queue.take();
-                }
-                if queue.closing {
-                    return;
+                match queue.closing {
+                    Some(end) if queue.waiting.is_empty() || Instant::now() >= end => return,
+                    _ if !queue.waiting.is_empty() => break queue.take(),
+                    _ => {}
                 }
                 let woken;
                 (queue, woken) = shared.work.wait_timeout(queue, RETRY).unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +253,7 @@ fn run(store: &Store, shared: &Shared) {
         }
         // Once when it begins and once when it ends, not at every try.
         let error = queue.first_error().cloned();
-        let all_tried = queue.order.is_empty();
+        let all_tried = queue.waiting.is_empty();
         drop(queue);
         match error {
             Some(error) if !failing => {

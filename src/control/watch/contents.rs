@@ -1,15 +1,17 @@
 //! What the files held at the last look: a hash of each file, and of each folder's list of names.
 
 use std::collections::HashMap;
-use std::fs::{Metadata, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::config::Stamp;
 
 /// No more of a file is read. A configuration is never as long; a mistaken path may lead to anything.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -17,44 +19,11 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// No more names of a folder are read.
 const MAX_NAMES: usize = 100_000;
 
-/// A file whose times are this young when it is read may change again without its times changing (coarse clocks), so it
-/// is read again at the next look.
-const COARSE: Duration = Duration::from_secs(3);
-
-/// What identifies a file's contents without reading it, where clocks are fine enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stat {
-    fn of(meta: &Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-
-    /// The later of its two times.
-    fn newest(&self) -> SystemTime {
-        let (seconds, nanos) = self.modified.max(self.changed);
-        let since = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
-        SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
-    }
-}
-
 /// One file or folder at the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     /// None if it must be read at the next look.
-    stat: Option<Stat>,
+    stat: Option<Stamp>,
     /// None if there is nothing to read: missing, not a regular file, unreadable.
     hash: Option<u64>,
 }
@@ -74,7 +43,7 @@ impl Contents {
         let mut old = std::mem::take(&mut self.files);
         for path in files {
             let seen = old.remove(&path).unwrap_or_else(|| {
-                newest = newest.max(path.metadata().ok().map(|meta| Stat::of(&meta).newest()));
+                newest = newest.max(path.metadata().ok().map(|meta| Stamp::of(&meta).newest()));
                 look_at(&path, &Seen::default())
             });
             self.files.insert(path, seen);
@@ -113,7 +82,7 @@ fn look_at(path: &Path, before: &Seen) -> Seen {
     if !meta.is_file() {
         return Seen::default();
     }
-    if before.stat == Some(Stat::of(&meta)) {
+    if before.stat == Some(Stamp::of(&meta)) {
         return before.clone();
     }
     let read = || -> std::io::Result<Seen> {
@@ -123,12 +92,11 @@ fn look_at(path: &Path, before: &Seen) -> Seen {
         if !meta.is_file() {
             return Ok(Seen::default());
         }
-        let stat = Stat::of(&meta);
+        let stat = Stamp::of(&meta);
         let mut bytes = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut bytes)?;
-        let coarse = SystemTime::now().duration_since(stat.newest()).map_or(true, |age| age < COARSE);
-        let too_long = if meta.size() > MAX_FILE { meta.size() } else { 0 };
-        Ok(Seen { stat: (!coarse).then_some(stat), hash: Some(xxh3_64(&bytes) ^ too_long) })
+        let too_long = if meta.len() > MAX_FILE { meta.len() } else { 0 };
+        Ok(Seen { stat: stat.settled(SystemTime::now()), hash: Some(xxh3_64(&bytes) ^ too_long) })
     };
     read().unwrap_or_default()
 }
