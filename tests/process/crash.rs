@@ -147,7 +147,9 @@ fn a_rollout_that_was_killed_goes_on_with_the_same_split_and_ends_once() {
             assert!(split.iter().any(|(name, _)| name == version), "{version} has no share in {split:?}");
         }
 
-        new.iter().for_each(|origin| origin.set_healthy(true));
+        for origin in new {
+            origin.set_healthy(true);
+        }
         let out = site.verb(&["wait", "shop", "--timeout", "60s"]);
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let last = next.settled("shop");

@@ -137,7 +137,7 @@ fn garbage_on_the_admin_socket_harms_nobody() {
         b"GET\r\n\r\n",
         b"POST /v1/reload HTTP/1.1\r\nHost: s\r\nContent-Length: 99999999999999999999\r\n\r\n",
         b"GET /v1/status HTTP/1.1\r\nHost: s\r\n",
-        &[b'A'; 200_000],
+        &vec![b'A'; 200_000],
     ] {
         let mut stream = UnixStream::connect(site.socket()).expect("a connection");
         // Refused in the middle is fine.

@@ -72,7 +72,7 @@ impl Client {
 fn read(stream: &mut impl Read) -> io::Result<Answer> {
     let broken = |what: &str| io::Error::other(what.to_owned());
     let mut bytes = Vec::new();
-    let mut piece = [0; 64 * 1024];
+    let mut piece = vec![0; 64 * 1024];
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;

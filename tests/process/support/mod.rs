@@ -19,7 +19,7 @@ pub use ask::{Answer, Client, get, over_unix};
 pub use save::{Way, half};
 
 /// How long anything may take on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks again until there is an answer.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
