@@ -169,7 +169,6 @@ impl Setup {
             for work in &summary.cut {
                 tracing::warn!(kind = %work.kind, method = work.method, path = work.path, client = work.client, "cut by the shutdown");
             }
-            tracing::info!(cut = summary.cut.len(), "ended");
             Ok(())
         })
     }
