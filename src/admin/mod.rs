@@ -18,7 +18,6 @@
 //! Errors are `{"error": {"kind": …, "message": …}}`. Names are percent-encoded; `+` stands for itself, because versions hold it.
 
 mod answer;
-pub mod io;
 mod origin;
 mod route;
 mod server;

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{self, Body, Fault};
-use super::io::{Clock, Io};
 use super::route::{Access, Route, route};
 use super::{origin, stream};
 use crate::api::{Port, Reply, Request};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 /// Connections at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 64;
@@ -108,11 +108,11 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
         connections.spawn(async move {
             let service = service_fn(move |request| handle(request, context.clone()));
             let served = http1::Builder::new()
-                .timer(Clock)
+                .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIME)
                 .max_header_size(HEAD)
                 .max_buf_size(HEAD)
-                .serve_connection(Io(socket), service)
+                .serve_connection(TokioIo::new(socket), service)
                 .await;
             if let Err(error) = served {
                 tracing::debug!(%error, "an admin connection ended badly");

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failure::{Failure, PROXY};
-use crate::admin::io::Io;
+use hyper_util::rt::TokioIo;
 
 /// A socket that accepts and answers nothing is given up after this long.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ impl Client {
     async fn exchange(&self, method: Method, target: &str) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
         let (mut sender, connection) =
-            http1::handshake(Io(stream)).await.map_err(|error| broken(&self.socket, &error))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&self.socket, &error))?;
         // Lives until the body has been read or dropped.
         tokio::spawn(connection);
         let request = Request::builder()

@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
 use super::Target;
-use super::io::Io;
 use crate::api::ProbeReport;
 use crate::config::{Health, Probe};
 use crate::model::Timestamp;
 use crate::net;
+use hyper_util::rt::TokioIo;
 
 /// No more of a body is looked at.
 const MAX_BODY: usize = 64 * 1024;
@@ -126,7 +126,7 @@ where
         .map_err(|error| format!("cannot ask for {:?}: {error}", expected.path))?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        .handshake::<_, Empty<Bytes>>(Io(stream))
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(|error| http_in_words(&error))?;
     let judged = async {
