@@ -56,7 +56,7 @@ fn spoil(text: &str, random: &mut fastrand::Rng) -> (Vec<u8>, &'static str) {
     match random.u32(..8) {
         0 => (changed("[[listener]]", "[[listener"), "TOML"),
         1 => (changed("timeouts = {", "timeout = {"), "unknown key"),
-        2 => (changed("release = \"", "release = 7 # \""), "release"),
+        2 => (changed("release = \"", "release = 7 # \""), "expected a string"),
         3 => (changed("release = \"v", "release = \"w"), "not among the versions"),
         4 => (changed("bind = \"127.0.0.1:0\"", "bind = \"127.0.0.1\""), ""),
         5 => (changed("rise = 1", "rise = -1"), ""),
@@ -100,7 +100,10 @@ fn random_edits_fail_no_request_and_the_last_valid_one_serves() {
             }
             if look {
                 told += 1;
-                let status = eventually("the status tells the problem", || {
+                let shown = String::from_utf8_lossy(&bytes);
+                let what =
+                    format!("the status tells the problem ({word:?}) of edit {serial}, saved by {way:?}:\n{shown}");
+                let status = eventually(&what, || {
                     let status = proxy.status()?;
                     let problem = status.config.problems.first()?;
                     (status.config.stale && problem.message.contains(word)).then_some(status)
