@@ -41,6 +41,21 @@ pub struct Loaded {
     pub cache: Cache,
 }
 
+impl Loaded {
+    /// Before anything was read.
+    fn unread(path: &Path, cache: Cache) -> Self {
+        Self {
+            config: None,
+            problems: Vec::new(),
+            files: vec![path.to_owned()],
+            folders: Vec::new(),
+            held_back: BTreeSet::new(),
+            digest: 0,
+            cache,
+        }
+    }
+}
+
 /// Reads a configuration: the main file and what it includes. Blocks on the file system.
 pub fn load(path: &Path) -> Loaded {
     load_again(path, Cache::default())
@@ -49,15 +64,7 @@ pub fn load(path: &Path) -> Loaded {
 /// The same, when it was read before: included files that are as they were are not read again, and their services are the
 /// same ones (`Arc::ptr_eq`).
 pub fn load_again(path: &Path, cache: Cache) -> Loaded {
-    let mut loaded = Loaded {
-        config: None,
-        problems: Vec::new(),
-        files: vec![path.to_owned()],
-        folders: Vec::new(),
-        held_back: BTreeSet::new(),
-        digest: 0,
-        cache,
-    };
+    let mut loaded = Loaded::unread(path, cache);
     let mut digest = Xxh3::new();
     match read(path, &mut digest) {
         Ok(Read { text, .. }) => assemble(&text, path, Some(&mut digest), &mut loaded),
@@ -70,15 +77,8 @@ pub fn load_again(path: &Path, cache: Cache) -> Loaded {
 /// Reads a configuration from memory, as if it stood in the file `path`. Nothing is read from disk: `include` is checked for
 /// its type and left aside.
 pub fn load_str(text: &str, path: &Path) -> Loaded {
-    let mut loaded = Loaded {
-        config: None,
-        problems: Vec::new(),
-        files: vec![path.to_owned()],
-        folders: Vec::new(),
-        held_back: BTreeSet::new(),
-        digest: xxh3_64(text.as_bytes()),
-        cache: Cache::default(),
-    };
+    let mut loaded = Loaded::unread(path, Cache::default());
+    loaded.digest = xxh3_64(text.as_bytes());
     assemble(text, path, None, &mut loaded);
     loaded
 }

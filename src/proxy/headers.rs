@@ -48,6 +48,7 @@ struct Present {
     te: bool,
     transfer_encoding: bool,
     upgrade: bool,
+    expect: bool,
     forwarding: bool,
 }
 
@@ -77,6 +78,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
             }
             "upgrade" => seen.present.upgrade = true,
             "expect" => {
+                seen.present.expect = true;
                 if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
                     return Err(Fault::ExpectationFailed);
                 }
@@ -245,7 +247,7 @@ impl Seen {
         if let (true, Some(host)) = (self.host_replaced, &self.host) {
             headers.insert(HOST, host.clone());
         }
-        if !self.expects_continue {
+        if present.expect && !self.expects_continue {
             headers.remove(EXPECT);
         }
         if let Some(hops) = self.max_forwards {
@@ -272,14 +274,14 @@ fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(if version == Version::HTTP_10 { "1.0 sluice" } else { "1.1 sluice" })
 }
 
-/// The target for the node: origin form, `strip` bytes of the (normalised) path removed.
-pub fn target(uri: &Uri, strip: Option<&str>) -> Result<Uri, Fault> {
-    if uri.authority().is_none() && strip.is_none() {
+/// The target for the node: origin form, with `stripped` in place of the path if a prefix is to go.
+pub fn target(uri: &Uri, stripped: Option<&str>) -> Result<Uri, Fault> {
+    if uri.authority().is_none() && stripped.is_none() {
         return Ok(uri.clone());
     }
     let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let (path, query) = whole.split_at(whole.find('?').unwrap_or(whole.len()));
-    let path = strip.map_or(path, |stripped| stripped);
+    let path = stripped.unwrap_or(path);
     let slash = if path.starts_with('/') || path == "*" { "" } else { "/" };
     format!("{slash}{path}{query}").parse().map_err(|_| Fault::BadRequest("the request target is malformed"))
 }

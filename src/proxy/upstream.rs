@@ -155,6 +155,11 @@ impl Upstream {
         self.ended
     }
 
+    /// Drives the connection until it ends.
+    async fn run_to_end(&mut self) {
+        poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
     /// Told from the response's head: `Keep-Alive: timeout=`.
     pub fn set_keep_alive(&mut self, timeout: Option<Duration>) {
         self.keep_alive = timeout;
@@ -208,7 +213,7 @@ impl Upstream {
 
     /// After a 101: the bare stream, and what was read beyond the head.
     pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
-        poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        self.run_to_end().await;
         let parts = self.connection.take()?.into_parts();
         // In a tunnel no answer can be waiting behind a failed write.
         Some((parts.io.into_inner().forgiving(false), parts.read_buf, self.slot))
@@ -218,10 +223,7 @@ impl Upstream {
     /// way while the response flows, so that a client that does not read yet can go on sending. Such a connection is not
     /// used again.
     pub fn detach(mut self: Box<Self>) -> Detached {
-        let task = tokio::task::spawn_local(async move {
-            poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-        });
-        Detached(task)
+        Detached(tokio::task::spawn_local(async move { self.run_to_end().await }))
     }
 }
 

@@ -3,8 +3,9 @@
 //! In reading order: `diff` says what an edit changes (`spec` is what it compares); `machine` holds what is asked of one service
 //! and what is, and takes [`Event`]s in; `reconcile` does what is possible now and gives [`Action`]s out, by the policy that
 //! `plan` makes of a strategy; `nodes` and `split` are what it works on; `view` shows it to operators. `control` carries the
-//! actions out and does nothing else. It writes the machine to the journal before it carries the actions out: all that an
-//! action leaves behind can be told again after a crash, but an action that the journal does not know of cannot be taken back.
+//! actions out and does nothing else. A split may be published before the journal has it, for a crash then plans again from
+//! the one before; but that a node is drained, or that a change has ended, is told only once it is on disk, because a script
+//! acts on it. A disk that fails holds this up for some seconds only, and is told of.
 
 pub mod diff;
 pub mod machine;
