@@ -153,6 +153,8 @@ fn limits(mut t: Table<'_>) -> Limits {
         head_size: t.size("head_size", d.head_size, 8 << 10..=1 << 20),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
     };
     t.finish(misplaced);
     limits

@@ -82,6 +82,11 @@ impl Stream {
         Rc::clone(&self.pulse)
     }
 
+    /// Looks at the first bytes without taking them; none at the end of the stream.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        self.tcp.borrow().poll_peek(cx, buf)
+    }
+
     /// A way to look at the socket later.
     pub fn probe(&self) -> Probe {
         Probe(Rc::clone(&self.tcp))

@@ -7,6 +7,7 @@ mod body;
 mod call;
 mod client_body;
 mod cuts;
+mod date;
 pub mod error;
 mod events;
 mod forwarded;

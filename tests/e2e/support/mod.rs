@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod control;
+pub mod http2;
 pub mod node;
 
 use std::collections::BTreeMap;
