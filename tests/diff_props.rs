@@ -54,6 +54,7 @@ fn service() -> impl Strategy<Value = Service> {
             timeouts: Timeouts { connect: SECOND, response: SECOND, body: SECOND, tunnel: SECOND },
             retry: Retry { attempts: 3, budget: 0.2, buffer: 1024 },
             connections: Connections { max: 10 + number as usize, idle: 5, idle_timeout: SECOND, fresh: SECOND },
+            door: None,
         })
 }
 
@@ -75,7 +76,14 @@ fn config() -> impl Strategy<Value = Config> {
             state_dir: None,
             workers: None,
             trusted_proxies: Vec::new(),
-            limits: Limits { connections: 100 + limit, head_size: 1024, head: SECOND, idle: SECOND },
+            limits: Limits {
+                connections: 100 + limit,
+                head_size: 1024,
+                head: SECOND,
+                idle: SECOND,
+                ..Limits::default()
+            },
+            errors: None,
             shutdown: Shutdown { delay: SECOND, linger: SECOND, deadline: SECOND },
         },
     )

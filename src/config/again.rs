@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use super::cache::{Cache, Known};
-use super::load::{Loaded, Read, note, parse_included, read};
+use super::load::{Attached, Loaded, Read, note, parse_included, read};
 use super::stamp::Stamp;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -31,7 +31,12 @@ pub(super) fn load_changed(path: &Path, main: u64, cache: &mut Cache) -> Option<
             } else {
                 let services = &mut whole.config.services;
                 whole.claims.release(&known.services, services);
-                let placed = parse_included(&text, path, &mut whole.claims, services).ok()?;
+                let mut more = Vec::new();
+                let mut attached = Attached { digest: &mut digest, files: &mut more, count: 0 };
+                let placed = parse_included(&text, path, &mut attached, &mut whole.claims, services).ok()?;
+                if attached.count > 0 {
+                    return None;
+                }
                 *known = Known { stamp, hash, services: placed.into() };
             }
         }

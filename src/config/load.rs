@@ -12,8 +12,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::again::load_changed;
 use super::cache::{Cache, Known, Whole};
 use super::claims::{Claims, Placed};
+use super::door::Attachments;
 use super::error::{Fault, Findings, whole};
-use super::file;
+use super::file::{self, RawService};
 use super::include::Patterns;
 use super::{Config, Match, Service, Stamp};
 use super::{syntax, validate};
@@ -95,8 +96,10 @@ pub fn load_str(text: &str, path: &Path) -> Loaded {
 }
 
 /// `disk` is the hash of the main file and the digest of what is read from the disk; without it nothing is.
-fn assemble(text: &str, path: &Path, disk: Option<(u64, &mut Xxh3)>, cache: Cache) -> Loaded {
+fn assemble(text: &str, path: &Path, mut disk: Option<(u64, &mut Xxh3)>, cache: Cache) -> Loaded {
     let mut loaded = Loaded { cache, ..Loaded::unread(path) };
+    let mut files = vec![path.to_owned()];
+    let mut attachments = 0;
     let findings = Findings::new(text);
     let Some(table) = syntax::parse(text, &findings) else {
         loaded.problems = findings.into_problems(path);
@@ -104,7 +107,15 @@ fn assemble(text: &str, path: &Path, disk: Option<(u64, &mut Xxh3)>, cache: Cach
     };
     let mut claims = Claims::default();
     let (mut config, patterns, included) = {
-        let file = file::read(&table, &findings);
+        let mut file = file::read(&table, &findings);
+        if let Some((_, digest)) = &mut disk {
+            let mut attached = Attached { digest, files: &mut files, count: 0 };
+            if let Some(errors) = &mut file.errors {
+                errors.attach(path, &mut attached, &findings);
+            }
+            attach(&mut file.services, path, &mut attached, &findings);
+            attachments += attached.count;
+        }
         let mut config = validate::settings(&file, &findings);
         let patterns = Patterns::new(&file.include, path, &findings);
         let included =
@@ -119,19 +130,26 @@ fn assemble(text: &str, path: &Path, disk: Option<(u64, &mut Xxh3)>, cache: Cach
 
     if let Some((main, digest)) = disk {
         let mut known = Vec::with_capacity(included.len());
-        for path in &included {
-            match include(path, digest, &loaded.cache, &mut claims, &mut config.services) {
-                Ok(found) => known.push((path.clone(), found)),
+        for path in included {
+            let mut attached = Attached { digest: &mut *digest, files: &mut files, count: 0 };
+            let found = include(&path, &mut attached, &loaded.cache, &mut claims, &mut config.services);
+            // A file that names others is read again with them: it alone does not say whether they are as they were.
+            attachments += attached.count;
+            let alone = attached.count == 0;
+            match found {
+                Ok(found) if alone => known.push((path.clone(), found)),
+                Ok(_) => {}
                 Err(problems) => {
                     loaded.problems.extend(problems);
                     loaded.held_back.insert(path.clone());
                 }
             }
+            files.push(path);
         }
-        loaded.files = loaded.files.iter().cloned().chain(included).collect();
+        loaded.files = files.into();
         loaded.folders = patterns.folders().into();
         loaded.cache = Cache { files: known, whole: None };
-        if usable && loaded.problems.is_empty() && loaded.files.len() > 1 {
+        if usable && loaded.problems.is_empty() && attachments == 0 && loaded.files.len() > 1 {
             let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
             let whole = Whole { main, patterns, files, folders, config: config.clone(), claims };
             loaded.cache.whole = Some(Box::new(whole));
@@ -141,10 +159,41 @@ fn assemble(text: &str, path: &Path, disk: Option<(u64, &mut Xxh3)>, cache: Cach
     loaded
 }
 
+/// The files that settings name: what they hold is a part of the configuration, so an edit to one is an edit to it.
+pub(super) struct Attached<'a> {
+    pub(super) digest: &'a mut Xxh3,
+    pub(super) files: &'a mut Vec<PathBuf>,
+    /// How many were read.
+    pub(super) count: usize,
+}
+
+impl Attachments for Attached<'_> {
+    fn read(&mut self, base: &Path, file: &Path, largest: u64) -> Option<Result<Vec<u8>, String>> {
+        let path = base.parent().unwrap_or(Path::new("")).join(file);
+        if !self.files.contains(&path) {
+            self.files.push(path.clone());
+        }
+        self.count += 1;
+        let read = read_bytes(&path, largest).map(|(bytes, _)| bytes).map_err(|error| error.to_string());
+        let hash = match &read {
+            Ok(bytes) => xxh3_64(bytes),
+            Err(error) => !xxh3_64(error.as_bytes()),
+        };
+        note(self.digest, &path, hash);
+        Some(read)
+    }
+}
+
+fn attach(services: &mut [RawService<'_>], base: &Path, attached: &mut Attached<'_>, findings: &Findings<'_>) {
+    for errors in services.iter_mut().filter_map(|service| service.door.as_mut()?.errors.as_mut()) {
+        errors.attach(base, attached, findings);
+    }
+}
+
 /// Adds the services of an included file, if all is well with it: the same as last time if the file is the same.
 fn include(
     path: &Path,
-    digest: &mut Xxh3,
+    attached: &mut Attached<'_>,
     cache: &Cache,
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
@@ -154,23 +203,23 @@ fn include(
         && known.stamp.is_some()
         && fs::metadata(path).is_ok_and(|meta| known.stamp == Some(Stamp::of(&meta)))
     {
-        note(digest, path, known.hash);
+        note(attached.digest, path, known.hash);
         claims.take(&known.services, path, services);
         return Ok(known.clone());
     }
     let Read { text, stamp, hash } = match read(path) {
         Ok(read) => read,
         Err(unread) => {
-            note(digest, path, unread.hash);
+            note(attached.digest, path, unread.hash);
             return Err(vec![unread.problem]);
         }
     };
-    note(digest, path, hash);
+    note(attached.digest, path, hash);
     if let Some(known) = known.filter(|known| known.hash == hash) {
         claims.take(&known.services, path, services);
         return Ok(Known { stamp, ..known.clone() });
     }
-    let placed = parse_included(&text, path, claims, services)?;
+    let placed = parse_included(&text, path, attached, claims, services)?;
     Ok(Known { stamp, hash, services: placed.into() })
 }
 
@@ -178,13 +227,15 @@ fn include(
 pub(super) fn parse_included(
     text: &str,
     path: &Path,
+    attached: &mut Attached<'_>,
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
 ) -> Result<Vec<Placed>, Vec<Problem>> {
     let findings = Findings::new(text);
     let mut placed = None;
     if let Some(table) = syntax::parse(text, &findings) {
-        let raw = file::read_included(&table, &findings);
+        let mut raw = file::read_included(&table, &findings);
+        attach(&mut raw, path, attached, &findings);
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.
             findings.add_whole(
@@ -214,7 +265,7 @@ pub(super) struct Unread {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Read, Unread> {
-    let (bytes, stamp) = read_bytes(path).map_err(|error| {
+    let (bytes, stamp) = read_bytes(path, LARGEST).map_err(|error| {
         let message = format!("cannot be read: {error}");
         let hash = !xxh3_64(message.as_bytes());
         let hint = (error.kind() == io::ErrorKind::PermissionDenied)
@@ -243,7 +294,7 @@ pub(super) fn note(digest: &mut Xxh3, path: &Path, hash: u64) {
     digest.update(&hash.to_le_bytes());
 }
 
-fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, Option<Stamp>)> {
+fn read_bytes(path: &Path, largest: u64) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     // Opening a pipe would wait for its writer, perhaps for ever.
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
@@ -255,9 +306,9 @@ fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path)?;
     let stamp = Stamp::of(&file.metadata()?).settled(SystemTime::now());
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other("it is larger than 16 MiB"));
+    file.take(largest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > largest {
+        return Err(io::Error::other(format!("it is larger than {} MiB", largest >> 20)));
     }
     Ok((bytes, stamp))
 }

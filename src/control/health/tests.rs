@@ -45,6 +45,7 @@ fn service(health: Health) -> Arc<Service> {
         timeouts: Timeouts { connect: second, response: second, body: second, tunnel: second },
         retry: Retry { attempts: 1, budget: 0.0, buffer: 0 },
         connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second },
+        door: None,
     })
 }
 
