@@ -93,7 +93,7 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
     let mut claims = Claims::default();
     let mut included = BTreeSet::new();
     let mut config = {
-        let file = file::read(&table, &findings);
+        let file = file::read(&table, path, &findings);
         let mut config = validate::settings(&file, &findings);
         if disk.is_some() {
             included = expand(&file.include, path, &findings, &mut loaded.folders);
@@ -165,7 +165,7 @@ fn parse_included(
     let findings = Findings::new(text);
     let mut placed = None;
     if let Some(table) = syntax::parse(text, &findings) {
-        let raw = file::read_included(&table, &findings);
+        let raw = file::read_included(&table, path, &findings);
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.
             findings.add_whole(

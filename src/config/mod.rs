@@ -15,6 +15,7 @@ mod load;
 mod reader;
 mod stamp;
 mod syntax;
+mod tls;
 mod units;
 mod validate;
 mod words;
@@ -26,6 +27,7 @@ pub use cache::Cache;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use stamp::Stamp;
+pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,6 +70,8 @@ pub struct Listener {
     pub name: String,
     /// The address; port 0 takes any free port, which `status` tells.
     pub bind: SocketAddr,
+    /// What becomes of its connections.
+    pub accepting: Accepting,
 }
 
 /// How verbs reach the proxy.
@@ -90,6 +94,10 @@ pub struct Limits {
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
+    pub handshake: Duration,
+    /// TLS handshakes under way at once, over all listeners.
+    pub handshakes: usize,
 }
 
 /// How the process ends on SIGTERM.
@@ -130,6 +138,8 @@ pub struct Service {
     pub retry: Retry,
     /// How connections to nodes are kept.
     pub connections: Connections,
+    /// How nodes at `https://` are spoken to.
+    pub tls: ClientTls,
 }
 
 /// A host, or a host and a path prefix.

@@ -27,8 +27,8 @@ const LINGER_TIME: Duration = Duration::from_secs(5);
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
 pub struct Front {
-    /// The client.
-    pub remote: SocketAddr,
+    /// The client, or who stands for it. Set by a PROXY header before the first request.
+    remote: Cell<SocketAddr>,
     /// What moved over the connection.
     pub pulse: Rc<Pulse>,
     /// Whether a call is under way; set by the call.
@@ -88,6 +88,11 @@ enum End {
 }
 
 impl Front {
+    /// The client: the peer, or whom a trusted peer's PROXY header names.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote.get()
+    }
+
     /// Told by a call when it begins and ends.
     pub fn busy(&self, busy: bool) {
         self.busy.set(busy);
@@ -167,7 +172,7 @@ impl Front {
 pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> {
     let stream = Stream::new(tcp);
     let front = Rc::new(Front {
-        remote,
+        remote: Cell::new(remote),
         pulse: stream.pulse(),
         busy: Cell::new(false),
         order: Cell::new(None),
@@ -206,7 +211,7 @@ async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: C
         Pin::new(&mut connection).poll(cx).map(|result| match result {
             Ok(()) => End::Done,
             Err(error) => {
-                tracing::debug!(client = %front.remote, %error, "client connection broke");
+                tracing::debug!(client = %front.remote(), %error, "client connection broke");
                 End::Dropped
             }
         })

@@ -146,7 +146,7 @@ impl Tunnel {
         })
         .await;
         if let Err(error) = result {
-            tracing::debug!(client = %front.remote, %error, "tunnel ended");
+            tracing::debug!(client = %front.remote(), %error, "tunnel ended");
         }
     }
 }

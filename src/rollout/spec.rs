@@ -79,11 +79,12 @@ impl PartialEq for Settings {
             timeouts,
             retry,
             connections,
+            tls,
         } = &*self.0;
         let other = &*other.0;
         (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
-            && (retry, connections) == (&other.retry, &other.connections)
+            && (retry, connections, tls) == (&other.retry, &other.connections, &other.tls)
     }
 }
 
