@@ -55,6 +55,7 @@ fn service() -> impl Strategy<Value = Service> {
             retry: Retry { attempts: 3, budget: 0.2, buffer: 1024 },
             connections: Connections { max: 10 + number as usize, idle: 5, idle_timeout: SECOND, fresh: SECOND },
             tls: ClientTls::default(),
+            door: None,
         })
 }
 
@@ -87,6 +88,7 @@ fn config() -> impl Strategy<Value = Config> {
                 idle: SECOND,
                 ..Limits::default()
             },
+            errors: None,
             shutdown: Shutdown { delay: SECOND, linger: SECOND, deadline: SECOND },
         },
     )

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::error::{Fault, Findings};
 use super::reader::{At, Field, Table};
 use super::tls::{self, Accepting, ClientTls};
-use super::{AllDown, Connections, Drain, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts};
+use super::{AllDown, Connections, Door, Drain, Errors, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts, door};
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
 
@@ -24,6 +24,7 @@ pub(super) struct File<'t> {
     pub(super) workers: Option<usize>,
     pub(super) trusted_proxies: Strings<'t>,
     pub(super) limits: Limits,
+    pub(super) errors: Option<Errors>,
     pub(super) shutdown: Shutdown,
     pub(super) services: Vec<RawService<'t>>,
     /// Whether nothing is written that might be a listener.
@@ -53,6 +54,7 @@ pub(super) struct RawService<'t> {
     pub(super) retry: Retry,
     pub(super) connections: Connections,
     pub(super) tls: ClientTls,
+    pub(super) door: Option<Door>,
 }
 
 /// `[service.NAME.health]`; without the section, all is missing and the rest is the default.
@@ -82,15 +84,18 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         t.finish(misplaced);
     }
     let limits = root.table("limits", "limits").map(limits).unwrap_or_default();
+    let errors = root.table("errors", "errors").and_then(door::errors);
     let shutdown = root.table("shutdown", "shutdown").map(shutdown).unwrap_or_default();
     let services = services(&mut root, source);
     // The parts of a service are looked for at the top by those who forget its name.
     root.finish(|key| match key {
         "services" => Some("write `[service.NAME]`".into()),
         "listeners" => Some("write `[[listener]]`".into()),
-        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "tls" => {
+        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "tls" | "access" | "basic_auth"
+        | "forward_auth" | "request_headers" | "response_headers" | "compression" => {
             Some(format!("write `[service.NAME.{key}]`"))
         }
+        "rate" | "redirect" | "rewrite" => Some(format!("write `[[service.NAME.{key}]]`")),
         _ => misplaced(key),
     });
     File {
@@ -102,6 +107,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         workers,
         trusted_proxies,
         limits,
+        errors,
         shutdown,
         services,
         lacks_listener,
@@ -114,8 +120,8 @@ pub(super) fn read_included<'t>(
     source: &Path,
     findings: &'t Findings<'t>,
 ) -> Vec<RawService<'t>> {
-    const MAIN: [&str; 8] =
-        ["include", "listener", "admin", "state_dir", "workers", "trusted_proxies", "limits", "shutdown"];
+    const MAIN: [&str; 9] =
+        ["include", "listener", "admin", "state_dir", "workers", "trusted_proxies", "limits", "errors", "shutdown"];
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     for key in MAIN {
         let fault = Fault::new(format!("an included file can only hold `[service.NAME]` tables, not `{key}`"));
@@ -127,12 +133,12 @@ pub(super) fn read_included<'t>(
 }
 
 /// Where a key belongs that is written under the wrong header: in TOML, a header reaches to the next one.
-fn misplaced(key: &str) -> Option<String> {
+pub(super) fn misplaced(key: &str) -> Option<String> {
     match key {
         "include" | "state_dir" | "workers" | "trusted_proxies" => {
             Some(format!("write `{key}` above the first `[…]` of the main file"))
         }
-        "match" | "strip_prefix" | "release" | "versions" | "nodes" => {
+        "match" | "strip_prefix" | "canonical_host" | "release" | "versions" | "nodes" => {
             Some(format!("write `{key}` straight under `[service.NAME]`, above its other tables"))
         }
         _ => None,
@@ -158,11 +164,17 @@ fn limits(mut t: Table<'_>) -> Limits {
     let d = Limits::default();
     let limits = Limits {
         connections: t.count_or("connections", d.connections, 1..=10_000_000),
+        connections_per_address: t.count("connections_per_address", 1..=10_000_000).get().map(|at| at.value),
+        requests: t.count_or("requests", d.requests, 1..=10_000_000),
+        requests_per_connection: t.count("requests_per_connection", 1..=1_000_000_000).get().map(|at| at.value),
         head_size: t.size("head_size", d.head_size, 8 << 10..=1 << 20),
+        headers: t.count_or("headers", d.headers, 1..=10_000),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
         handshake: t.some_duration("handshake", d.handshake),
         handshakes: t.count_or("handshakes", d.handshakes, 1..=1_000_000),
+        body: t.some_size("body", 1..=1 << 40).map(|size| size as u64),
+        body_rate: t.size("body_rate", d.body_rate, 0..=1 << 30),
     };
     t.finish(misplaced);
     limits
@@ -198,6 +210,7 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>, source: &Path) -> RawService
         retry: t.table("retry", "service.*.retry").map(retry).unwrap_or_default(),
         connections: t.table("connections", "service.*.connections").map(connections).unwrap_or_default(),
         tls: tls::client(t.table("tls", "service.*.tls"), source),
+        door: door::read(&mut t),
     };
     t.finish(|key| match key {
         "version" => Some("name the version that shall serve with `release`, and its nodes in `versions`".into()),

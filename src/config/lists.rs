@@ -177,6 +177,24 @@ impl<'t> Table<'t> {
         lists.sort_by_key(|(name, _)| name.span.start);
         Field::Is(At { value: lists, span: value.span() })
     }
+
+    /// The table under `key`, whose keys are free and whose values are strings; in the order of the file.
+    pub(super) fn named_texts(&mut self, key: &'static str) -> Vec<(At<&'t str>, At<&'t str>)> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let DeValue::Table(entries) = value.get_ref() else {
+            self.wrong::<()>(value, "a table");
+            return Vec::new();
+        };
+        let read = |(name, value): (&'t Spanned<_>, &'t Value<'t>)| {
+            let text = self.string_of(Some(value), "a string");
+            Some((at_key(name), text.get()?.clone()))
+        };
+        let mut texts: Vec<_> = entries.iter().filter_map(read).collect();
+        texts.sort_by_key(|(name, _)| name.span.start);
+        texts
+    }
 }
 
 fn at_key<'t>(key: &'t Spanned<std::borrow::Cow<'t, str>>) -> At<&'t str> {

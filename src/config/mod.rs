@@ -8,6 +8,7 @@
 mod cache;
 mod claims;
 mod defaults;
+mod door;
 mod error;
 mod file;
 mod lists;
@@ -24,6 +25,7 @@ mod words;
 mod tests;
 
 pub use cache::Cache;
+pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use stamp::Stamp;
@@ -59,6 +61,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// What clients see when something goes wrong and their service does not say, or they have none.
+    pub errors: Option<Arc<Errors>>,
     /// How the process ends.
     pub shutdown: Shutdown,
 }
@@ -88,8 +92,16 @@ pub struct Admin {
 pub struct Limits {
     /// Client connections open at once, over all listeners.
     pub connections: usize,
+    /// The same from one address; in IPv6 from one /64. Trusted proxies are free of it.
+    pub connections_per_address: Option<usize>,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// A connection is closed, or in HTTP/2 given up, after this many.
+    pub requests_per_connection: Option<usize>,
     /// Bytes of a request head.
     pub head_size: usize,
+    /// Fields in a request head.
+    pub headers: usize,
     /// A request head must be complete this long after its first byte.
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
@@ -98,6 +110,11 @@ pub struct Limits {
     pub handshake: Duration,
     /// TLS handshakes under way at once, over all listeners.
     pub handshakes: usize,
+    /// Bytes of a request body.
+    pub body: Option<u64>,
+    /// Bytes a second that a client must send of a body, or take of one, as long as it is the client who is waited for;
+    /// counted over each `timeouts.body` of such waiting. 0: any rate will do.
+    pub body_rate: usize,
 }
 
 /// How the process ends on SIGTERM.
@@ -140,6 +157,8 @@ pub struct Service {
     pub connections: Connections,
     /// How nodes at `https://` are spoken to.
     pub tls: ClientTls,
+    /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
+    pub door: Option<Arc<Door>>,
 }
 
 /// A host, or a host and a path prefix.

@@ -47,6 +47,7 @@ fn service(health: Health) -> Arc<Service> {
         retry: Retry { attempts: 1, budget: 0.0, buffer: 0 },
         connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second },
         tls: ClientTls::default(),
+        door: None,
     })
 }
 
