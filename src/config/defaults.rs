@@ -31,6 +31,10 @@ impl Default for Limits {
             head: seconds(10),
             // A little above the 60 s after which browsers and cloud load balancers close, so that the client closes first.
             idle: seconds(75),
+            // Two round trips on a bad line; who connects and says nothing costs little until then.
+            handshake: seconds(10),
+            // A core makes some two thousand a second: a burst beyond this waits its turn, and those served meanwhile do not.
+            handshakes: 1000,
             // Off: bodies pass through and are not held, so that only the service knows what is too much.
             body: None,
             // Slower than any modem, far above what keeps a slow-POST attack cheap: 7 KB in each half minute.

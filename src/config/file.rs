@@ -3,10 +3,13 @@
 //! Sections whose values do not depend on each other are read into their valid form at once; what takes a second look
 //! (names, addresses, one key against another) is left as written for `validate`.
 
+use std::path::Path;
+
 use toml::de::DeTable;
 
 use super::error::{Fault, Findings};
 use super::reader::{At, Field, Table};
+use super::tls::{self, Accepting, ClientTls};
 use super::{AllDown, Connections, Door, Drain, Errors, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts, door};
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
@@ -32,6 +35,7 @@ pub(super) struct File<'t> {
 pub(super) struct RawListener<'t> {
     pub(super) name: Field<&'t str>,
     pub(super) bind: Field<&'t str>,
+    pub(super) accepting: Accepting,
     pub(super) span: super::error::Span,
 }
 
@@ -49,6 +53,7 @@ pub(super) struct RawService<'t> {
     pub(super) timeouts: Timeouts,
     pub(super) retry: Retry,
     pub(super) connections: Connections,
+    pub(super) tls: ClientTls,
     pub(super) door: Option<Door>,
 }
 
@@ -64,14 +69,14 @@ pub(super) struct RawHealth<'t> {
 }
 
 /// Reads the main file.
-pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Findings<'t>) -> File<'t> {
+pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, findings: &'t Findings<'t>) -> File<'t> {
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     let lacks_listener = root.lacks("listener");
     let include = list(root.strings("include"));
     let state_dir = root.string("state_dir");
     let workers = root.count("workers", 1..=1024).get().map(|at| at.value);
     let trusted_proxies = list(root.strings("trusted_proxies"));
-    let listeners = root.tables("listener", "listener").into_iter().map(listener).collect();
+    let listeners = root.tables("listener", "listener").into_iter().map(|table| listener(table, source)).collect();
     let (mut admin_socket, mut admin_http) = (Field::Missing, Field::Missing);
     if let Some(mut t) = root.table("admin", "admin") {
         admin_socket = t.string("socket");
@@ -81,12 +86,12 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Find
     let limits = root.table("limits", "limits").map(limits).unwrap_or_default();
     let errors = root.table("errors", "errors").and_then(door::errors);
     let shutdown = root.table("shutdown", "shutdown").map(shutdown).unwrap_or_default();
-    let services = services(&mut root);
+    let services = services(&mut root, source);
     // The parts of a service are looked for at the top by those who forget its name.
     root.finish(|key| match key {
         "services" => Some("write `[service.NAME]`".into()),
         "listeners" => Some("write `[[listener]]`".into()),
-        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "access" | "basic_auth"
+        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "tls" | "access" | "basic_auth"
         | "forward_auth" | "request_headers" | "response_headers" | "compression" => {
             Some(format!("write `[service.NAME.{key}]`"))
         }
@@ -112,6 +117,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Find
 /// Reads an included file, which holds services and nothing else.
 pub(super) fn read_included<'t>(
     table: &'t toml::Spanned<DeTable<'t>>,
+    source: &Path,
     findings: &'t Findings<'t>,
 ) -> Vec<RawService<'t>> {
     const MAIN: [&str; 9] =
@@ -121,7 +127,7 @@ pub(super) fn read_included<'t>(
         let fault = Fault::new(format!("an included file can only hold `[service.NAME]` tables, not `{key}`"));
         root.refuse(key, fault.hint(format!("move `{key}` into the main file")));
     }
-    let services = services(&mut root);
+    let services = services(&mut root, source);
     root.finish(misplaced);
     services
 }
@@ -146,8 +152,10 @@ fn list(field: Field<Strings<'_>>) -> Strings<'_> {
     }
 }
 
-fn listener(mut t: Table<'_>) -> RawListener<'_> {
-    let listener = RawListener { name: t.string("name"), bind: t.string("bind"), span: t.span.clone() };
+fn listener<'t>(mut t: Table<'t>, source: &Path) -> RawListener<'t> {
+    let (name, bind) = (t.string("name"), t.string("bind"));
+    let accepting = tls::accepting(&mut t, source);
+    let listener = RawListener { name, bind, accepting, span: t.span.clone() };
     t.finish(misplaced);
     listener
 }
@@ -163,6 +171,8 @@ fn limits(mut t: Table<'_>) -> Limits {
         headers: t.count_or("headers", d.headers, 1..=10_000),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
+        handshake: t.some_duration("handshake", d.handshake),
+        handshakes: t.count_or("handshakes", d.handshakes, 1..=1_000_000),
         body: t.some_size("body", 1..=1 << 40).map(|size| size as u64),
         body_rate: t.size("body_rate", d.body_rate, 0..=1 << 30),
     };
@@ -181,11 +191,11 @@ fn shutdown(mut t: Table<'_>) -> Shutdown {
     shutdown
 }
 
-fn services<'t>(root: &mut Table<'t>) -> Vec<RawService<'t>> {
-    root.named_tables("service", "service.*").into_iter().map(|(name, table)| service(name, table)).collect()
+fn services<'t>(root: &mut Table<'t>, source: &Path) -> Vec<RawService<'t>> {
+    root.named_tables("service", "service.*").into_iter().map(|(name, table)| service(name, table, source)).collect()
 }
 
-fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
+fn service<'t>(name: At<&'t str>, mut t: Table<'t>, source: &Path) -> RawService<'t> {
     let service = RawService {
         name,
         matches: t.string_or_strings("match", "`match` is empty: no request would reach the service"),
@@ -199,6 +209,7 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
         timeouts: t.table("timeouts", "service.*.timeouts").map(timeouts).unwrap_or_default(),
         retry: t.table("retry", "service.*.retry").map(retry).unwrap_or_default(),
         connections: t.table("connections", "service.*.connections").map(connections).unwrap_or_default(),
+        tls: tls::client(t.table("tls", "service.*.tls"), source),
         door: door::read(&mut t),
     };
     t.finish(|key| match key {

@@ -107,7 +107,7 @@ fn assemble(text: &str, path: &Path, mut disk: Option<(u64, &mut Xxh3)>, cache: 
     };
     let mut claims = Claims::default();
     let (mut config, patterns, included) = {
-        let mut file = file::read(&table, &findings);
+        let mut file = file::read(&table, path, &findings);
         if let Some((_, digest)) = &mut disk {
             let mut attached = Attached { digest, files: &mut files, count: 0 };
             if let Some(errors) = &mut file.errors {
@@ -234,7 +234,7 @@ pub(super) fn parse_included(
     let findings = Findings::new(text);
     let mut placed = None;
     if let Some(table) = syntax::parse(text, &findings) {
-        let mut raw = file::read_included(&table, &findings);
+        let mut raw = file::read_included(&table, path, &findings);
         attach(&mut raw, path, attached, &findings);
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.

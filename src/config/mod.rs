@@ -19,6 +19,7 @@ mod load;
 mod reader;
 mod stamp;
 mod syntax;
+mod tls;
 mod units;
 mod validate;
 mod words;
@@ -31,6 +32,7 @@ pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use stamp::Stamp;
+pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,6 +77,8 @@ pub struct Listener {
     pub name: String,
     /// The address; port 0 takes any free port, which `status` tells.
     pub bind: SocketAddr,
+    /// What becomes of its connections.
+    pub accepting: Accepting,
 }
 
 /// How verbs reach the proxy.
@@ -105,6 +109,10 @@ pub struct Limits {
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
+    pub handshake: Duration,
+    /// TLS handshakes under way at once, over all listeners.
+    pub handshakes: usize,
     /// Bytes of a request body.
     pub body: Option<u64>,
     /// Bytes a second that a client must send of a body, or take of one, as long as it is the client who is waited for;
@@ -150,6 +158,8 @@ pub struct Service {
     pub retry: Retry,
     /// How connections to nodes are kept.
     pub connections: Connections,
+    /// How nodes at `https://` are spoken to.
+    pub tls: ClientTls,
     /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
     pub door: Option<Arc<Door>>,
 }

@@ -212,14 +212,17 @@ impl<'t> Table<'t> {
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(value) = self.take(key) else {
-            return default;
-        };
+        self.flag_at(key).map_or(default, |at| at.value)
+    }
+
+    /// True or false, and where it stands.
+    pub(super) fn flag_at(&mut self, key: &'static str) -> Option<At<bool>> {
+        let value = self.take(key)?;
         if let DeValue::Boolean(flag) = value.get_ref() {
-            return *flag;
+            return Some(At { value: *flag, span: value.span() });
         }
         self.wrong::<()>(value, "true or false");
-        default
+        None
     }
 
     /// One word of a few.

@@ -90,7 +90,7 @@ fn listeners(file: &File<'_>, findings: &Findings<'_>) -> Vec<Listener> {
         {
             findings.add(&at.span, Fault::new(format!("there is already a listener on {bind}, in line {line}")));
         }
-        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind? })
+        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind?, accepting: raw.accepting.clone() })
     };
     file.listeners.iter().filter_map(read).collect()
 }
@@ -142,6 +142,7 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         timeouts: raw.timeouts.clone(),
         retry: raw.retry.clone(),
         connections: raw.connections.clone(),
+        tls: raw.tls.clone(),
         door: raw.door.clone().map(Arc::new),
     };
     Checked { service, name_at: raw.name.span.clone(), matches_at }

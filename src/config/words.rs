@@ -59,9 +59,13 @@ pub(super) fn node(text: &str) -> Result<String, Fault> {
     if text.is_empty() {
         return Err(fault("it is empty").hint("write it like \"10.0.0.5:5001\""));
     }
-    if let Some((_, after)) = text.split_once("://") {
-        let host = shorten(after.split('/').next().unwrap_or_default());
-        return Err(fault("it is a URL").hint(format!("write \"{host}\"")));
+    if let Some((scheme, after)) = text.split_once("://") {
+        let (host, path) = after.split_at(after.find('/').unwrap_or(after.len()));
+        if scheme == "https" && path.is_empty() {
+            return node(host);
+        }
+        let scheme = if scheme.eq_ignore_ascii_case("https") { "https://" } else { "" };
+        return Err(fault("it is a URL").hint(format!("write \"{scheme}{}\"", shorten(host))));
     }
     if let Ok(ip) = text.parse::<Ipv6Addr>() {
         return Err(fault("the port is missing").hint(format!("write it like \"[{ip}]:5001\"")));

@@ -81,12 +81,14 @@ impl PartialEq for Settings {
             timeouts,
             retry,
             connections,
+            tls,
             door,
         } = &*self.0;
         let other = &*other.0;
         (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
-            && (retry, connections, door) == (&other.retry, &other.connections, &other.door)
+            && (retry, connections) == (&other.retry, &other.connections)
+            && (tls, door) == (&other.tls, &other.door)
     }
 }
 
