@@ -25,6 +25,7 @@ use super::view::{Permit, ServiceLocal, View};
 use super::worker::Worker;
 use crate::config;
 use crate::model::WorkKind;
+use crate::net::ConnectError;
 use crate::pool::router::{Route, normalised};
 use crate::pool::{CutReason, ServiceView};
 
@@ -274,7 +275,8 @@ impl Outgoing {
             return Fault::ClientBody;
         }
         match loss {
-            Loss::Connect(_) => Fault::Connect,
+            Loss::Connect(ConnectError::Unreachable(_)) => Fault::Connect,
+            Loss::Connect(ConnectError::Tls(_)) => Fault::NodeTls,
             Loss::Busy => Fault::NodeBusy,
             Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Fault::ConnectTimeout,
             Loss::Judged(Verdict::TimedOut(_)) => {

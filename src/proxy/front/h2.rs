@@ -67,7 +67,7 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
         connection.graceful_shutdown();
     }
     if let Err(error) = drive(&worker, &front, &meter, &mut connection).await {
-        tracing::debug!(client = %front.remote, %error, "client connection broke");
+        tracing::debug!(client = %front.remote(), %error, "client connection broke");
     }
 }
 
@@ -111,7 +111,7 @@ async fn drive(
                     }
                     ended = true;
                     worker.stats().abusive.add_one();
-                    tracing::debug!(client = %front.remote, "HTTP/2 connection ended: more trouble than requests");
+                    tracing::debug!(client = %front.remote(), "HTTP/2 connection ended: more trouble than requests");
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
             }
