@@ -8,7 +8,7 @@ mod call;
 mod client_body;
 mod cuts;
 pub mod error;
-mod events;
+pub mod events;
 mod forwarded;
 mod front;
 mod handler;
@@ -17,7 +17,7 @@ mod replay;
 mod upgrade;
 mod upstream;
 mod view;
-mod websocket;
+pub mod websocket;
 mod worker;
 
 pub use error::FAULT;
