@@ -8,9 +8,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::call::{Registered, Verdict};
+use super::claim::{Failure, Permit};
 use super::events::EventBorder;
 use super::upstream::{Detached, IdlePolicy, Upstream};
-use super::view::Permit;
 
 pub use super::replay::ReqBody;
 
@@ -196,7 +196,7 @@ impl Relay {
             }
             Poll::Ready(Some(Err(error))) => {
                 if let Some(permit) = &self.permit {
-                    permit.count_failure();
+                    permit.count_failure(Failure::Reset);
                 }
                 self.end(false);
                 Poll::Ready(Some(Err(error)))
@@ -250,7 +250,7 @@ impl Drop for Relay {
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
         let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {
-            permit.count_failure();
+            permit.count_failure(Failure::Timeout);
         }
     }
 }

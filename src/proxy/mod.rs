@@ -5,6 +5,7 @@
 
 mod body;
 mod call;
+mod claim;
 mod cuts;
 pub mod error;
 mod events;

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Registered;
+use super::claim::Permit;
 use super::front::Front;
-use super::view::{Permit, Slot};
+use super::view::Slot;
 use super::websocket::{CLOSE_SERVICE_RESTART, FrameTracker};
 use crate::model::WorkKind;
 use crate::net::Stream;

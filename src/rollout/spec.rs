@@ -79,11 +79,16 @@ impl PartialEq for Settings {
             timeouts,
             retry,
             connections,
+            weights,
+            balance,
+            eject,
+            hold,
         } = &*self.0;
         let other = &*other.0;
         (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
             && (retry, connections) == (&other.retry, &other.connections)
+            && (weights, balance, eject, hold) == (&other.weights, &other.balance, &other.eject, &other.hold)
     }
 }
 
