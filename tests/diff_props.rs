@@ -9,8 +9,8 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use sluicegate::config::{
-    Admin, AllDown, Balance, Config, Connections, Drain, Eject, Health, Hold, HostPattern, Limits, Listener, Match,
-    Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
+    Accepting, Admin, AllDown, Balance, ClientTls, Config, Connections, Drain, Eject, Health, Hold, HostPattern,
+    Limits, Listener, Match, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
 };
 use sluicegate::model::{NodeAddress, ServiceName, Version};
 use sluicegate::rollout::diff::{Changes, Spec, apply, diff};
@@ -58,6 +58,8 @@ fn service() -> impl Strategy<Value = Service> {
             balance: Balance { slow_start: SECOND * number as u32, ..Balance::default() },
             eject: Eject::default(),
             hold: Hold::default(),
+            tls: ClientTls::default(),
+            door: None,
         })
 }
 
@@ -66,7 +68,11 @@ fn config() -> impl Strategy<Value = Config> {
         |(listeners, services, limit)| Config {
             listeners: listeners
                 .into_iter()
-                .map(|(name, port)| Listener { name, bind: ([127, 0, 0, 1], port).into() })
+                .map(|(name, port)| Listener {
+                    name,
+                    bind: ([127, 0, 0, 1], port).into(),
+                    accepting: Accepting::default(),
+                })
                 .collect(),
             services: services
                 .into_iter()
@@ -79,7 +85,14 @@ fn config() -> impl Strategy<Value = Config> {
             state_dir: None,
             workers: None,
             trusted_proxies: Vec::new(),
-            limits: Limits { connections: 100 + limit, head_size: 1024, head: SECOND, idle: SECOND },
+            limits: Limits {
+                connections: 100 + limit,
+                head_size: 1024,
+                head: SECOND,
+                idle: SECOND,
+                ..Limits::default()
+            },
+            errors: None,
             shutdown: Shutdown { delay: SECOND, linger: SECOND, deadline: SECOND },
         },
     )

@@ -17,12 +17,28 @@ impl Default for Limits {
         Self {
             // At about 20 KB each a flood ends at 400 MB, not at the OOM killer; well above what one front door sees in peace.
             connections: 20_000,
+            // Off: behind one address there may be a whole office, or a proxy in front of this one.
+            connections_per_address: None,
+            // As many as connections: HTTP/1 never meets it, and HTTP/2 cannot make hundreds out of each connection.
+            requests: 20_000,
+            // Off: a connection that works costs less than a new one.
+            requests_per_connection: None,
             // Four times nginx's single header buffer: room for fat cookies, little for an attacker.
             head_size: 32 << 10,
+            // What hyper has room for without an allocation; browsers send twenty.
+            headers: 100,
             // A phone on a bad line sends a head in well under this; a slow-loris client has to come back for each.
             head: seconds(10),
             // A little above the 60 s after which browsers and cloud load balancers close, so that the client closes first.
             idle: seconds(75),
+            // Two round trips on a bad line; who connects and says nothing costs little until then.
+            handshake: seconds(10),
+            // A core makes some two thousand a second: a burst beyond this waits its turn, and those served meanwhile do not.
+            handshakes: 1000,
+            // Off: bodies pass through and are not held, so that only the service knows what is too much.
+            body: None,
+            // Slower than any modem, far above what keeps a slow-POST attack cheap: 7 KB in each half minute.
+            body_rate: 240,
         }
     }
 }

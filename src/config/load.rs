@@ -11,8 +11,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::cache::{Cache, Known};
 use super::claims::{Claims, Placed};
+use super::door::Attachments;
 use super::error::{Fault, Findings, whole};
-use super::file::{self, Strings};
+use super::file::{self, RawService, Strings};
 use super::{Config, Match, Service, Stamp};
 use super::{syntax, validate};
 use crate::api::Problem;
@@ -84,7 +85,7 @@ pub fn load_str(text: &str, path: &Path) -> Loaded {
 }
 
 /// `disk` is the digest of what is read from it; without one nothing is.
-fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loaded) {
+fn assemble(text: &str, path: &Path, mut disk: Option<&mut Xxh3>, loaded: &mut Loaded) {
     let findings = Findings::new(text);
     let Some(table) = syntax::parse(text, &findings) else {
         loaded.problems = findings.into_problems(path);
@@ -93,7 +94,14 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
     let mut claims = Claims::default();
     let mut included = BTreeSet::new();
     let mut config = {
-        let file = file::read(&table, &findings);
+        let mut file = file::read(&table, path, &findings);
+        if let Some(digest) = disk.as_deref_mut() {
+            let mut attached = Attached { digest, files: &mut loaded.files, count: 0 };
+            if let Some(errors) = &mut file.errors {
+                errors.attach(path, &mut attached, &findings);
+            }
+            attach(&mut file.services, path, &mut attached, &findings);
+        }
         let mut config = validate::settings(&file, &findings);
         if disk.is_some() {
             included = expand(&file.include, path, &findings, &mut loaded.folders);
@@ -108,7 +116,8 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
 
     if let Some(digest) = disk {
         for path in included {
-            let problems = include(&path, digest, &mut loaded.cache, &mut claims, &mut config.services);
+            let mut attached = Attached { digest: &mut *digest, files: &mut loaded.files, count: 0 };
+            let problems = include(&path, &mut attached, &mut loaded.cache, &mut claims, &mut config.services);
             if !problems.is_empty() {
                 loaded.problems.extend(problems);
                 loaded.held_back.insert(path.clone());
@@ -120,10 +129,41 @@ fn assemble(text: &str, path: &Path, disk: Option<&mut Xxh3>, loaded: &mut Loade
     loaded.config = usable.then_some(config);
 }
 
+/// The files that settings name: what they hold is a part of the configuration, so an edit to one is an edit to it.
+struct Attached<'a> {
+    digest: &'a mut Xxh3,
+    files: &'a mut Vec<PathBuf>,
+    /// How many were read.
+    count: usize,
+}
+
+impl Attachments for Attached<'_> {
+    fn read(&mut self, base: &Path, file: &Path, largest: u64) -> Option<Result<Vec<u8>, String>> {
+        let path = base.parent().unwrap_or(Path::new("")).join(file);
+        if !self.files.contains(&path) {
+            self.files.push(path.clone());
+        }
+        self.count += 1;
+        let read = read_bytes(&path, largest).map(|(bytes, _)| bytes).map_err(|error| error.to_string());
+        let hash = match &read {
+            Ok(bytes) => xxh3_64(bytes),
+            Err(error) => !xxh3_64(error.as_bytes()),
+        };
+        note(self.digest, &path, hash);
+        Some(read)
+    }
+}
+
+fn attach(services: &mut [RawService<'_>], base: &Path, attached: &mut Attached<'_>, findings: &Findings<'_>) {
+    for errors in services.iter_mut().filter_map(|service| service.door.as_mut()?.errors.as_mut()) {
+        errors.attach(base, attached, findings);
+    }
+}
+
 /// Adds the services of an included file, if all is well with it: the same as last time if the file is the same.
 fn include(
     path: &Path,
-    digest: &mut Xxh3,
+    attached: &mut Attached<'_>,
     cache: &mut Cache,
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
@@ -133,12 +173,12 @@ fn include(
         && known.stamp.is_some()
         && fs::metadata(path).is_ok_and(|meta| known.stamp == Some(Stamp::of(&meta)))
     {
-        note(digest, path, known.hash);
+        note(attached.digest, path, known.hash);
         claims.take(&known.services, path, services);
         cache.put(path, known.clone());
         return Vec::new();
     }
-    let Read { text, stamp, hash } = match read(path, digest) {
+    let Read { text, stamp, hash } = match read(path, attached.digest) {
         Ok(read) => read,
         Err(problem) => return vec![problem],
     };
@@ -147,9 +187,12 @@ fn include(
         cache.put(path, Known { stamp, ..known });
         return Vec::new();
     }
-    match parse_included(&text, path, claims, services) {
+    match parse_included(&text, path, attached, claims, services) {
         Ok(placed) => {
-            cache.put(path, Known { stamp, hash, services: placed.into() });
+            // A file that names others is read again with them: it alone does not say whether they are as they were.
+            if attached.count == 0 {
+                cache.put(path, Known { stamp, hash, services: placed.into() });
+            }
             Vec::new()
         }
         Err(problems) => problems,
@@ -159,13 +202,15 @@ fn include(
 fn parse_included(
     text: &str,
     path: &Path,
+    attached: &mut Attached<'_>,
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
 ) -> Result<Vec<Placed>, Vec<Problem>> {
     let findings = Findings::new(text);
     let mut placed = None;
     if let Some(table) = syntax::parse(text, &findings) {
-        let raw = file::read_included(&table, &findings);
+        let mut raw = file::read_included(&table, path, &findings);
+        attach(&mut raw, path, attached, &findings);
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.
             findings.add_whole(
@@ -188,7 +233,7 @@ struct Read {
 
 /// Reads a file, and adds it to the digest even if that fails: a file that becomes readable is a change.
 fn read(path: &Path, digest: &mut Xxh3) -> Result<Read, Problem> {
-    let (bytes, stamp) = match read_bytes(path) {
+    let (bytes, stamp) = match read_bytes(path, LARGEST) {
         Ok(read) => read,
         Err(error) => {
             let message = format!("cannot be read: {error}");
@@ -219,7 +264,7 @@ fn note(digest: &mut Xxh3, path: &Path, hash: u64) {
     digest.update(&hash.to_le_bytes());
 }
 
-fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, Option<Stamp>)> {
+fn read_bytes(path: &Path, largest: u64) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     // Opening a pipe would wait for its writer, perhaps for ever.
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
@@ -231,9 +276,9 @@ fn read_bytes(path: &Path) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path)?;
     let stamp = Stamp::of(&file.metadata()?).settled(SystemTime::now());
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other("it is larger than 16 MiB"));
+    file.take(largest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > largest {
+        return Err(io::Error::other(format!("it is larger than {} MiB", largest >> 20)));
     }
     Ok((bytes, stamp))
 }

@@ -9,6 +9,7 @@ mod balance;
 mod cache;
 mod claims;
 mod defaults;
+mod door;
 mod error;
 mod file;
 mod lists;
@@ -17,6 +18,7 @@ mod nodes;
 mod reader;
 mod stamp;
 mod syntax;
+mod tls;
 mod units;
 mod validate;
 mod words;
@@ -26,9 +28,11 @@ mod tests;
 
 pub use balance::{Balance, Eject, HashBy, Hold, Kinds, Policy};
 pub use cache::Cache;
+pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use stamp::Stamp;
+pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,6 +64,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// What clients see when something goes wrong and their service does not say, or they have none.
+    pub errors: Option<Arc<Errors>>,
     /// How the process ends.
     pub shutdown: Shutdown,
 }
@@ -71,6 +77,8 @@ pub struct Listener {
     pub name: String,
     /// The address; port 0 takes any free port, which `status` tells.
     pub bind: SocketAddr,
+    /// What becomes of its connections.
+    pub accepting: Accepting,
 }
 
 /// How verbs reach the proxy.
@@ -87,12 +95,29 @@ pub struct Admin {
 pub struct Limits {
     /// Client connections open at once, over all listeners.
     pub connections: usize,
+    /// The same from one address; in IPv6 from one /64. Trusted proxies are free of it.
+    pub connections_per_address: Option<usize>,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// A connection is closed, or in HTTP/2 given up, after this many.
+    pub requests_per_connection: Option<usize>,
     /// Bytes of a request head.
     pub head_size: usize,
+    /// Fields in a request head.
+    pub headers: usize,
     /// A request head must be complete this long after its first byte.
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
+    pub handshake: Duration,
+    /// TLS handshakes under way at once, over all listeners.
+    pub handshakes: usize,
+    /// Bytes of a request body.
+    pub body: Option<u64>,
+    /// Bytes a second that a client must send of a body, or take of one, as long as it is the client who is waited for;
+    /// counted over each `timeouts.body` of such waiting. 0: any rate will do.
+    pub body_rate: usize,
 }
 
 /// How the process ends on SIGTERM.
@@ -141,6 +166,10 @@ pub struct Service {
     pub eject: Eject,
     /// What happens to a request for which no node is ready.
     pub hold: Hold,
+    /// How nodes at `https://` are spoken to.
+    pub tls: ClientTls,
+    /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
+    pub door: Option<Arc<Door>>,
 }
 
 impl Service {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Fault, Findings, Span, listed, nearest};
 use super::file::{File, RawHealth, RawListener, RawService};
@@ -43,6 +44,7 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
         workers: file.workers,
         trusted_proxies: file.trusted_proxies.iter().filter_map(|at| parsed(at, findings, words::network)).collect(),
         limits: file.limits.clone(),
+        errors: file.errors.clone().map(Arc::new),
         shutdown: file.shutdown.clone(),
         listeners,
     }
@@ -88,7 +90,7 @@ fn listeners(file: &File<'_>, findings: &Findings<'_>) -> Vec<Listener> {
         {
             findings.add(&at.span, Fault::new(format!("there is already a listener on {bind}, in line {line}")));
         }
-        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind? })
+        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind?, accepting: raw.accepting.clone() })
     };
     file.listeners.iter().filter_map(read).collect()
 }
@@ -145,6 +147,8 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         balance: raw.balance.clone(),
         eject: raw.eject.clone(),
         hold: raw.hold.clone(),
+        tls: raw.tls.clone(),
+        door: raw.door.clone().map(Arc::new),
     };
     Checked { service, name_at: raw.name.span.clone(), matches_at }
 }

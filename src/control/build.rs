@@ -94,10 +94,15 @@ impl Assembler {
 
     /// Takes over what holds for every request. Whether anything differs.
     pub(super) fn set_edge(&mut self, config: &Config) -> bool {
-        let same = self.edge.trusted_proxies == config.trusted_proxies && self.edge.limits == config.limits;
+        let same = self.edge.trusted_proxies == config.trusted_proxies
+            && self.edge.limits == config.limits
+            && self.edge.errors == config.errors;
         if !same {
-            self.edge =
-                Arc::new(Edge { trusted_proxies: config.trusted_proxies.clone(), limits: config.limits.clone() });
+            self.edge = Arc::new(Edge {
+                trusted_proxies: config.trusted_proxies.clone(),
+                limits: config.limits.clone(),
+                errors: config.errors.clone(),
+            });
         }
         !same
     }

@@ -30,6 +30,8 @@ pub struct Edge {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Bounds on what clients may use.
     pub limits: config::Limits,
+    /// What clients see when something goes wrong and no service says otherwise.
+    pub errors: Option<Arc<config::Errors>>,
 }
 
 /// One service as it serves.

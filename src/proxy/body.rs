@@ -10,8 +10,10 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::call::{Registered, Verdict};
 use super::claim::{Failure, Permit};
 use super::events::EventBorder;
+use super::upgrade::Tunnel;
 use super::upstream::{Detached, IdlePolicy, Upstream};
 
+pub use super::client_body::ClientBody;
 pub use super::replay::ReqBody;
 
 /// Why a body ended before its end. hyper closes the connection then, so that nobody takes a part for the whole.
@@ -33,6 +35,8 @@ pub enum RespBody {
     Full(Bytes),
     /// What a node is sending.
     Relay(Box<Relay>),
+    /// None: with this head the connection becomes a tunnel. Taken out by the front.
+    Tunnel(Box<Tunnel>),
 }
 
 impl RespBody {
@@ -49,7 +53,7 @@ impl Body for RespBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Relay(relay) => relay.poll_frame(cx),
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Tunnel(_) => Poll::Ready(None),
             Self::Full(_) => {
                 let Self::Full(bytes) = std::mem::replace(&mut *self, Self::Empty) else {
                     return Poll::Ready(None);
@@ -61,7 +65,7 @@ impl Body for RespBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Relay(relay) => relay.ahead.is_empty() && relay.incoming.is_end_stream(),
         }
@@ -69,7 +73,7 @@ impl Body for RespBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) => relay.size_hint(),
         }
@@ -202,6 +206,9 @@ impl Relay {
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(call) = &self.call {
+                    call.count_piece();
+                }
                 let Some(border) = &mut self.border else {
                     if self.ahead.is_empty() && self.incoming.is_end_stream() {
                         self.end(true);

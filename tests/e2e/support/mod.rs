@@ -84,7 +84,11 @@ impl Proxy {
             let hold = Arc::clone(self.holds.entry(service.name.clone()).or_default());
             services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false, hold }));
         }
-        let edge = Edge { trusted_proxies: self.config.trusted_proxies.clone(), limits: self.config.limits.clone() };
+        let edge = Edge {
+            trusted_proxies: self.config.trusted_proxies.clone(),
+            limits: self.config.limits.clone(),
+            errors: self.config.errors.clone(),
+        };
         self.pool.publish(Snapshot {
             generation: 0,
             router: Arc::new(Router::new(matches)),
