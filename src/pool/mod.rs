@@ -19,7 +19,7 @@ mod sync {
 }
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
@@ -36,6 +36,9 @@ pub use stats::WorkerStats;
 pub struct Pool {
     /// Swapped by the controller only.
     current: Arc<ArcSwap<Snapshot>>,
+    /// The one before it; swapped by the controller only. Workers let go of it within milliseconds. Whoever lets go last
+    /// frees ten thousand services, and that must not be a worker.
+    last: Mutex<Option<Arc<Snapshot>>>,
     /// Written by the controller only.
     generation: AtomicU64,
     /// One a worker.
@@ -73,6 +76,7 @@ impl Pool {
         let (suspects, receiver) = mpsc::channel(SUSPECTS);
         let mut pool = Self {
             current: Arc::clone(&current),
+            last: Mutex::new(None),
             generation: AtomicU64::new(0),
             workers: Vec::new(),
             stats: Vec::new(),
@@ -107,6 +111,8 @@ impl Pool {
             service.hold.wake_all();
         }
         self.tell(|| Command::Refresh);
+        let retired = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(before);
+        drop(retired);
         generation
     }
 
