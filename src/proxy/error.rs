@@ -45,6 +45,8 @@ pub enum Fault {
     ConnectTimeout,
     /// Every node has as many connections as it may have, and none came free in time.
     NodeBusy,
+    /// Every node has as many requests as it may have.
+    NodesFull,
     /// The node closed the connection before a response.
     Reset,
     /// The node sent something that is not a usable HTTP response.
@@ -68,7 +70,7 @@ impl Fault {
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::NodeTls | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
-            Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoNode | Self::NodeBusy | Self::NodesFull | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -88,6 +90,7 @@ impl Fault {
             Self::NodeTls => "node-tls",
             Self::ConnectTimeout => "connect-timeout",
             Self::NodeBusy => "node-busy",
+            Self::NodesFull => "nodes-full",
             Self::Reset => "reset",
             Self::BadResponse => "bad-response",
             Self::ResponseTimeout => "response-timeout",
@@ -111,6 +114,7 @@ impl Fault {
             Self::NodeTls => "the service could not prove who it is",
             Self::ConnectTimeout => "the service did not accept a connection in time",
             Self::NodeBusy => "the service is at its connection limit",
+            Self::NodesFull => "every node of this service has as many requests as it may have",
             Self::Reset => "the service closed the connection without an answer",
             Self::BadResponse => "the service sent an invalid answer",
             Self::ResponseTimeout => "the service did not answer in time",

@@ -5,11 +5,12 @@
 
 mod body;
 mod call;
+mod claim;
 mod client_body;
 mod cuts;
 mod date;
 pub mod error;
-mod events;
+pub mod events;
 mod forwarded;
 mod front;
 mod handler;
@@ -18,7 +19,7 @@ mod replay;
 mod upgrade;
 mod upstream;
 mod view;
-mod websocket;
+pub mod websocket;
 mod worker;
 
 pub use error::FAULT;
