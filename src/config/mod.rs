@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod lists;
 mod load;
+mod protocol;
 mod reader;
 mod stamp;
 mod syntax;
@@ -25,6 +26,7 @@ mod tests;
 pub use cache::Cache;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
+pub use protocol::Protocol;
 pub use stamp::Stamp;
 
 use std::collections::BTreeMap;
@@ -286,6 +288,12 @@ pub struct Connections {
     /// An idle one is closed after this long; a node's `Keep-Alive: timeout=` shortens it.
     pub idle_timeout: Duration,
     /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago; and none of
-    /// a node that was seen to close connections within a second.
+    /// a node that was seen to close connections within a second. An idle HTTP/2 connection is asked with a PING instead.
     pub fresh: Duration,
+    /// Which HTTP the nodes speak.
+    pub protocol: Protocol,
+    /// HTTP/2: streams on one connection at once; a node may allow fewer.
+    pub streams: usize,
+    /// HTTP/2: a connection with open streams that is silent for this long is asked with a PING.
+    pub ping: Duration,
 }

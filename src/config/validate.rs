@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Fault, Findings, Span, listed, nearest};
 use super::file::{File, RawHealth, RawListener, RawService, Strings};
 use super::reader::{At, Field};
-use super::{Admin, Config, Health, Listener, Probe, Service, defaults, words};
+use super::{Admin, Config, Health, Listener, Probe, Protocol, Service, defaults, protocol, words};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A Unix socket's path must fit into the kernel's address structure.
@@ -155,7 +155,7 @@ fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, 
                 fault.hint("keep `nodes` for a service without named versions, or move the nodes to a version"),
             );
         }
-        versions.insert(Version::unnamed(), nodes(&nodes_at.value, findings));
+        versions.insert(Version::unnamed(), nodes(&nodes_at.value, raw.connections.protocol, findings));
     } else if raw.nodes.is_missing() && raw.versions.is_missing() {
         let fault = Fault::new(format!("service `{name}` has no nodes"));
         let hint = match raw.release.get() {
@@ -172,14 +172,14 @@ fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, 
         }
         for (version, list) in &at.value {
             parsed(version, findings, words::version);
-            let list = list.get().map(|at| nodes(&at.value, findings)).unwrap_or_default();
+            let list = list.get().map(|at| nodes(&at.value, raw.connections.protocol, findings)).unwrap_or_default();
             versions.insert(Version::new(version.value), list);
         }
     }
     versions
 }
 
-fn nodes(written: &Strings<'_>, findings: &Findings<'_>) -> Vec<NodeAddress> {
+fn nodes(written: &Strings<'_>, protocol: Protocol, findings: &Findings<'_>) -> Vec<NodeAddress> {
     let mut seen = HashSet::with_capacity(written.len());
     let mut nodes = Vec::with_capacity(written.len());
     for at in written {
@@ -187,6 +187,7 @@ fn nodes(written: &Strings<'_>, findings: &Findings<'_>) -> Vec<NodeAddress> {
             if !seen.insert(plain) {
                 findings.add(&at.span, Fault::new(format!("the node {} is in this list twice", at.value)));
             }
+            parsed(at, findings, |text| protocol::check_node(text, protocol));
             nodes.push(NodeAddress::new(at.value));
         }
     }
