@@ -39,6 +39,10 @@ pub enum Fault {
     Connect,
     /// Every try ended in a connection that was not accepted in time.
     ConnectTimeout,
+    /// There is a connection, and the node does not speak HTTP/2 on it, as the configuration says it does.
+    Protocol,
+    /// The client asks for another protocol, and the nodes speak HTTP/2 only.
+    NoUpgrade,
     /// Every node has as many connections as it may have, and none came free in time.
     NodeBusy,
     /// The node closed the connection before a response.
@@ -62,7 +66,8 @@ impl Fault {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::Connect | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::Connect | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
             Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -80,6 +85,8 @@ impl Fault {
             Self::NoNode => "no-node",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect-timeout",
+            Self::Protocol => "protocol",
+            Self::NoUpgrade => "no-upgrade",
             Self::NodeBusy => "node-busy",
             Self::Reset => "reset",
             Self::BadResponse => "bad-response",
@@ -101,6 +108,8 @@ impl Fault {
             Self::NoNode => "no node of this service can take a request now",
             Self::Connect => "the service could not be reached",
             Self::ConnectTimeout => "the service did not accept a connection in time",
+            Self::Protocol => "the service does not speak the protocol it is said to speak",
+            Self::NoUpgrade => "this service offers no change of protocol, and so no WebSockets",
             Self::NodeBusy => "the service is at its connection limit",
             Self::Reset => "the service closed the connection without an answer",
             Self::BadResponse => "the service sent an invalid answer",

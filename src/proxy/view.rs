@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::upstream::Upstream;
+use super::upstream::h2::Carriers;
 use crate::model::ServiceName;
 use crate::pool::{Edge, Node, Router, ServiceView, Snapshot};
 
@@ -112,6 +113,8 @@ pub struct LocalNode {
     /// Idle connections, the most recently used last.
     #[expect(clippy::vec_box, reason = "a connection is boxed for its whole life; unboxing it would only move it")]
     idle: RefCell<Vec<Box<Upstream>>>,
+    /// HTTP/2 connections.
+    pub carriers: Carriers,
     /// Connections that are open or being opened; written by [`Slot`].
     open: Cell<usize>,
     /// Told when a connection comes free or is closed.
@@ -137,6 +140,7 @@ impl LocalNode {
         Rc::new(Self {
             node,
             idle: RefCell::default(),
+            carriers: Carriers::default(),
             open: Cell::new(0),
             freed: Notify::new(),
             trouble: Cell::new(None),

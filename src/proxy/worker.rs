@@ -236,6 +236,7 @@ impl Worker {
         let closed: Vec<_> = self.nodes.borrow().values().filter(|local| local.node.is_closed()).cloned().collect();
         for local in closed {
             local.sweep(|_| true);
+            local.carriers.retire();
             self.nodes.borrow_mut().remove(&local.node.key);
         }
     }
@@ -273,6 +274,7 @@ impl Worker {
         for local in locals {
             troubled |= local.has_trouble();
             local.sweep(|upstream| upstream.is_stale(now));
+            local.carriers.watch(now);
         }
         self.troubled.set(troubled);
     }
