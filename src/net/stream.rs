@@ -39,16 +39,6 @@ impl Pulse {
         self.blocked.get()
     }
 
-    /// Counts bytes that came for a part of a connection: a stream has a pulse of its own.
-    pub fn count_read(&self, bytes: u64) {
-        self.read.set(self.read.get().wrapping_add(bytes));
-    }
-
-    /// Counts bytes that were given to a part of a connection.
-    pub fn count_written(&self, bytes: u64) {
-        self.written.set(self.written.get().wrapping_add(bytes));
-    }
-
     /// Changes whenever a byte moved in either direction.
     pub fn beat(&self) -> u64 {
         self.read.get().wrapping_add(self.written.get())

@@ -9,10 +9,12 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::call::{Registered, Verdict};
 use super::events::EventBorder;
+use super::upgrade::Tunnel;
 use super::upstream::h2::Answer;
 use super::upstream::{Detached, Feed, IdlePolicy, Upstream};
 use super::view::Permit;
 
+pub use super::client_body::ClientBody;
 pub use super::replay::ReqBody;
 
 /// Why a body ended before its end. hyper closes the connection then, so that nobody takes a part for the whole.
@@ -38,6 +40,8 @@ pub enum RespBody {
     Full(Bytes),
     /// What a node is sending.
     Relay(Box<Relay>),
+    /// None: with this head the connection becomes a tunnel. Taken out by the front.
+    Tunnel(Box<Tunnel>),
 }
 
 impl RespBody {
@@ -54,7 +58,7 @@ impl Body for RespBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Relay(relay) => relay.poll_frame(cx),
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Tunnel(_) => Poll::Ready(None),
             Self::Full(_) => {
                 let Self::Full(bytes) = std::mem::replace(&mut *self, Self::Empty) else {
                     return Poll::Ready(None);
@@ -66,7 +70,7 @@ impl Body for RespBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Relay(relay) => relay.is_end_stream(),
         }
@@ -74,7 +78,7 @@ impl Body for RespBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) => relay.size_hint(),
         }
@@ -223,6 +227,9 @@ impl Relay {
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(call) = &self.call {
+                    call.count_piece();
+                }
                 let Some(border) = &mut self.border else {
                     if self.is_end_stream() {
                         self.end(true);

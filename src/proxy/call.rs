@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri};
@@ -48,6 +48,8 @@ pub enum Verdict {
 pub struct Call {
     /// The client's connection.
     pub front: Rc<Front>,
+    /// The task that runs it, if that is its own (HTTP/2) and not the connection's (HTTP/1).
+    task: Option<Waker>,
     /// When it arrived.
     pub started: Instant,
     method: Method,
@@ -60,7 +62,10 @@ pub struct Call {
     restarted: Cell<bool>,
     /// Set by the handler: the node that is claimed for it now.
     node: RefCell<Option<Rc<LocalNode>>>,
+    /// Set by the handler: what moves over the connection to the node, if that serves this call alone.
     upstream: RefCell<Option<Rc<Pulse>>>,
+    /// Pieces of either body that went by; counted by the bodies.
+    pieces: Cell<u64>,
     /// Set by the request body: the client is the one who is awaited.
     pub awaits_client: Cell<bool>,
     /// Set by the handler: how long the client may be awaited.
@@ -75,6 +80,8 @@ pub struct Call {
     asked: RefCell<Option<Arc<AtomicBool>>>,
     /// Set by the handler for `Expect: 100-continue`, cleared by the watchdog after a second: the body is held back.
     held_since: Cell<Option<Instant>>,
+    /// Set by the watchdog: the client must not take what it got for the whole.
+    killed: Cell<bool>,
     /// The watchdog's own: the count it last saw, and when that changed.
     beat: Cell<u64>,
     moved: Cell<Instant>,
@@ -138,7 +145,12 @@ impl Call {
         HeaderValue::from_str(node.as_ref()?.node.id.address.as_str()).ok()
     }
 
-    /// Told by the handler when the connection to the node is chosen.
+    /// Told by a body for each piece that it passes on: on a connection that calls share, only this tells one's progress.
+    pub fn count_piece(&self) {
+        self.pieces.set(self.pieces.get().wrapping_add(1));
+    }
+
+    /// Told by the handler when the connection to the node is chosen, if it serves this call alone.
     pub fn set_upstream(&self, pulse: Rc<Pulse>) {
         *self.upstream.borrow_mut() = Some(pulse);
     }
@@ -209,6 +221,34 @@ impl Call {
         holds
     }
 
+    /// Has its task look at it again.
+    pub fn wake(&self) {
+        match &self.task {
+            Some(task) => task.wake_by_ref(),
+            None => self.front.wake(),
+        }
+    }
+
+    /// Ends it so that the client cannot take what it got for the whole: in HTTP/1 its connection with it.
+    fn kill(&self) {
+        self.killed.set(true);
+        match &self.task {
+            Some(task) => task.wake_by_ref(),
+            None => self.front.kill(),
+        }
+    }
+
+    /// Resolves when the call has to end at once.
+    pub fn poll_killed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.killed.get() {
+            Poll::Ready(())
+        } else if self.task.is_none() {
+            self.front.poll_killed(cx.waker())
+        } else {
+            Poll::Pending
+        }
+    }
+
     /// The watchdog's look at this call.
     pub fn check(&self, now: Instant) {
         if let Some(cut) = self.cut.get() {
@@ -216,14 +256,14 @@ impl Call {
             if now >= cut.at && !judged {
                 self.was_cut.set(true);
                 self.verdict.set(Some(Verdict::Cut(cut.reason)));
-                self.front.wake();
+                self.wake();
             } else if now >= cut.by && judged {
-                return self.front.kill();
+                return self.kill();
             }
         }
         if self.held_since.get().is_some_and(|since| now - since >= Duration::from_secs(1)) {
             self.release_body();
-            self.front.wake();
+            self.wake();
         }
         let stage = self.stage.get();
         let beat = self.beat_of(stage);
@@ -240,27 +280,33 @@ impl Call {
         self.verdict.set(Some(Verdict::TimedOut(stage)));
         if stage == Stage::Flow {
             // The head is out: nothing but the end of the connection can tell the client that this is not all.
-            self.front.kill();
+            self.kill();
         } else {
-            self.front.wake();
+            self.wake();
         }
     }
 
     fn beat_of(&self, stage: Stage) -> u64 {
-        let front = &self.front.pulse;
         let upstream = self.upstream.borrow();
-        match (stage, upstream.as_ref()) {
-            (Stage::Response, Some(upstream)) => front.read().wrapping_add(upstream.written()),
-            (Stage::Flow, Some(upstream)) => front.beat().wrapping_add(upstream.beat()),
-            _ => 0,
-        }
+        let upstream = upstream.as_ref();
+        let client = self.task.is_none().then_some(&self.front.pulse);
+        let bytes = match stage {
+            Stage::Response => {
+                client.map_or(0, |client| client.read()).wrapping_add(upstream.map_or(0, |node| node.written()))
+            }
+            Stage::Flow => {
+                client.map_or(0, |client| client.beat()).wrapping_add(upstream.map_or(0, |node| node.beat()))
+            }
+            Stage::Free | Stage::Connect => return 0,
+        };
+        bytes.wrapping_add(self.pieces.get())
     }
 
     /// Runs `work` unless a verdict comes first. The verdict is taken.
     pub async fn unless_judged<T>(&self, work: impl Future<Output = T>) -> Result<T, Verdict> {
         let mut work = pin!(work);
         poll_fn(|cx| match self.take_verdict() {
-            // The watchdog wakes the connection's task, so no waker is kept here.
+            // The watchdog wakes the call's task, so no waker is kept here.
             Some(verdict) => Poll::Ready(Err(verdict)),
             None => work.as_mut().poll(cx).map(Ok),
         })
@@ -277,12 +323,13 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Enters a new call.
-    pub fn new(worker: &Rc<Worker>, front: &Rc<Front>, method: Method, uri: Uri) -> Self {
+    /// Enters a new call. `task`: the one that runs it, if it is not the connection's.
+    pub fn new(worker: &Rc<Worker>, front: &Rc<Front>, task: Option<Waker>, method: Method, uri: Uri) -> Self {
         let started = Instant::now();
-        front.busy(true);
+        front.begin();
         let call = Rc::new(Call {
             front: Rc::clone(front),
+            task,
             started,
             method,
             uri,
@@ -292,6 +339,7 @@ impl Registered {
             restarted: Cell::new(true),
             node: RefCell::new(None),
             upstream: RefCell::new(None),
+            pieces: Cell::new(0),
             awaits_client: Cell::new(false),
             client_limit: Cell::new(Duration::MAX),
             verdict: Cell::new(None),
@@ -299,6 +347,7 @@ impl Registered {
             was_cut: Cell::new(false),
             asked: RefCell::new(None),
             held_since: Cell::new(None),
+            killed: Cell::new(false),
             beat: Cell::new(0),
             moved: Cell::new(started),
         });
@@ -325,6 +374,6 @@ impl Drop for Registered {
         self.worker.calls.borrow_mut().try_remove(self.place);
         // The claim goes with the call: nothing that still holds the `Rc` may keep a node open.
         self.call.set_node(None);
-        self.call.front.busy(false);
+        self.call.front.end();
     }
 }

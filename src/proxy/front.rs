@@ -1,28 +1,21 @@
-//! One client connection: its hyper server, its limits between requests, and what becomes of it after an upgrade.
+//! One client connection: what the worker sees of it, and its limits between requests. `h1` runs it.
+
+mod h1;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::handler;
 use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
 use crate::config::Limits;
 use crate::net::{Pulse, Stream};
-
-/// How long a client may go on sending a request that has been answered.
-const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
@@ -31,14 +24,14 @@ pub struct Front {
     pub remote: SocketAddr,
     /// What moved over the connection.
     pub pulse: Rc<Pulse>,
-    /// Whether a call is under way; set by the call.
-    busy: Cell<bool>,
+    /// How many calls are under way; counted by the calls.
+    busy: Cell<usize>,
     /// Set by the watchdog, the control plane or a call; taken by the connection's task.
     order: Cell<Option<Order>>,
     /// The connection's task.
     waker: RefCell<Option<Waker>>,
-    /// Set by the handler before it answers 101, taken when the answer is out.
-    tunnel: RefCell<Option<Tunnel>>,
+    /// HTTP/1: set with the 101 that is on its way out, taken when it is out.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
     /// Made once a connection: the client's address as header values, and `Forwarded` for the host that was asked last.
     pub forwarded: ForwardedCache,
     /// Bytes read when the last call ended: what comes after belongs to the next head. Set by the call.
@@ -79,20 +72,26 @@ enum Order {
     Kill,
 }
 
-enum End {
-    /// hyper is done with it; after a 101 the tunnel's turn has come.
-    Done,
-    HeadTimeout,
-    /// Broken, or dropped on order.
-    Dropped,
-}
-
 impl Front {
-    /// Told by a call when it begins and ends.
-    pub fn busy(&self, busy: bool) {
-        self.busy.set(busy);
+    /// Told by a call that begins.
+    pub fn begin(&self) {
+        self.busy.set(self.busy.get() + 1);
+        self.count_anew();
+    }
+
+    /// Told by a call that ends.
+    pub fn end(&self) {
+        self.busy.set(self.busy.get() - 1);
+        self.count_anew();
+    }
+
+    fn count_anew(&self) {
         self.read.set(self.pulse.read());
         self.rest.set(None);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.get() > 0
     }
 
     /// Ends the connection after what is under way; a connection at rest at once.
@@ -124,14 +123,9 @@ impl Front {
         self.unread.set(true);
     }
 
-    /// What runs on this connection once the 101 is out.
-    pub fn set_tunnel(&self, tunnel: Tunnel) {
-        *self.tunnel.borrow_mut() = Some(tunnel);
-    }
-
     /// The watchdog's look at this connection. `linger_until` is set while Sluice ends.
     pub fn check(&self, now: Instant, limits: &Limits, linger_until: Option<Instant>) {
-        if self.busy.get() {
+        if self.is_busy() {
             return;
         }
         let written = self.pulse.written();
@@ -155,6 +149,12 @@ impl Front {
         self.rest.set(Some(rest));
     }
 
+    /// For a tunnel, which runs in the connection's task without hyper: resolves when the connection has to end.
+    pub fn poll_killed(&self, waker: &Waker) -> Poll<()> {
+        self.keep_waker(waker);
+        if self.order.get() == Some(Order::Kill) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn keep_waker(&self, waker: &Waker) {
         let mut kept = self.waker.borrow_mut();
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
@@ -169,7 +169,7 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
     let front = Rc::new(Front {
         remote,
         pulse: stream.pulse(),
-        busy: Cell::new(false),
+        busy: Cell::new(0),
         order: Cell::new(None),
         waker: RefCell::new(None),
         tunnel: RefCell::new(None),
@@ -184,76 +184,5 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
 }
 
 async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: Connected) {
-    let limits = worker.view().edge().limits.clone();
-    let service = service_fn({
-        let (worker, front) = (Rc::clone(&worker), Rc::clone(&front));
-        move |request| handler::handle(Rc::clone(&worker), Rc::clone(&front), request)
-    });
-    let mut connection = http1::Builder::new()
-        // The watchdog keeps these limits: hyper's one timer cannot tell a slow head from an idle connection.
-        .header_read_timeout(None)
-        .max_header_size(limits.head_size)
-        .max_buf_size(limits.head_size.max(64 * 1024))
-        .serve_connection(TokioIo::new(stream), service);
-    let end = poll_fn(|cx| {
-        front.keep_waker(cx.waker());
-        match front.order.take() {
-            Some(Order::Kill) => return Poll::Ready(End::Dropped),
-            Some(Order::HeadTimeout) if !front.busy.get() => return Poll::Ready(End::HeadTimeout),
-            Some(Order::Close) => Pin::new(&mut connection).graceful_shutdown(),
-            Some(Order::HeadTimeout) | None => {}
-        }
-        Pin::new(&mut connection).poll(cx).map(|result| match result {
-            Ok(()) => End::Done,
-            Err(error) => {
-                tracing::debug!(client = %front.remote, %error, "client connection broke");
-                End::Dropped
-            }
-        })
-    })
-    .await;
-    // Taken in any case: a tunnel that waits for a client that has gone would hold its node for ever.
-    let tunnel = front.tunnel.borrow_mut().take();
-    match end {
-        End::Dropped => {}
-        End::HeadTimeout => {
-            let mut stream = connection.into_parts().io.into_inner();
-            if front.pulse.is_blocked() {
-                // A part of the last response is still in hyper's hands: whatever came now would be taken for the rest.
-                return;
-            }
-            let answer = b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
-                content-length: 0\r\nconnection: close\r\n\r\n";
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
-        }
-        End::Done => {
-            if let Some(tunnel) = tunnel {
-                let parts = connection.into_parts();
-                let front = Rc::clone(&front);
-                tunnel.run(front, parts.io.into_inner(), parts.read_buf).await;
-            } else if front.unread.get() {
-                linger(&front, connection.into_parts().io.into_inner()).await;
-            }
-        }
-    }
-}
-
-/// Reads and drops what a client still sends that has its answer and our end of the connection (RFC 9112 §9.6). To close
-/// on unread bytes is to reset the connection, which can destroy the answer before the client reads it.
-async fn linger(front: &Front, mut stream: Stream) {
-    let mut space = vec![0; 16 * 1024];
-    let mut rest = pin!(async { while stream.read(&mut space).await.is_ok_and(|read| read > 0) {} });
-    let ended = poll_fn(|cx| {
-        let killed = front.poll_killed(cx.waker());
-        if killed.is_ready() { killed } else { rest.as_mut().poll(cx) }
-    });
-    let _ = tokio::time::timeout(LINGER_TIME, ended).await;
-}
-
-impl Front {
-    /// For a tunnel, which runs in the connection's task without hyper: resolves when the connection has to end.
-    pub fn poll_killed(&self, waker: &Waker) -> Poll<()> {
-        self.keep_waker(waker);
-        if self.order.get() == Some(Order::Kill) { Poll::Ready(()) } else { Poll::Pending }
-    }
+    h1::run(worker, front, stream).await;
 }

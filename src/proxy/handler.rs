@@ -1,6 +1,5 @@
 //! One request, top to bottom.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,14 +10,13 @@ use std::time::{Duration, Instant};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
-use super::body::{self, Relay, ReqBody, RespBody, Start};
+use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
 use super::call::{Registered, Stage, Verdict};
 use super::error::{self, Fault};
 use super::events::EventBorder;
 use super::forwarded;
-use super::front::Front;
 use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
 use super::upgrade::Tunnel;
@@ -39,14 +37,9 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 const SPARE_TRIES: usize = 8;
 
 /// Answers one request. Never an error: what goes wrong becomes a response, or ends its body.
-pub async fn handle(
-    worker: Rc<Worker>,
-    front: Rc<Front>,
-    request: Request<Incoming>,
-) -> Result<Response<RespBody>, Infallible> {
+pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<ClientBody>) -> Response<RespBody> {
     worker.stats().requests.add_one();
-    let call = Registered::new(&worker, &front, request.method().clone(), request.uri().clone());
-    let mut response = match answer(&worker, &front, call, request).await {
+    let mut response = match answer(&worker, call, request).await {
         Ok(response) => response,
         Err(fault) => {
             worker.stats().failed.add_one();
@@ -56,7 +49,7 @@ pub async fn handle(
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    response
 }
 
 /// A request that was examined and made ready for a node.
@@ -70,9 +63,8 @@ struct Outgoing {
 
 async fn answer(
     worker: &Rc<Worker>,
-    front: &Rc<Front>,
     call: Registered,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
     let view = worker.view();
@@ -103,7 +95,7 @@ async fn answer(
     let known = !has_body || parts.headers.contains_key(CONTENT_LENGTH);
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
-    forwarded::set(&mut parts.headers, front, &seen, &view.edge().trusted_proxies);
+    forwarded::set(&mut parts.headers, &call.front, &seen, &view.edge().trusted_proxies);
     if has_body {
         call.limit_client(service.settings.timeouts.body);
     }
@@ -341,9 +333,8 @@ async fn accept(
         let (stream, ahead, slot) = Box::pin(upstream.into_tunnel()).await.ok_or(Fault::Reset)?;
         call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
         call.enter(Stage::Flow, settings.timeouts.tunnel);
-        let front = Rc::clone(&call.front);
-        front.set_tunnel(Tunnel::new(stream, ahead, call, permit, slot));
-        return Ok(Response::from_parts(head, RespBody::Empty));
+        let tunnel = Tunnel::new(stream, ahead, call, permit, slot);
+        return Ok(Response::from_parts(head, RespBody::Tunnel(Box::new(tunnel))));
     }
     let border = stream_border(&head.headers);
     let connections = &settings.connections;

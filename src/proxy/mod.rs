@@ -5,6 +5,7 @@
 
 mod body;
 mod call;
+mod client_body;
 mod cuts;
 pub mod error;
 mod events;

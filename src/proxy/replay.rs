@@ -7,15 +7,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
-use super::body::BodyError;
+use super::body::{BodyError, ClientBody};
 use super::call::Call;
 
 /// The body of one request, for all tries together.
 pub struct Source {
     call: Rc<Call>,
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<ClientBody>,
     /// What was sent already; only kept if the request may be replayed.
     held: RefCell<Vec<Bytes>>,
     held_bytes: Cell<usize>,
@@ -38,7 +38,7 @@ enum State {
 
 impl Source {
     /// Wraps the client's body. Up to `limit` bytes of it are held for a replay.
-    pub fn new(call: &Rc<Call>, incoming: Incoming, limit: usize) -> Rc<Self> {
+    pub fn new(call: &Rc<Call>, incoming: ClientBody, limit: usize) -> Rc<Self> {
         let length = incoming.size_hint().exact();
         let state = if incoming.is_end_stream() { State::Complete } else { State::Flowing };
         Rc::new(Self {
@@ -137,6 +137,7 @@ impl Source {
                 Poll::Ready(Some(Err(BodyError::Client)))
             }
             Poll::Ready(Some(Ok(frame))) => {
+                self.call.count_piece();
                 if let Some(data) = frame.data_ref() {
                     self.hold(data);
                 } else if let Some(trailers) = frame.trailers_ref() {

@@ -6,14 +6,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Registered;
-use super::front::Front;
 use super::view::{Permit, Slot};
 use super::websocket::{CLOSE_SERVICE_RESTART, FrameTracker};
 use crate::model::WorkKind;
@@ -64,7 +62,13 @@ impl Half {
     }
 
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, last: bool) -> Poll<io::Result<()>> {
+    fn poll<F: AsyncRead + Unpin, T: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        last: bool,
+    ) -> Poll<io::Result<()>> {
         loop {
             while !self.is_drained() {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..]))?;
@@ -116,13 +120,13 @@ impl Tunnel {
     }
 
     /// Runs to the end of both directions.
-    pub async fn run(mut self, front: Rc<Front>, mut client: Stream, client_ahead: Bytes) {
+    pub async fn run(mut self: Box<Self>, mut client: impl AsyncRead + AsyncWrite + Unpin, client_ahead: Bytes) {
         let tracked = self.call.kind() == WorkKind::WebSocket;
         let mut down = Half::new(&self.node_ahead, tracked);
         let mut up = Half::new(&client_ahead, tracked);
         let mut closing = false;
         let result: io::Result<()> = poll_fn(|cx| {
-            if front.poll_killed(cx.waker()).is_ready() {
+            if self.call.poll_killed(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let cut = self.call.is_cut();
@@ -146,7 +150,7 @@ impl Tunnel {
         })
         .await;
         if let Err(error) = result {
-            tracing::debug!(client = %front.remote, %error, "tunnel ended");
+            tracing::debug!(client = %self.call.front.remote, %error, "tunnel ended");
         }
     }
 }

@@ -11,6 +11,7 @@ mod framing;
 mod headers;
 mod kill;
 mod limits;
+mod node_h2;
 mod proxying;
 mod retry;
 mod reuse;

@@ -21,7 +21,6 @@ use hyper::body::Body;
 
 use super::{Demand, Feed, Loss, Sent};
 use crate::config;
-use crate::net::Pulse;
 use crate::proxy::body::ReqBody;
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::LocalNode;
@@ -58,8 +57,6 @@ pub(super) async fn send(
         Ok(head) => head,
         Err(why) => return Sent::Lost(Loss::Head(why)),
     };
-    let pulse = Rc::<Pulse>::default();
-    call.set_upstream(Rc::clone(&pulse));
     call.enter(Stage::Response, settings.timeouts.response);
     let heard = place.carrier().heard();
     let whole = body.is_end_stream();
@@ -68,12 +65,12 @@ pub(super) async fn send(
         Err(error) => return Sent::Lost(Loss::Head(error.to_string())),
     };
     drop(send);
-    let upload = (!whole).then(|| Upload::new(body, stream, Rc::clone(&pulse)));
+    let upload = (!whole).then(|| Upload::new(body, stream));
     let mut exchange = Exchange { response, upload };
     match call.unless_judged(poll_fn(|cx| exchange.poll(cx, call))).await {
         Ok(Ok(response)) => {
             let upload = exchange.upload.map(Upload::detach);
-            let answer = |recv| Feed::Http2(Box::new(Answer::new(recv, upload, pulse, place)));
+            let answer = |recv| Feed::Http2(Box::new(Answer::new(recv, upload, place)));
             Sent::Response(response.map(answer))
         }
         Ok(Err(Failure::Client)) => Sent::Lost(Loss::Upload),

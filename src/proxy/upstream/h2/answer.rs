@@ -1,6 +1,5 @@
 //! The body of a response that comes on a stream.
 
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::RecvStream;
@@ -9,7 +8,6 @@ use hyper::body::Frame;
 
 use super::carriers::Place;
 use super::upload::Detached;
-use crate::net::Pulse;
 use crate::proxy::body::BodyError;
 
 /// What follows the head of a response. Dropped before its end, it resets the stream.
@@ -19,16 +17,14 @@ pub struct Answer {
     owed: usize,
     /// All data came; trailers may follow.
     data_ended: bool,
-    /// The call's own count of what moved.
-    pulse: Rc<Pulse>,
     // Held for their drop: the rest of the request's body, and the place on the connection.
     _upload: Option<Detached>,
     _place: Place,
 }
 
 impl Answer {
-    pub(super) fn new(recv: RecvStream, upload: Option<Detached>, pulse: Rc<Pulse>, place: Place) -> Self {
-        Self { recv, owed: 0, data_ended: false, pulse, _upload: upload, _place: place }
+    pub(super) fn new(recv: RecvStream, upload: Option<Detached>, place: Place) -> Self {
+        Self { recv, owed: 0, data_ended: false, _upload: upload, _place: place }
     }
 
     /// Whether nothing more comes.
@@ -48,7 +44,6 @@ impl Answer {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.owed = data.len();
-                    self.pulse.count_read(data.len() as u64);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Stream(error)))),

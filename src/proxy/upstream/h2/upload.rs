@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::{Reason, SendStream};
@@ -10,7 +9,6 @@ use bytes::Bytes;
 use hyper::body::Body;
 
 use super::head;
-use crate::net::Pulse;
 use crate::proxy::body::ReqBody;
 
 /// Why an exchange on a stream failed.
@@ -28,13 +26,11 @@ pub(super) struct Upload {
     stream: SendStream<Bytes>,
     /// A piece that waits for room in the node's window, and whether it is the last.
     piece: Option<(Bytes, bool)>,
-    /// The call's own count of what moved.
-    pulse: Rc<Pulse>,
 }
 
 impl Upload {
-    pub(super) fn new(body: ReqBody, stream: SendStream<Bytes>, pulse: Rc<Pulse>) -> Self {
-        Self { body, stream, piece: None, pulse }
+    pub(super) fn new(body: ReqBody, stream: SendStream<Bytes>) -> Self {
+        Self { body, stream, piece: None }
     }
 
     /// Hands over what can be. `Ready` when that was all of it, or nothing more can be.
@@ -56,9 +52,7 @@ impl Upload {
                         continue;
                     }
                 }
-                let length = piece.len() as u64;
                 self.stream.send_data(piece, last).map_err(Failure::Stream)?;
-                self.pulse.count_written(length);
                 if last {
                     return Poll::Ready(Ok(()));
                 }
