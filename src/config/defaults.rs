@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{AllDown, Connections, Drain, Health, Limits, Probe, Protocol, Retry, Rollout, Shutdown, Strategy, Timeouts};
+use super::{
+    AllDown, Connections, Drain, Health, Limits, Probe, Protocol, Retry, Rollout, Shutdown, Strategy, Timeouts,
+};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)

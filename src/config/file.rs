@@ -6,8 +6,8 @@
 use toml::de::DeTable;
 
 use super::error::{Fault, Findings};
-use super::reader::{At, Field, Table};
 use super::protocol;
+use super::reader::{At, Field, Table};
 use super::{AllDown, Connections, Drain, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts};
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;

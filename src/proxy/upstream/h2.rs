@@ -104,11 +104,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        call: &Call,
-    ) -> Poll<Result<Response<::h2::RecvStream>, Failure>> {
+    fn poll(&mut self, cx: &mut Context<'_>, call: &Call) -> Poll<Result<Response<::h2::RecvStream>, Failure>> {
         while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
             if interim.status() == StatusCode::CONTINUE {
                 call.release_body();

@@ -55,7 +55,8 @@ impl H2Node {
             let mut tasks = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let number = count.fetch_add(1, Ordering::SeqCst);
-                let run = connection(stream, number, settings.clone(), script.clone(), Arc::clone(&seen), told.subscribe());
+                let run =
+                    connection(stream, number, settings.clone(), script.clone(), Arc::clone(&seen), told.subscribe());
                 tasks.spawn(run);
             }
         });

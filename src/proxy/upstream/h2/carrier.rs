@@ -219,7 +219,10 @@ impl Carrier {
                 self.pinged.set(Some(now));
             }
             Some(asked) if now - asked >= PONG => {
-                tracing::warn!(streams = self.streams.get(), "a node does not answer HTTP/2 pings; its connection is given up");
+                tracing::warn!(
+                    streams = self.streams.get(),
+                    "a node does not answer HTTP/2 pings; its connection is given up"
+                );
                 self.kill();
                 return false;
             }
