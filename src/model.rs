@@ -64,7 +64,8 @@ word! {
     Version
 }
 word! {
-    /// Where a node listens, as written: `host:port`. A host name is looked up when a connection is made.
+    /// Where a node listens, as written: `host:port`, or `https://host:port` if it speaks TLS. A host name is looked up when
+    /// a connection is made.
     NodeAddress
 }
 
@@ -82,11 +83,30 @@ impl Version {
 }
 
 impl NodeAddress {
+    /// Whether the node speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.as_str().starts_with(HTTPS)
+    }
+
+    /// `host:port`, whatever the node speaks.
+    pub fn authority(&self) -> &str {
+        self.as_str().strip_prefix(HTTPS).unwrap_or(self.as_str())
+    }
+
+    /// The host alone; an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        let host = self.authority().rsplit_once(':').map_or(self.authority(), |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
     /// The socket address, if the host is an IP literal and no look-up is needed.
     pub fn literal(&self) -> Option<SocketAddr> {
-        self.as_str().parse().ok()
+        self.authority().parse().ok()
     }
 }
+
+/// What the address of a node that speaks TLS begins with.
+const HTTPS: &str = "https://";
 
 /// Identity of a node: the same address in a new version is a new node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

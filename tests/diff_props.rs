@@ -9,8 +9,8 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use sluicegate::config::{
-    Admin, AllDown, Config, Connections, Drain, Health, HostPattern, Limits, Listener, Match, Probe, Retry, Rollout,
-    Service, Shutdown, Strategy as Way, Timeouts,
+    Accepting, Admin, AllDown, ClientTls, Config, Connections, Drain, Health, HostPattern, Limits, Listener, Match,
+    Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
 };
 use sluicegate::model::{NodeAddress, ServiceName, Version};
 use sluicegate::rollout::diff::{Changes, Spec, apply, diff};
@@ -54,6 +54,8 @@ fn service() -> impl Strategy<Value = Service> {
             timeouts: Timeouts { connect: SECOND, response: SECOND, body: SECOND, tunnel: SECOND },
             retry: Retry { attempts: 3, budget: 0.2, buffer: 1024 },
             connections: Connections { max: 10 + number as usize, idle: 5, ..Connections::default() },
+            tls: ClientTls::default(),
+            door: None,
         })
 }
 
@@ -62,7 +64,11 @@ fn config() -> impl Strategy<Value = Config> {
         |(listeners, services, limit)| Config {
             listeners: listeners
                 .into_iter()
-                .map(|(name, port)| Listener { name, bind: ([127, 0, 0, 1], port).into() })
+                .map(|(name, port)| Listener {
+                    name,
+                    bind: ([127, 0, 0, 1], port).into(),
+                    accepting: Accepting::default(),
+                })
                 .collect(),
             services: services
                 .into_iter()
@@ -75,7 +81,14 @@ fn config() -> impl Strategy<Value = Config> {
             state_dir: None,
             workers: None,
             trusted_proxies: Vec::new(),
-            limits: Limits { connections: 100 + limit, head_size: 1024, head: SECOND, idle: SECOND },
+            limits: Limits {
+                connections: 100 + limit,
+                head_size: 1024,
+                head: SECOND,
+                idle: SECOND,
+                ..Limits::default()
+            },
+            errors: None,
             shutdown: Shutdown { delay: SECOND, linger: SECOND, deadline: SECOND },
         },
     )

@@ -18,6 +18,11 @@ const LAYERS: &[&[&str]] = &[
 /// Siblings that may be used: who, whom, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("config", "api", "`api::Problem` is what both the loader and the admin API call an error in a file"),
+    (
+        "pool",
+        "net",
+        "a node and a listener carry the TLS that is spoken with them; it is made for them by the control plane",
+    ),
     ("cli", "app", "the verb `run` starts the wiring"),
 ];
 

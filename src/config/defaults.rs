@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    AllDown, Connections, Drain, Health, Limits, Probe, Protocol, Retry, Rollout, Shutdown, Strategy, Timeouts,
+    AllDown, Connections, Drain, Health, Limits, NodeProtocol, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts,
 };
 
 const fn seconds(n: u64) -> Duration {
@@ -19,12 +19,28 @@ impl Default for Limits {
         Self {
             // At about 20 KB each a flood ends at 400 MB, not at the OOM killer; well above what one front door sees in peace.
             connections: 20_000,
+            // Off: behind one address there may be a whole office, or a proxy in front of this one.
+            connections_per_address: None,
+            // As many as connections: HTTP/1 never meets it, and HTTP/2 cannot make hundreds out of each connection.
+            requests: 20_000,
+            // Off: a connection that works costs less than a new one.
+            requests_per_connection: None,
             // Four times nginx's single header buffer: room for fat cookies, little for an attacker.
             head_size: 32 << 10,
+            // What hyper has room for without an allocation; browsers send twenty.
+            headers: 100,
             // A phone on a bad line sends a head in well under this; a slow-loris client has to come back for each.
             head: seconds(10),
             // A little above the 60 s after which browsers and cloud load balancers close, so that the client closes first.
             idle: seconds(75),
+            // Two round trips on a bad line; who connects and says nothing costs little until then.
+            handshake: seconds(10),
+            // A core makes some two thousand a second: a burst beyond this waits its turn, and those served meanwhile do not.
+            handshakes: 1000,
+            // Off: bodies pass through and are not held, so that only the service knows what is too much.
+            body: None,
+            // Slower than any modem, far above what keeps a slow-POST attack cheap: 7 KB in each half minute.
+            body_rate: 240,
         }
     }
 }
@@ -129,7 +145,7 @@ impl Default for Connections {
             // Used a moment ago, so the node has hardly decided to close it.
             fresh: Duration::from_millis(10),
             // Every server speaks it.
-            protocol: Protocol::Http1,
+            protocol: NodeProtocol::Http1,
             // What RFC 9113 §6.5.2 recommends a server to allow at least.
             streams: 100,
             // Above the five minutes below which gRPC servers take pings for abuse, and close.

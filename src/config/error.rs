@@ -98,6 +98,30 @@ impl<'t> Findings<'t> {
         starts.partition_point(|start| *start <= offset)
     }
 
+    /// Where something stands, as a problem without a message: for what is found wrong with it later.
+    pub(super) fn place(&self, path: &Path, span: &Span) -> Problem {
+        let offset = self.text.floor_char_boundary(span.start);
+        let line = self.line(offset);
+        let start = self.starts.get().and_then(|starts| starts.get(line - 1)).copied().unwrap_or(0);
+        self.shown(path, span, (line, start, self.text[start..offset].chars().count() + 1))
+    }
+
+    /// The problem at a part of the file, whose line, start of that line and column are known.
+    fn shown(&self, path: &Path, span: &Span, (line, start, column): (usize, usize, usize)) -> Problem {
+        let offset = self.text.floor_char_boundary(span.start);
+        let rest = self.text[offset..].lines().next().unwrap_or("");
+        let end = self.text.ceil_char_boundary(span.end).clamp(offset, offset + rest.len());
+        Problem {
+            path: path.to_owned(),
+            line,
+            column,
+            text: quote(&self.text[start..offset], rest, column),
+            width: self.text[offset..end].chars().count().clamp(1, LINE),
+            message: String::new(),
+            hint: None,
+        }
+    }
+
     /// As operators see them, in the order of the file.
     pub(super) fn into_problems(self, path: &Path) -> Vec<Problem> {
         let mut list = self.list.take();
@@ -119,18 +143,8 @@ impl<'t> Findings<'t> {
             }
             let column = counted.2 + self.text[counted.1..offset].chars().count();
             counted = (line, offset, column);
-
-            let rest = self.text[offset..].lines().next().unwrap_or("");
-            let end = self.text.ceil_char_boundary(span.end).clamp(offset, offset + rest.len());
-            problems.push(Problem {
-                path: path.to_owned(),
-                line,
-                column,
-                text: quote(&self.text[start..offset], rest, column),
-                width: self.text[offset..end].chars().count().clamp(1, LINE),
-                message: fault.message,
-                hint: fault.hint,
-            });
+            let place = self.shown(path, &span, (line, start, column));
+            problems.push(Problem { message: fault.message, hint: fault.hint, ..place });
         }
         if self.unlisted.get() > 0 {
             problems.push(whole(path, format!("{} more errors are not listed", self.unlisted.get()), None));

@@ -3,12 +3,15 @@
 //! Sections whose values do not depend on each other are read into their valid form at once; what takes a second look
 //! (names, addresses, one key against another) is left as written for `validate`.
 
+use std::path::Path;
+
 use toml::de::DeTable;
 
 use super::error::{Fault, Findings};
 use super::protocol;
 use super::reader::{At, Field, Table};
-use super::{AllDown, Connections, Drain, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts};
+use super::tls::{self, Accepting, ClientTls};
+use super::{AllDown, Connections, Door, Drain, Errors, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts, door};
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
 
@@ -22,6 +25,7 @@ pub(super) struct File<'t> {
     pub(super) workers: Option<usize>,
     pub(super) trusted_proxies: Strings<'t>,
     pub(super) limits: Limits,
+    pub(super) errors: Option<Errors>,
     pub(super) shutdown: Shutdown,
     pub(super) services: Vec<RawService<'t>>,
     /// Whether nothing is written that might be a listener.
@@ -32,6 +36,7 @@ pub(super) struct File<'t> {
 pub(super) struct RawListener<'t> {
     pub(super) name: Field<&'t str>,
     pub(super) bind: Field<&'t str>,
+    pub(super) accepting: Accepting,
     pub(super) span: super::error::Span,
 }
 
@@ -49,6 +54,8 @@ pub(super) struct RawService<'t> {
     pub(super) timeouts: Timeouts,
     pub(super) retry: Retry,
     pub(super) connections: Connections,
+    pub(super) tls: ClientTls,
+    pub(super) door: Option<Door>,
 }
 
 /// `[service.NAME.health]`; without the section, all is missing and the rest is the default.
@@ -63,14 +70,14 @@ pub(super) struct RawHealth<'t> {
 }
 
 /// Reads the main file.
-pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Findings<'t>) -> File<'t> {
+pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, findings: &'t Findings<'t>) -> File<'t> {
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     let lacks_listener = root.lacks("listener");
     let include = list(root.strings("include"));
     let state_dir = root.string("state_dir");
     let workers = root.count("workers", 1..=1024).get().map(|at| at.value);
     let trusted_proxies = list(root.strings("trusted_proxies"));
-    let listeners = root.tables("listener", "listener").into_iter().map(listener).collect();
+    let listeners = root.tables("listener", "listener").into_iter().map(|table| listener(table, source)).collect();
     let (mut admin_socket, mut admin_http) = (Field::Missing, Field::Missing);
     if let Some(mut t) = root.table("admin", "admin") {
         admin_socket = t.string("socket");
@@ -78,15 +85,18 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Find
         t.finish(misplaced);
     }
     let limits = root.table("limits", "limits").map(limits).unwrap_or_default();
+    let errors = root.table("errors", "errors").and_then(door::errors);
     let shutdown = root.table("shutdown", "shutdown").map(shutdown).unwrap_or_default();
-    let services = services(&mut root);
+    let services = services(&mut root, source);
     // The parts of a service are looked for at the top by those who forget its name.
     root.finish(|key| match key {
         "services" => Some("write `[service.NAME]`".into()),
         "listeners" => Some("write `[[listener]]`".into()),
-        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" => {
+        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "tls" | "access" | "basic_auth"
+        | "forward_auth" | "request_headers" | "response_headers" | "compression" => {
             Some(format!("write `[service.NAME.{key}]`"))
         }
+        "rate" | "redirect" | "rewrite" => Some(format!("write `[[service.NAME.{key}]]`")),
         _ => misplaced(key),
     });
     File {
@@ -98,6 +108,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Find
         workers,
         trusted_proxies,
         limits,
+        errors,
         shutdown,
         services,
         lacks_listener,
@@ -107,27 +118,28 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, findings: &'t Find
 /// Reads an included file, which holds services and nothing else.
 pub(super) fn read_included<'t>(
     table: &'t toml::Spanned<DeTable<'t>>,
+    source: &Path,
     findings: &'t Findings<'t>,
 ) -> Vec<RawService<'t>> {
-    const MAIN: [&str; 8] =
-        ["include", "listener", "admin", "state_dir", "workers", "trusted_proxies", "limits", "shutdown"];
+    const MAIN: [&str; 9] =
+        ["include", "listener", "admin", "state_dir", "workers", "trusted_proxies", "limits", "errors", "shutdown"];
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     for key in MAIN {
         let fault = Fault::new(format!("an included file can only hold `[service.NAME]` tables, not `{key}`"));
         root.refuse(key, fault.hint(format!("move `{key}` into the main file")));
     }
-    let services = services(&mut root);
+    let services = services(&mut root, source);
     root.finish(misplaced);
     services
 }
 
 /// Where a key belongs that is written under the wrong header: in TOML, a header reaches to the next one.
-fn misplaced(key: &str) -> Option<String> {
+pub(super) fn misplaced(key: &str) -> Option<String> {
     match key {
         "include" | "state_dir" | "workers" | "trusted_proxies" => {
             Some(format!("write `{key}` above the first `[…]` of the main file"))
         }
-        "match" | "strip_prefix" | "release" | "versions" | "nodes" => {
+        "match" | "strip_prefix" | "canonical_host" | "release" | "versions" | "nodes" => {
             Some(format!("write `{key}` straight under `[service.NAME]`, above its other tables"))
         }
         _ => None,
@@ -141,8 +153,10 @@ fn list(field: Field<Strings<'_>>) -> Strings<'_> {
     }
 }
 
-fn listener(mut t: Table<'_>) -> RawListener<'_> {
-    let listener = RawListener { name: t.string("name"), bind: t.string("bind"), span: t.span.clone() };
+fn listener<'t>(mut t: Table<'t>, source: &Path) -> RawListener<'t> {
+    let (name, bind) = (t.string("name"), t.string("bind"));
+    let accepting = tls::accepting(&mut t, source);
+    let listener = RawListener { name, bind, accepting, span: t.span.clone() };
     t.finish(misplaced);
     listener
 }
@@ -151,9 +165,17 @@ fn limits(mut t: Table<'_>) -> Limits {
     let d = Limits::default();
     let limits = Limits {
         connections: t.count_or("connections", d.connections, 1..=10_000_000),
+        connections_per_address: t.count("connections_per_address", 1..=10_000_000).get().map(|at| at.value),
+        requests: t.count_or("requests", d.requests, 1..=10_000_000),
+        requests_per_connection: t.count("requests_per_connection", 1..=1_000_000_000).get().map(|at| at.value),
         head_size: t.size("head_size", d.head_size, 8 << 10..=1 << 20),
+        headers: t.count_or("headers", d.headers, 1..=10_000),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
+        handshake: t.some_duration("handshake", d.handshake),
+        handshakes: t.count_or("handshakes", d.handshakes, 1..=1_000_000),
+        body: t.some_size("body", 1..=1 << 40).map(|size| size as u64),
+        body_rate: t.size("body_rate", d.body_rate, 0..=1 << 30),
     };
     t.finish(misplaced);
     limits
@@ -170,11 +192,11 @@ fn shutdown(mut t: Table<'_>) -> Shutdown {
     shutdown
 }
 
-fn services<'t>(root: &mut Table<'t>) -> Vec<RawService<'t>> {
-    root.named_tables("service", "service.*").into_iter().map(|(name, table)| service(name, table)).collect()
+fn services<'t>(root: &mut Table<'t>, source: &Path) -> Vec<RawService<'t>> {
+    root.named_tables("service", "service.*").into_iter().map(|(name, table)| service(name, table, source)).collect()
 }
 
-fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
+fn service<'t>(name: At<&'t str>, mut t: Table<'t>, source: &Path) -> RawService<'t> {
     let service = RawService {
         name,
         matches: t.string_or_strings("match", "`match` is empty: no request would reach the service"),
@@ -188,6 +210,8 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>) -> RawService<'t> {
         timeouts: t.table("timeouts", "service.*.timeouts").map(timeouts).unwrap_or_default(),
         retry: t.table("retry", "service.*.retry").map(retry).unwrap_or_default(),
         connections: t.table("connections", "service.*.connections").map(connections).unwrap_or_default(),
+        tls: tls::client(t.table("tls", "service.*.tls"), source),
+        door: door::read(&mut t),
     };
     t.finish(|key| match key {
         "version" => Some("name the version that shall serve with `release`, and its nodes in `versions`".into()),

@@ -1,10 +1,19 @@
 //! The part of the reader that is about lists and tables in a table.
 
+use std::time::Duration;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::error::{Fault, Span};
 use super::reader::{At, Field, Table, Value, describe};
+use super::units;
+
+/// One of a list of strings and tables.
+pub(super) enum Item<'t> {
+    Text(At<&'t str>),
+    Table(Table<'t>),
+}
 
 impl<'t> Table<'t> {
     /// A list of strings; what is not a string is reported and left out.
@@ -79,6 +88,32 @@ impl<'t> Table<'t> {
         Field::Is(At { value: values, span: value.span() })
     }
 
+    /// A list of strings and tables; each table is read as a `shape`.
+    pub(super) fn items(&mut self, key: &'static str, shape: &'static str) -> Field<Vec<Item<'t>>> {
+        let Some(value) = self.take(key) else {
+            return Field::Missing;
+        };
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.wrong(value, "a list of strings and tables");
+        };
+        let read = |item: &'t Value<'t>| match item.get_ref() {
+            DeValue::String(text) => Some(Item::Text(At { value: text, span: item.span() })),
+            DeValue::Table(entries) => Some(Item::Table(Table::new(entries, item.span(), shape, self.findings()))),
+            _ => {
+                self.wrong::<()>(item, "a string or a table");
+                None
+            }
+        };
+        Field::Is(At { value: items.iter().filter_map(read).collect(), span: value.span() })
+    }
+
+    /// A list of durations; what is not one is reported and left out.
+    pub(super) fn durations(&mut self, key: &'static str) -> Option<Vec<Duration>> {
+        let list = self.strings(key);
+        let read = |at: &At<&str>| units::duration(at.value).map_err(|fault| self.findings().add(&at.span, fault)).ok();
+        list.get().map(|list| list.value.iter().filter_map(read).collect())
+    }
+
     /// The table under `key`; read as a `shape`.
     pub(super) fn table(&mut self, key: &'static str, shape: &'static str) -> Option<Table<'t>> {
         let value = self.take(key)?;
@@ -141,6 +176,24 @@ impl<'t> Table<'t> {
         let mut lists: Vec<_> = entries.iter().map(read).collect();
         lists.sort_by_key(|(name, _)| name.span.start);
         Field::Is(At { value: lists, span: value.span() })
+    }
+
+    /// The table under `key`, whose keys are free and whose values are strings; in the order of the file.
+    pub(super) fn named_texts(&mut self, key: &'static str) -> Vec<(At<&'t str>, At<&'t str>)> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let DeValue::Table(entries) = value.get_ref() else {
+            self.wrong::<()>(value, "a table");
+            return Vec::new();
+        };
+        let read = |(name, value): (&'t Spanned<_>, &'t Value<'t>)| {
+            let text = self.string_of(Some(value), "a string");
+            Some((at_key(name), text.get()?.clone()))
+        };
+        let mut texts: Vec<_> = entries.iter().filter_map(read).collect();
+        texts.sort_by_key(|(name, _)| name.span.start);
+        texts
     }
 }
 

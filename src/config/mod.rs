@@ -2,20 +2,25 @@
 //!
 //! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands (`syntax` parses,
 //! `reader` does the types, `units` and `words` the values), `validate` turns that into a [`Config`] and collects every error on the way,
-//! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes, and which of them are held back.
+//! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes (`include`), and which of them are
+//! held back; `again` reads only what changed.
 //! Nothing past this module asks whether a value makes sense.
 
+mod again;
 mod cache;
 mod claims;
 mod defaults;
+mod door;
 mod error;
 mod file;
+mod include;
 mod lists;
 mod load;
 mod protocol;
 mod reader;
 mod stamp;
 mod syntax;
+mod tls;
 mod units;
 mod validate;
 mod words;
@@ -24,10 +29,12 @@ mod words;
 mod tests;
 
 pub use cache::Cache;
+pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
-pub use protocol::Protocol;
+pub use protocol::NodeProtocol;
 pub use stamp::Stamp;
+pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +66,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// What clients see when something goes wrong and their service does not say, or they have none.
+    pub errors: Option<Arc<Errors>>,
     /// How the process ends.
     pub shutdown: Shutdown,
 }
@@ -70,6 +79,8 @@ pub struct Listener {
     pub name: String,
     /// The address; port 0 takes any free port, which `status` tells.
     pub bind: SocketAddr,
+    /// What becomes of its connections.
+    pub accepting: Accepting,
 }
 
 /// How verbs reach the proxy.
@@ -86,12 +97,29 @@ pub struct Admin {
 pub struct Limits {
     /// Client connections open at once, over all listeners.
     pub connections: usize,
+    /// The same from one address; in IPv6 from one /64. Trusted proxies are free of it.
+    pub connections_per_address: Option<usize>,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// A connection is closed, or in HTTP/2 given up, after this many.
+    pub requests_per_connection: Option<usize>,
     /// Bytes of a request head.
     pub head_size: usize,
+    /// Fields in a request head.
+    pub headers: usize,
     /// A request head must be complete this long after its first byte.
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
+    pub handshake: Duration,
+    /// TLS handshakes under way at once, over all listeners.
+    pub handshakes: usize,
+    /// Bytes of a request body.
+    pub body: Option<u64>,
+    /// Bytes a second that a client must send of a body, or take of one, as long as it is the client who is waited for;
+    /// counted over each `timeouts.body` of such waiting. 0: any rate will do.
+    pub body_rate: usize,
 }
 
 /// How the process ends on SIGTERM.
@@ -132,6 +160,10 @@ pub struct Service {
     pub retry: Retry,
     /// How connections to nodes are kept.
     pub connections: Connections,
+    /// How nodes at `https://` are spoken to.
+    pub tls: ClientTls,
+    /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
+    pub door: Option<Arc<Door>>,
 }
 
 /// A host, or a host and a path prefix.
@@ -291,7 +323,7 @@ pub struct Connections {
     /// a node that was seen to close connections within a second. An idle HTTP/2 connection is asked with a PING instead.
     pub fresh: Duration,
     /// Which HTTP the nodes speak.
-    pub protocol: Protocol,
+    pub protocol: NodeProtocol,
     /// HTTP/2: streams on one connection at once; a node may allow fewer.
     pub streams: usize,
     /// HTTP/2: a connection with open streams that is silent for this long is asked with a PING.

@@ -6,7 +6,7 @@ use super::units::shorten;
 
 /// Which HTTP Sluice speaks with nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub enum NodeProtocol {
     /// HTTP/1.1, with TLS or without.
     #[default]
     Http1,
@@ -18,17 +18,21 @@ pub enum Protocol {
     Auto,
 }
 
-impl Protocol {
+impl NodeProtocol {
     /// Whether a connection may turn out to carry many exchanges at once.
     pub fn may_multiplex(self) -> bool {
         self != Self::Http1
     }
 }
 
-const CHOICES: [(&str, Protocol); 4] =
-    [("http1", Protocol::Http1), ("h2", Protocol::H2), ("h2c", Protocol::H2c), ("auto", Protocol::Auto)];
+const CHOICES: [(&str, NodeProtocol); 4] = [
+    ("http1", NodeProtocol::Http1),
+    ("h2", NodeProtocol::H2),
+    ("h2c", NodeProtocol::H2c),
+    ("auto", NodeProtocol::Auto),
+];
 
-pub(super) fn read(t: &mut Table<'_>, default: Protocol) -> Protocol {
+pub(super) fn read(t: &mut Table<'_>, default: NodeProtocol) -> NodeProtocol {
     t.choice("protocol", default, &CHOICES, |word| {
         let meant = match word.to_ascii_lowercase().as_str() {
             "http/1.1" | "http/1" | "http1.1" | "h1" => "http1",
@@ -45,15 +49,15 @@ pub(super) fn read(t: &mut Table<'_>, default: Protocol) -> Protocol {
 }
 
 /// What a node's address must be for a protocol: TLS or not.
-pub(super) fn check_node(address: &str, protocol: Protocol) -> Result<(), Fault> {
+pub(super) fn check_node(address: &str, protocol: NodeProtocol) -> Result<(), Fault> {
     let tls = address.starts_with("https://");
     let shown = shorten(address);
     match protocol {
-        Protocol::H2 if !tls => Err(Fault::new(format!(
+        NodeProtocol::H2 if !tls => Err(Fault::new(format!(
             "`{shown}` is not reached over TLS, and the `protocol` of this service is \"h2\", which is HTTP/2 over TLS"
         ))
         .hint(format!("write \"https://{shown}\", or `protocol = \"h2c\"` for HTTP/2 without TLS"))),
-        Protocol::H2c if tls => Err(Fault::new(format!(
+        NodeProtocol::H2c if tls => Err(Fault::new(format!(
             "`{shown}` is reached over TLS, and the `protocol` of this service is \"h2c\", which is HTTP/2 without TLS"
         ))
         .hint("write `protocol = \"h2\"` for HTTP/2 over TLS")),

@@ -176,6 +176,13 @@ impl<'t> Table<'t> {
         })
     }
 
+    /// A size that has no default.
+    pub(super) fn some_size(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Option<usize> {
+        let written = self.entries.contains_key(key);
+        let size = self.size(key, *range.start(), range);
+        written.then_some(size)
+    }
+
     pub(super) fn percent(&mut self, key: &'static str, default: f64) -> f64 {
         self.parsed(key, default, "a percentage like \"5%\"", units::percent)
     }
@@ -205,14 +212,17 @@ impl<'t> Table<'t> {
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(value) = self.take(key) else {
-            return default;
-        };
+        self.flag_at(key).map_or(default, |at| at.value)
+    }
+
+    /// True or false, and where it stands.
+    pub(super) fn flag_at(&mut self, key: &'static str) -> Option<At<bool>> {
+        let value = self.take(key)?;
         if let DeValue::Boolean(flag) = value.get_ref() {
-            return *flag;
+            return Some(At { value: *flag, span: value.span() });
         }
         self.wrong::<()>(value, "true or false");
-        default
+        None
     }
 
     /// One word of a few.
@@ -245,6 +255,11 @@ impl<'t> Table<'t> {
             Some(DeValue::Array(items)) => items.is_empty(),
             Some(_) => false,
         }
+    }
+
+    /// Whether there is a list under a key, and nothing in it. Does not ask for it.
+    pub(super) fn holds_empty_list(&self, key: &str) -> bool {
+        matches!(self.entries.get(key).map(Spanned::get_ref), Some(DeValue::Array(items)) if items.is_empty())
     }
 
     pub(super) fn entries(&self) -> &'t DeTable<'t> {

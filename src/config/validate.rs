@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Fault, Findings, Span, listed, nearest};
 use super::file::{File, RawHealth, RawListener, RawService, Strings};
 use super::reader::{At, Field};
-use super::{Admin, Config, Health, Listener, Probe, Protocol, Service, defaults, protocol, words};
+use super::{Admin, Config, Health, Listener, NodeProtocol, Probe, Service, defaults, protocol, words};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A Unix socket's path must fit into the kernel's address structure.
@@ -43,6 +44,7 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
         workers: file.workers,
         trusted_proxies: file.trusted_proxies.iter().filter_map(|at| parsed(at, findings, words::network)).collect(),
         limits: file.limits.clone(),
+        errors: file.errors.clone().map(Arc::new),
         shutdown: file.shutdown.clone(),
         listeners,
     }
@@ -88,7 +90,7 @@ fn listeners(file: &File<'_>, findings: &Findings<'_>) -> Vec<Listener> {
         {
             findings.add(&at.span, Fault::new(format!("there is already a listener on {bind}, in line {line}")));
         }
-        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind? })
+        Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind?, accepting: raw.accepting.clone() })
     };
     file.listeners.iter().filter_map(read).collect()
 }
@@ -140,6 +142,8 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         timeouts: raw.timeouts.clone(),
         retry: raw.retry.clone(),
         connections: raw.connections.clone(),
+        tls: raw.tls.clone(),
+        door: raw.door.clone().map(Arc::new),
     };
     Checked { service, name_at: raw.name.span.clone(), matches_at }
 }
@@ -179,7 +183,7 @@ fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, 
     versions
 }
 
-fn nodes(written: &Strings<'_>, protocol: Protocol, findings: &Findings<'_>) -> Vec<NodeAddress> {
+fn nodes(written: &Strings<'_>, protocol: NodeProtocol, findings: &Findings<'_>) -> Vec<NodeAddress> {
     let mut seen = HashSet::with_capacity(written.len());
     let mut nodes = Vec::with_capacity(written.len());
     for at in written {

@@ -59,9 +59,13 @@ pub(super) fn node(text: &str) -> Result<String, Fault> {
     if text.is_empty() {
         return Err(fault("it is empty").hint("write it like \"10.0.0.5:5001\""));
     }
-    if let Some((_, after)) = text.split_once("://") {
-        let host = shorten(after.split('/').next().unwrap_or_default());
-        return Err(fault("it is a URL").hint(format!("write \"{host}\"")));
+    if let Some((scheme, after)) = text.split_once("://") {
+        let (host, path) = after.split_at(after.find('/').unwrap_or(after.len()));
+        if scheme == "https" && path.is_empty() {
+            return node(host);
+        }
+        let scheme = if scheme.eq_ignore_ascii_case("https") { "https://" } else { "" };
+        return Err(fault("it is a URL").hint(format!("write \"{scheme}{}\"", shorten(host))));
     }
     if let Ok(ip) = text.parse::<Ipv6Addr>() {
         return Err(fault("the port is missing").hint(format!("write it like \"[{ip}]:5001\"")));
@@ -126,21 +130,16 @@ pub(super) fn pattern(text: &str) -> Result<Match, Fault> {
     if let Some((_, after)) = text.split_once("://") {
         return Err(fault("a match has no scheme").hint(format!("write \"{}\"", shorten(after))));
     }
-    let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let (host, below) = text.split_at(text.find('/').unwrap_or(text.len()));
     if host.is_empty() {
-        return Err(if path.is_empty() {
+        return Err(if below.is_empty() {
             fault("it is empty").hint("write \"*\" for every host")
         } else {
-            fault("the host is missing").hint(format!("write \"*{}\" for every host", shorten(path)))
+            fault("the host is missing").hint(format!("write \"*{}\" for every host", shorten(below)))
         });
     }
-    let prefix = path.strip_suffix('/').unwrap_or(path);
-    if let Some(c) = prefix.chars().find(|c| !c.is_ascii_graphic() || "?#*\"<>\\^`{|}".contains(*c)) {
-        return Err(fault(&format!("a path prefix cannot have {c:?} in it")));
-    }
-    if prefix.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
-        return Err(fault("a part of the path prefix is empty, `.` or `..`"));
-    }
+    path(below).map_err(|why| fault(&why))?;
+    let prefix = below.strip_suffix('/').unwrap_or(below);
     let host = if host == "*" {
         HostPattern::Any
     } else if host.starts_with('[') {
@@ -217,4 +216,44 @@ pub(super) fn header(text: &str) -> Result<(String, String), Fault> {
         return Err(fault());
     }
     Ok((name.as_str().to_owned(), value.to_owned()))
+}
+
+/// Whether a field belongs to one connection or frames a body: whoever changes it makes two readings of one message.
+pub(super) fn frames(name: &HeaderName) -> bool {
+    const FRAMING: [&str; 12] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "content-range",
+        "expect",
+        "http2-settings",
+    ];
+    FRAMING.contains(&name.as_str())
+}
+
+/// Says why a path, or a prefix of one, is not in the form in which paths are compared.
+pub(super) fn path(text: &str) -> Result<(), String> {
+    if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic() || "?#*\"<>\\^`{|}".contains(*c)) {
+        return Err(format!("a path cannot have {c:?} in it"));
+    }
+    if text.split('/').skip(1).any(|segment| matches!(segment, "." | "..")) || text.contains("//") {
+        return Err("a part of it is empty, `.` or `..`".into());
+    }
+    for (at, _) in text.match_indices('%') {
+        let digits = text.get(at + 1..at + 3).unwrap_or_default();
+        let Ok(byte) = u8::from_str_radix(digits, 16) else {
+            return Err("`%` stands before two hexadecimal digits".into());
+        };
+        let byte = char::from(byte);
+        if byte.is_ascii_alphanumeric() || "-._~".contains(byte) {
+            return Err(format!("write {byte:?} for `%{digits}`: paths are compared in that form"));
+        }
+    }
+    Ok(())
 }

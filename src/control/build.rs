@@ -39,7 +39,8 @@ impl Assembler {
     pub(super) fn routes_differ(&self, services: &BTreeMap<ServiceName, Arc<config::Service>>) -> bool {
         self.index.len() != services.len()
             || self.index.iter().zip(services).any(|((ours, index), (theirs, service))| {
-                ours != theirs || self.views[*index].settings.matches != service.matches
+                let running = &self.views[*index].settings;
+                ours != theirs || (!Arc::ptr_eq(running, service) && running.matches != service.matches)
             })
     }
 
@@ -71,10 +72,15 @@ impl Assembler {
 
     /// Takes over what holds for every request. Whether anything differs.
     pub(super) fn set_edge(&mut self, config: &Config) -> bool {
-        let same = self.edge.trusted_proxies == config.trusted_proxies && self.edge.limits == config.limits;
+        let same = self.edge.trusted_proxies == config.trusted_proxies
+            && self.edge.limits == config.limits
+            && self.edge.errors == config.errors;
         if !same {
-            self.edge =
-                Arc::new(Edge { trusted_proxies: config.trusted_proxies.clone(), limits: config.limits.clone() });
+            self.edge = Arc::new(Edge {
+                trusted_proxies: config.trusted_proxies.clone(),
+                limits: config.limits.clone(),
+                errors: config.errors.clone(),
+            });
         }
         !same
     }

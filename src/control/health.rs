@@ -9,18 +9,23 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::model::{NodeAddress, Version};
+use crate::pool::Node;
 
 pub use pace::watch_node;
 pub use probe::probe;
 
 /// Which node is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// Its version; stands for `{version}` in what is expected of the answer.
     pub version: Version,
     /// Where it listens. A host name is looked up for every probe.
     pub address: NodeAddress,
+    /// The node in the pool: it knows how TLS is spoken to it. Not needed for one that speaks none.
+    pub pooled: Option<Arc<Node>>,
 }
 
 /// Rise and fall: so many passes in a row make a node healthy, so many failures in a row make it unhealthy.

@@ -162,7 +162,11 @@ mod tests {
     use crate::pool::Subscription;
 
     fn listener(name: &str, bind: &str) -> config::Listener {
-        config::Listener { name: name.into(), bind: bind.parse().unwrap_or_else(|_| ([127, 0, 0, 1], 0).into()) }
+        config::Listener {
+            name: name.into(),
+            bind: bind.parse().unwrap_or_else(|_| ([127, 0, 0, 1], 0).into()),
+            accepting: config::Accepting::default(),
+        }
     }
 
     fn told(worker: &mut Subscription) -> Vec<String> {

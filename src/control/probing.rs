@@ -75,7 +75,7 @@ impl Prober {
     pub(super) fn start(
         service: &ServiceName,
         node: &NodeRef,
-        pooled: &Node,
+        pooled: &Arc<Node>,
         initially: Option<bool>,
         settings: watch::Receiver<Arc<config::Service>>,
         mailbox: Rc<Mailbox>,
@@ -83,8 +83,9 @@ impl Prober {
         let last = Rc::new(RefCell::new(None));
         let (service, node, ours) = (service.clone(), node.clone(), Rc::clone(&last));
         let alarm = Arc::clone(pooled.alarm());
+        let pooled = Some(Arc::clone(pooled));
         let task = tokio::task::spawn_local(async move {
-            let target = Target { version: node.version.clone(), address: node.address.clone() };
+            let target = Target { version: node.version.clone(), address: node.address.clone(), pooled };
             loop {
                 let report = |report: ProbeReport, verdict: Option<bool>| {
                     if let Some(healthy) = verdict {

@@ -1,18 +1,91 @@
-//! Connecting to a node.
+//! Connecting to a node: TCP, and TLS on it if its address says so.
 
 use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use socket2::SockRef;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::TlsConnector;
 
-/// Opens a connection to a node.
+use super::stream::{Pulse, Stream};
+use super::tls::Client;
+use super::tls::session::Counted;
+use crate::config::Protocol;
+use crate::model::NodeAddress;
+
+/// What a connection is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct Dial<'a> {
+    /// The node.
+    pub address: &'a NodeAddress,
+    /// How it is spoken to, if its address is `https://`.
+    pub tls: Option<&'a Client>,
+    /// What is offered in ALPN, most wanted first; [`Stream::protocol`] tells what the node chose. Without TLS, and with an
+    /// empty list, nothing is.
+    pub offer: &'a [Protocol],
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The node cannot be reached.
+    #[error(transparent)]
+    Unreachable(#[from] io::Error),
+    /// The node was reached, and TLS with it failed: its certificate, a version, a broken connection. What to do is in the text.
+    #[error("TLS with the node failed: {0}")]
+    Tls(io::Error),
+}
+
+/// Opens a connection to a node. Sets no limit of time.
 ///
 /// # Errors
-/// As the system says. A connection of this machine to itself is refused: while nobody listens on a port, the kernel may
+/// As the system or TLS says. A connection of this machine to itself is refused: while nobody listens on a port, the kernel may
 /// give that very port to the connection's own end. It then answers itself: a probe would pass, and the node could not
 /// come back, because its port is taken.
-pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+pub async fn connect(dial: Dial<'_>) -> Result<Stream, ConnectError> {
+    let tcp = match dial.address.literal() {
+        Some(address) => connect_tcp(address).await?,
+        None => connect_by_name(dial.address.authority()).await?,
+    };
+    if dial.address.is_tls() { Box::pin(handshake(tcp, dial)).await } else { Ok(Stream::new(tcp)) }
+}
+
+async fn handshake(tcp: TcpStream, dial: Dial<'_>) -> Result<Stream, ConnectError> {
+    let Some(client) = dial.tls else {
+        return Err(ConnectError::Tls(io::Error::other("nothing is known of its certificate yet")));
+    };
+    let _ = tcp.set_nodelay(true);
+    let name = match &client.server_name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(dial.address.host().to_owned()).map_err(|error| {
+            ConnectError::Tls(io::Error::other(format!(
+                "no certificate can prove its host name ({error}): write `server_name` in `[service.NAME.tls]`"
+            )))
+        })?,
+    };
+    let counted = Counted { tcp, pulse: Rc::new(Pulse::default()), forgiving: false };
+    let offer = dial.offer.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
+    let connector = TlsConnector::from(std::sync::Arc::clone(&client.config));
+    let session = connector.with_alpn(offer).connect(name, counted).await.map_err(ConnectError::Tls)?;
+    Ok(Stream::over_tls(session))
+}
+
+/// Tries each address that the name has.
+async fn connect_by_name(authority: &str) -> io::Result<TcpStream> {
+    let mut last = None;
+    for address in lookup_host(authority).await?.collect::<Vec<_>>() {
+        match connect_tcp(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
+}
+
+async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
     not_itself(TcpStream::connect(address).await?)
 }
 
@@ -27,7 +100,7 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::TcpListener;
 
     use socket2::{Domain, Socket, Type};
 
@@ -45,7 +118,7 @@ mod tests {
         let address = own.as_socket().ok_or(io::ErrorKind::InvalidData)?;
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        assert_eq!(connect(address).await?.peer_addr()?, address);
+        assert_eq!(connect_tcp(address).await?.peer_addr()?, address);
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
-//! Sockets: the only layer that knows what one is.
+//! Sockets: the only layer that knows what one is, and TLS on them.
 
 mod connect;
 pub mod listener;
 pub mod stream;
+pub mod tls;
 
-pub use connect::connect;
+pub use connect::{ConnectError, Dial, connect};
 pub use stream::{Pulse, Stream};

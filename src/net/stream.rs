@@ -7,9 +7,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use super::tls::session::{self, Counted, Session};
+use crate::config::Protocol;
 
 /// How much went over a stream. Counting is all that the request path does for its time limits: a watchdog compares the
 /// counts from time to time, so no timer is armed or moved for a request.
@@ -43,6 +46,25 @@ impl Pulse {
     pub fn beat(&self) -> u64 {
         self.read.get().wrapping_add(self.written.get())
     }
+
+    pub(super) fn count_written(
+        &self,
+        result: Poll<io::Result<usize>>,
+        forgiving: bool,
+        all: impl Fn() -> usize,
+    ) -> Poll<io::Result<usize>> {
+        self.blocked.set(result.is_pending());
+        if let Poll::Ready(Err(error)) = &result
+            && forgiving
+            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        {
+            return Poll::Ready(Ok(all()));
+        }
+        if let Poll::Ready(Ok(written)) = result {
+            self.written.set(self.written.get() + written as u64);
+        }
+        result
+    }
 }
 
 /// Buffers that are together no longer than this are written as one.
@@ -52,28 +74,54 @@ const JOINED: usize = 1024;
 #[derive(Debug)]
 pub struct Stream {
     /// Shared with the [`Probe`], which must look at the socket while hyper owns the stream.
-    tcp: Rc<RefCell<TcpStream>>,
+    socket: Rc<RefCell<Socket>>,
     pulse: Rc<Pulse>,
     /// What is written to a peer that has closed is dropped without an error.
     forgiving: bool,
 }
 
-/// Looks at an idle connection without touching it.
+/// What is below a [`Stream`].
 #[derive(Debug)]
-pub struct Probe(Rc<RefCell<TcpStream>>);
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<Session>),
+}
+
+/// Looks at an idle connection and takes no data from it.
+#[derive(Debug)]
+pub struct Probe(Rc<RefCell<Socket>>);
 
 impl Stream {
     /// Wraps a connected socket. Small writes leave at once.
     pub fn new(tcp: TcpStream) -> Self {
+        Self::counted_by(tcp, Rc::default())
+    }
+
+    /// [`Self::new`], with counts that somebody watches already.
+    pub fn counted_by(tcp: TcpStream, pulse: Rc<Pulse>) -> Self {
         // A socket that is gone already will say so at the first read.
         let _ = tcp.set_nodelay(true);
-        Self { tcp: Rc::new(RefCell::new(tcp)), pulse: Rc::default(), forgiving: false }
+        Self { socket: Rc::new(RefCell::new(Socket::Plain(tcp))), pulse, forgiving: false }
+    }
+
+    /// Wraps a connection whose TLS handshake is done.
+    pub(super) fn over_tls(session: impl Into<Session>) -> Self {
+        let session = session.into();
+        let pulse = Rc::clone(&session.get_ref().0.pulse);
+        Self { socket: Rc::new(RefCell::new(Socket::Tls(Box::new(session)))), pulse, forgiving: false }
     }
 
     /// Leaves it to the reading side to find that the peer has closed. A peer that answers early and hangs up makes our
     /// next write fail while its answer lies in our buffer; whoever stops at the first error never reads it.
     pub fn forgiving(mut self, forgiving: bool) -> Self {
         self.forgiving = forgiving;
+        if let Socket::Tls(session) = &mut *self.socket.borrow_mut() {
+            let counted: &mut Counted = match &mut **session {
+                TlsStream::Client(stream) => stream.get_mut().0,
+                TlsStream::Server(stream) => stream.get_mut().0,
+            };
+            counted.forgiving = forgiving;
+        }
         self
     }
 
@@ -84,23 +132,41 @@ impl Stream {
 
     /// A way to look at the socket later.
     pub fn probe(&self) -> Probe {
-        Probe(Rc::clone(&self.tcp))
+        Probe(Rc::clone(&self.socket))
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(&*self.socket.borrow(), Socket::Tls(_))
+    }
+
+    /// What both ends agreed to speak (ALPN, RFC 7301); none without TLS, or if the peer did not take part.
+    pub fn protocol(&self) -> Option<Protocol> {
+        match &*self.socket.borrow() {
+            Socket::Plain(_) => None,
+            Socket::Tls(session) => session.get_ref().1.alpn_protocol().and_then(Protocol::from_alpn),
+        }
     }
 }
 
 impl Probe {
-    /// Whether the peer has sent nothing and not closed: only then may an idle connection be used again. One system call.
+    /// Whether the peer has sent nothing that matters and not closed: only then may an idle connection be used again. One
+    /// system call.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(&*self.0.borrow(), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+        match &mut *self.0.borrow_mut() {
+            Socket::Plain(tcp) => session::is_silent(tcp),
+            Socket::Tls(tls) => session::is_quiet(tls),
+        }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_read(cx, buf);
+        let result = match &mut *self.socket.borrow_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Socket::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
+        };
         let read = buf.filled().len() - before;
         if read > 0 {
             self.pulse.read.set(self.pulse.read.get() + read as u64);
@@ -109,26 +175,13 @@ impl AsyncRead for Stream {
     }
 }
 
-impl Stream {
-    fn count_written(&self, result: Poll<io::Result<usize>>, all: impl Fn() -> usize) -> Poll<io::Result<usize>> {
-        self.pulse.blocked.set(result.is_pending());
-        if let Poll::Ready(Err(error)) = &result
-            && self.forgiving
-            && matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-        {
-            return Poll::Ready(Ok(all()));
-        }
-        if let Poll::Ready(Ok(written)) = result {
-            self.pulse.written.set(self.pulse.written.get() + written as u64);
-        }
-        result
-    }
-}
-
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, buf);
-        self.count_written(result, || buf.len())
+        let result = match &mut *self.socket.borrow_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write(cx, buf),
+        };
+        self.pulse.count_written(result, self.forgiving, || buf.len())
     }
 
     // hyper sends head and body in one system call if the transport says that it can; a wrapper that forgets these two
@@ -138,23 +191,29 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut socket = self.socket.borrow_mut();
+        let tcp = match &mut *socket {
+            Socket::Plain(tcp) => Pin::new(tcp),
+            // Joins them in one record.
+            Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
+        };
+        let total = || bufs.iter().map(|buf| buf.len()).sum();
         // The kernel takes one buffer faster than a list of them, and copying a small answer costs less than the difference.
-        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if let [only] = bufs {
-            return self.poll_write(cx, only);
-        }
-        if total <= JOINED {
-            let mut joined = [0; JOINED];
-            let mut rest = &mut joined[..];
-            for buf in bufs {
-                let (head, tail) = rest.split_at_mut(buf.len());
-                head.copy_from_slice(buf);
-                rest = tail;
+        let result = match bufs {
+            [only] => tcp.poll_write(cx, only),
+            _ if total() <= JOINED => {
+                let mut joined = [0; JOINED];
+                let mut rest = &mut joined[..];
+                for buf in bufs {
+                    let (head, tail) = rest.split_at_mut(buf.len());
+                    head.copy_from_slice(buf);
+                    rest = tail;
+                }
+                tcp.poll_write(cx, &joined[..total()])
             }
-            return self.poll_write(cx, &joined[..total]);
-        }
-        let result = Pin::new(&mut *self.tcp.borrow_mut()).poll_write_vectored(cx, bufs);
-        self.count_written(result, || bufs.iter().map(|buf| buf.len()).sum())
+            _ => tcp.poll_write_vectored(cx, bufs),
+        };
+        self.pulse.count_written(result, self.forgiving, total)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -162,11 +221,17 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.tcp.borrow_mut()).poll_flush(cx)
+        match &mut *self.socket.borrow_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Socket::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.tcp.borrow_mut()).poll_shutdown(cx)
+        match &mut *self.socket.borrow_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Socket::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+        }
     }
 }
 
@@ -230,7 +295,9 @@ mod tests {
         let probe = stream.probe();
         assert!(probe.is_quiet());
         client.write_all(b"x").await?;
-        stream.tcp.borrow().readable().await?;
+        if let Socket::Plain(tcp) = &*stream.socket.borrow() {
+            tcp.readable().await?;
+        }
         assert!(!probe.is_quiet() && !probe.is_quiet());
         assert_eq!(stream.read_u8().await?, b'x');
         assert!(probe.is_quiet());

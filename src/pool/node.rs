@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use super::gate::Gate;
 use super::stats::NodeStats;
 use crate::model::NodeId;
+use crate::net::tls::Client;
 
 /// One port-bound instance, for one stay in the pool. Shared by every snapshot that holds it.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Node {
     vacated: Notify,
     /// Told when a worker could not connect; the prober waits here.
     alarm: Arc<Notify>,
+    /// How it is spoken to, if its address is `https://`; written by the controller when its service's files or settings change.
+    tls: ArcSwapOption<Client>,
 }
 
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -44,7 +48,18 @@ impl Node {
             stats: (0..workers).map(|_| CachePadded::new(NodeStats::default())).collect(),
             vacated: Notify::new(),
             alarm: Arc::default(),
+            tls: ArcSwapOption::empty(),
         })
+    }
+
+    /// How it is spoken to; none if it speaks no TLS.
+    pub fn tls(&self) -> Option<Arc<Client>> {
+        if self.id.address.is_tls() { self.tls.load_full() } else { None }
+    }
+
+    /// Says how it is spoken to from the next connection on.
+    pub fn set_tls(&self, tls: Option<Arc<Client>>) {
+        self.tls.store(tls);
     }
 
     /// Claims the node for one piece of work on this worker; see [`Gate::claim`].

@@ -142,7 +142,7 @@ impl Call {
     /// The node's own name, for a request that came without a host.
     pub fn node_address(&self) -> Option<HeaderValue> {
         let node = self.node.borrow();
-        HeaderValue::from_str(node.as_ref()?.node.id.address.as_str()).ok()
+        HeaderValue::from_str(node.as_ref()?.node.id.address.authority()).ok()
     }
 
     /// Told by a body for each piece that it passes on: on a connection that calls share, only this tells one's progress.
@@ -161,7 +161,7 @@ impl Call {
             kind: self.kind.get(),
             method: self.method.to_string(),
             path: self.uri.path().chars().take(200).collect(),
-            client: self.front.remote.to_string(),
+            client: self.front.remote().to_string(),
             age_ms: self.started.elapsed().as_millis() as u64,
         }
     }

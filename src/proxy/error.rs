@@ -37,6 +37,8 @@ pub enum Fault {
     NoNode,
     /// Every try ended in a refused or failed connection.
     Connect,
+    /// No TLS with any node: a certificate that does not prove its name, no common version, a broken handshake.
+    NodeTls,
     /// Every try ended in a connection that was not accepted in time.
     ConnectTimeout,
     /// There is a connection, and the node does not speak HTTP/2 on it, as the configuration says it does.
@@ -66,7 +68,7 @@ impl Fault {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::Connect | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
             Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
@@ -84,6 +86,7 @@ impl Fault {
             Self::NoService => "no-service",
             Self::NoNode => "no-node",
             Self::Connect => "connect",
+            Self::NodeTls => "node-tls",
             Self::ConnectTimeout => "connect-timeout",
             Self::Protocol => "protocol",
             Self::NoUpgrade => "no-upgrade",
@@ -107,6 +110,7 @@ impl Fault {
             Self::NoService => "no service is configured for this host and path",
             Self::NoNode => "no node of this service can take a request now",
             Self::Connect => "the service could not be reached",
+            Self::NodeTls => "the service could not prove who it is",
             Self::ConnectTimeout => "the service did not accept a connection in time",
             Self::Protocol => "the service does not speak the protocol it is said to speak",
             Self::NoUpgrade => "this service offers no change of protocol, and so no WebSockets",

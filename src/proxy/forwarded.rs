@@ -16,7 +16,7 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Sets the forwarding fields for the node.
 pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet]) {
-    let client = front.remote.ip().to_canonical();
+    let client = front.remote().ip().to_canonical();
     let address = address(front, client);
     let element = seen.host.as_ref().map(|host| element(front, client, host));
     let proto = HeaderValue::from_static("http");

@@ -20,8 +20,8 @@ use crate::net::{Pulse, Stream};
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
 pub struct Front {
-    /// The client.
-    pub remote: SocketAddr,
+    /// The client, or who stands for it. Set by a PROXY header before the first request.
+    remote: Cell<SocketAddr>,
     /// What moved over the connection.
     pub pulse: Rc<Pulse>,
     /// How many calls are under way; counted by the calls.
@@ -73,6 +73,11 @@ enum Order {
 }
 
 impl Front {
+    /// The client: the peer, or whom a trusted peer's PROXY header names.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote.get()
+    }
+
     /// Told by a call that begins.
     pub fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
@@ -167,7 +172,7 @@ impl Front {
 pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> {
     let stream = Stream::new(tcp);
     let front = Rc::new(Front {
-        remote,
+        remote: Cell::new(remote),
         pulse: stream.pulse(),
         busy: Cell::new(0),
         order: Cell::new(None),

@@ -23,8 +23,9 @@ use super::upgrade::Tunnel;
 use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
 use super::view::{Permit, ServiceLocal, View};
 use super::worker::Worker;
-use crate::config::{self, Protocol};
+use crate::config::{self, NodeProtocol};
 use crate::model::WorkKind;
+use crate::net::ConnectError;
 use crate::pool::router::{Route, normalised};
 use crate::pool::{CutReason, ServiceView};
 
@@ -104,7 +105,7 @@ async fn answer(
     }
     // Over HTTP/2 a node can say that it did nothing with a request, and then any may go again.
     let protocol = service.settings.connections.protocol;
-    if seen.upgrade.is_some() && matches!(protocol, Protocol::H2 | Protocol::H2c) {
+    if seen.upgrade.is_some() && matches!(protocol, NodeProtocol::H2 | NodeProtocol::H2c) {
         return Err(Fault::NoUpgrade);
     }
     let multiplexed = protocol.may_multiplex();
@@ -180,7 +181,8 @@ async fn try_nodes(
         let replayable = outgoing.seen.idempotent;
         // The call's own time is the time only for its first try.
         let now = if tried.is_empty() && sends == 0 { call.started } else { Instant::now() };
-        let demand = Demand { replayable, again: sends > 0, now };
+        let upgrade = outgoing.seen.upgrade.is_some();
+        let demand = Demand { replayable, again: sends > 0, now, upgrade };
         match upstream::send(worker, &call, permit.local(), settings, request, demand).await {
             Sent::Response(response) => return accept(worker, call, permit, response, &outgoing, settings).await,
             Sent::Unsent(request, loss) => {
@@ -285,8 +287,9 @@ impl Outgoing {
             return Fault::ClientBody;
         }
         match loss {
-            Loss::Connect(_) => Fault::Connect,
-            Loss::Protocol(_) => Fault::Protocol,
+            Loss::Connect(ConnectError::Unreachable(_)) => Fault::Connect,
+            Loss::Connect(ConnectError::Tls(_)) => Fault::NodeTls,
+            Loss::Protocol(_) | Loss::SpeaksHttp1 => Fault::Protocol,
             Loss::Head(_) => Fault::BadRequest("the request cannot be said in HTTP/2"),
             Loss::Busy => Fault::NodeBusy,
             Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Fault::ConnectTimeout,

@@ -150,7 +150,7 @@ impl Tunnel {
         })
         .await;
         if let Err(error) = result {
-            tracing::debug!(client = %self.call.front.remote, %error, "tunnel ended");
+            tracing::debug!(client = %self.call.front.remote(), %error, "tunnel ended");
         }
     }
 }

@@ -6,20 +6,18 @@
 mod h1;
 pub mod h2;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 
 use super::body::ReqBody;
 use super::call::{Call, Verdict};
 use super::view::LocalNode;
 use super::worker::Worker;
-use crate::config::{self, Protocol};
-use crate::net::{self, Stream};
+use crate::config::{self, NodeProtocol, Protocol};
+use crate::net::{self, ConnectError, Dial, Stream};
 
 pub use h1::{Detached, Upstream};
 
@@ -62,15 +60,19 @@ pub struct Demand {
     pub again: bool,
     /// The time.
     pub now: Instant,
+    /// It asks for another protocol (RFC 9110 §7.8), which is done over HTTP/1.1.
+    pub upgrade: bool,
 }
 
 /// Why an exchange failed.
 #[derive(Debug)]
 pub enum Loss {
     /// No connection.
-    Connect(std::io::Error),
+    Connect(ConnectError),
     /// There is a connection, and the node does not speak HTTP/2 on it.
     Protocol(String),
+    /// It may speak either, and chose HTTP/1.1.
+    SpeaksHttp1,
     /// The node's connection limit.
     Busy,
     /// A connection that had been idle ended without a byte of an answer: most likely the node had just given it up.
@@ -92,6 +94,7 @@ impl std::fmt::Display for Loss {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::Protocol(error) => write!(f, "the node does not speak HTTP/2: {error}"),
+            Self::SpeaksHttp1 => write!(f, "the node chose HTTP/1.1"),
             Self::Busy => write!(f, "the node is at its connection limit"),
             Self::Stale(error) => write!(f, "the idle connection was closed: {error}"),
             Self::Broken(error) => write!(f, "the exchange failed: {error}"),
@@ -112,30 +115,29 @@ pub async fn send(
     request: Request<ReqBody>,
     demand: Demand,
 ) -> Sent {
-    match settings.connections.protocol {
-        Protocol::H2 | Protocol::H2c => Box::pin(h2::send(worker, call, local, settings, request, demand)).await,
-        // Only TLS has a way to choose.
-        Protocol::Http1 | Protocol::Auto => h1::send(worker, call, local, settings, request, demand).await,
-    }
-}
-
-/// A new connection to a node.
-async fn connect(local: &LocalNode) -> std::io::Result<Stream> {
-    let tcp = match local.node.literal {
-        Some(address) => net::connect(address).await?,
-        None => connect_by_name(local.node.id.address.as_str()).await?,
+    let may_choose = || {
+        let speaks_http1 = local.carriers.chosen() == Some(Protocol::Http1);
+        local.node.id.address.is_tls() && !demand.upgrade && !speaks_http1
     };
-    Ok(Stream::new(tcp))
+    let http2 = match settings.connections.protocol {
+        NodeProtocol::Http1 => false,
+        NodeProtocol::H2 | NodeProtocol::H2c => true,
+        // Only TLS has a way to choose.
+        NodeProtocol::Auto => may_choose(),
+    };
+    if !http2 {
+        return h1::send(worker, call, local, settings, request, demand).await;
+    }
+    match Box::pin(h2::send(worker, call, local, settings, request, demand)).await {
+        Sent::Unsent(request, Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, request, demand).await,
+        sent => sent,
+    }
 }
 
-/// Tries each address that the name has.
-async fn connect_by_name(address: &str) -> std::io::Result<TcpStream> {
-    let mut last = None;
-    for address in tokio::net::lookup_host(address).await?.collect::<Vec<SocketAddr>>() {
-        match net::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| std::io::Error::other("the name has no address")))
+/// A new connection to a node, offering these over TLS.
+async fn connect(local: &LocalNode, offer: &[Protocol]) -> Result<Stream, ConnectError> {
+    let tls = local.node.tls();
+    let dial = Dial { address: &local.node.id.address, tls: tls.as_deref(), offer };
+    // What is written to a node that has closed is no error: its answer may lie in our buffer.
+    Ok(net::connect(dial).await?.forgiving(true))
 }

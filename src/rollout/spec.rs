@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Admin, Config, Limits, Match, Service, Shutdown};
+use crate::config::{Admin, Config, Errors, Limits, Match, Service, Shutdown};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A configuration, in the parts that change independently.
@@ -29,6 +29,8 @@ pub struct Global {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// What clients see when something goes wrong.
+    pub errors: Option<Arc<Errors>>,
     /// How the process ends.
     pub shutdown: Shutdown,
 }
@@ -79,23 +81,28 @@ impl PartialEq for Settings {
             timeouts,
             retry,
             connections,
+            tls,
+            door,
         } = &*self.0;
         let other = &*other.0;
         (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
             && (retry, connections) == (&other.retry, &other.connections)
+            && (tls, door) == (&other.tls, &other.door)
     }
 }
 
 impl Spec {
     /// The summary of a configuration. `state_dir` and `workers` are not in it: they are fixed for the life of the process.
     pub fn of(config: &Config) -> Self {
-        let Config { listeners, services, admin, state_dir: _, workers: _, trusted_proxies, limits, shutdown } = config;
+        let Config { listeners, services, admin, state_dir: _, workers: _, trusted_proxies, limits, errors, shutdown } =
+            config;
         Self {
             global: Global {
                 admin: admin.clone(),
                 trusted_proxies: trusted_proxies.clone(),
                 limits: limits.clone(),
+                errors: errors.clone(),
                 shutdown: shutdown.clone(),
             },
             listeners: listeners.iter().map(|listener| (listener.name.clone(), listener.bind)).collect(),

@@ -50,8 +50,7 @@ pub async fn watch_node(
     run(initially, settings, alarm, node, report).await;
 }
 
-/// Makes one probe. A trait, so that the loop can be tested without a network; not an async closure, because the compiler
-/// cannot show yet that a loop around one is `Send`.
+/// Makes one probe. A trait, so that the loop can be tested without a network.
 pub(super) trait Ask {
     async fn ask(&self, health: &Health) -> ProbeReport;
 }

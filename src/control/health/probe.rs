@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Target;
 use crate::api::ProbeReport;
-use crate::config::{Health, Probe};
+use crate::config::{Health, Probe, Protocol};
 use crate::model::Timestamp;
-use crate::net;
+use crate::net::{self, ConnectError, Dial};
 use hyper_util::rt::TokioIo;
 
 /// No more of a body is looked at.
@@ -65,7 +65,10 @@ pub async fn probe(target: &Target, health: &Health, now: impl Fn() -> Timestamp
     let address = target.address.as_str();
     let what = match &health.probe {
         Probe::Tcp => format!("connect {address}"),
-        Probe::Http { path, .. } => format!("GET http://{address}{path}"),
+        Probe::Http { path, .. } => {
+            let scheme = if target.address.is_tls() { "" } else { "http://" };
+            format!("GET {scheme}{address}{path}")
+        }
     };
     let began = Instant::now();
     let mut seen = Seen::default();
@@ -98,12 +101,17 @@ impl Seen {
 }
 
 async fn ask(target: &Target, probe: &Probe, seen: &mut Seen) -> Result<(), String> {
-    let stream = net::connect(target.address.as_str()).await.map_err(|error| in_words(&error))?;
+    let tls = target.pooled.as_ref().and_then(|node| node.tls());
+    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: &[Protocol::Http1] };
+    let stream = net::connect(dial).await.map_err(|error| match error {
+        ConnectError::Unreachable(error) => in_words(&error),
+        ConnectError::Tls(_) => error.to_string(),
+    })?;
     let Probe::Http { path, host, status, body, header } = probe else { return Ok(()) };
     let fill = |text: &str| text.replace("{version}", target.version.as_str());
     let expected = Expected {
         path,
-        host: host.as_deref().unwrap_or(target.address.as_str()),
+        host: host.as_deref().unwrap_or(target.address.authority()),
         status,
         body: body.as_deref().map(fill),
         header: header.as_ref().map(|(name, value)| (name.as_str(), fill(value))),

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use super::{Target, probe, watch_node};
 use crate::api::ProbeReport;
 use crate::config::{
-    AllDown, Connections, Drain, Health, HostPattern, Match, Probe, Retry, Rollout, Service, Strategy, Timeouts,
+    AllDown, ClientTls, Connections, Drain, Health, HostPattern, Match, Probe, Retry, Rollout, Service, Strategy,
+    Timeouts,
 };
 use crate::model::{NodeAddress, Timestamp, Version};
 
@@ -45,6 +46,8 @@ fn service(health: Health) -> Arc<Service> {
         timeouts: Timeouts { connect: second, response: second, body: second, tunnel: second },
         retry: Retry { attempts: 1, budget: 0.0, buffer: 0 },
         connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second, ..Connections::default() },
+        tls: ClientTls::default(),
+        door: None,
     })
 }
 
@@ -69,7 +72,7 @@ async fn origin(answer: impl Into<Vec<u8>>) -> (Target, Rc<RefCell<String>>) {
             let _ = stream.shutdown().await;
         }
     });
-    (Target { version: Version::new("v2"), address: NodeAddress::new(address) }, asked)
+    (Target { version: Version::new("v2"), address: NodeAddress::new(address), pooled: None }, asked)
 }
 
 async fn ask(answer: impl Into<Vec<u8>>, kind: Probe) -> ProbeReport {
@@ -215,7 +218,7 @@ async fn a_huge_head_is_refused() {
 async fn a_port_where_nobody_listens_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = NodeAddress::new(listener.local_addr().unwrap().to_string());
-    let target = Target { version: Version::unnamed(), address };
+    let target = Target { version: Version::unnamed(), address, pooled: None };
     let up = probe(&target, &health(Probe::Tcp), || Timestamp(1)).await;
     assert!(up.passed && up.status.is_none(), "{up:?}");
     assert_eq!(up.target, format!("connect {}", target.address));
@@ -229,7 +232,7 @@ async fn a_port_where_nobody_listens_is_refused() {
 #[tokio::test]
 async fn a_name_that_is_not_an_address_fails_and_says_so() {
     for address in ["not an address", "127.0.0.1", "127.0.0.1:99999"] {
-        let target = Target { version: Version::unnamed(), address: address.into() };
+        let target = Target { version: Version::unnamed(), address: address.into(), pooled: None };
         let report = probe(&target, &health(Probe::Tcp), || Timestamp(1)).await;
         assert!(!report.passed && report.error.is_some_and(|error| !error.is_empty()), "{address}");
     }
@@ -242,7 +245,7 @@ async fn a_node_that_accepts_and_says_nothing_is_given_up_in_time() {
     let address = NodeAddress::new(listener.local_addr().unwrap().to_string());
     let mut health = health(http());
     health.timeout = Duration::from_millis(200);
-    let report = probe(&Target { version: Version::unnamed(), address }, &health, || Timestamp(1)).await;
+    let report = probe(&Target { version: Version::unnamed(), address, pooled: None }, &health, || Timestamp(1)).await;
     assert!(!report.passed && report.took_ms >= 200, "{report:?}");
     assert_eq!(report.error.unwrap(), "no answer within 200ms");
 }
@@ -280,12 +283,9 @@ async fn a_node_that_dies_and_comes_back_is_told_both_times() {
 
 /// There is one of these for each of thirty thousand nodes.
 #[test]
-fn the_loop_is_small_and_may_be_spawned_anywhere() {
-    fn size<T: Send>(future: &T) -> usize {
-        size_of_val(future)
-    }
+fn the_loop_is_small() {
     let (_settings, receiver) = watch::channel(service(health(http())));
-    let target = Target { version: Version::unnamed(), address: "127.0.0.1:1".into() };
-    let size = size(&watch_node(target, None, receiver, Arc::new(Notify::new()), |_, _| {}));
+    let target = Target { version: Version::unnamed(), address: "127.0.0.1:1".into(), pooled: None };
+    let size = size_of_val(&watch_node(target, None, receiver, Arc::new(Notify::new()), |_, _| {}));
     assert!(size < 4096, "{size} bytes a node");
 }

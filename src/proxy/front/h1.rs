@@ -73,7 +73,7 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
         Pin::new(&mut connection).poll(cx).map(|result| match result {
             Ok(()) => End::Done,
             Err(error) => {
-                tracing::debug!(client = %front.remote, %error, "client connection broke");
+                tracing::debug!(client = %front.remote(), %error, "client connection broke");
                 End::Dropped
             }
         })

@@ -17,9 +17,9 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::{Demand, Feed, IdlePolicy, Loss, Sent};
-use crate::config;
+use crate::config::{self, Protocol};
 use crate::net::stream::Probe;
-use crate::net::{Pulse, Stream};
+use crate::net::{ConnectError, Pulse, Stream};
 use crate::proxy::body::ReqBody;
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::{Fitness, LocalNode, Slot};
@@ -53,9 +53,9 @@ impl std::fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    async fn connect(local: &Rc<LocalNode>) -> std::io::Result<Box<Self>> {
+    async fn connect(local: &Rc<LocalNode>) -> Result<Box<Self>, ConnectError> {
         let slot = Slot::new(local);
-        let stream = super::connect(local).await?.forgiving(true);
+        let stream = super::connect(local, &[Protocol::Http1]).await?;
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
@@ -184,7 +184,7 @@ pub(super) async fn send(
     mut request: Request<ReqBody>,
     demand: Demand,
 ) -> Sent {
-    let Demand { replayable, again, mut now } = demand;
+    let Demand { replayable, again, mut now, .. } = demand;
     loop {
         let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections);
         let idle = if again { None } else { local.take_idle(fit) };

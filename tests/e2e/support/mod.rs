@@ -79,7 +79,11 @@ impl Proxy {
             let slices = if slice.nodes.is_empty() { Vec::new() } else { vec![slice] };
             services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false }));
         }
-        let edge = Edge { trusted_proxies: self.config.trusted_proxies.clone(), limits: self.config.limits.clone() };
+        let edge = Edge {
+            trusted_proxies: self.config.trusted_proxies.clone(),
+            limits: self.config.limits.clone(),
+            errors: self.config.errors.clone(),
+        };
         self.pool.publish(Snapshot {
             generation: 0,
             router: Arc::new(Router::new(matches)),

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::super::Loss;
-use crate::config;
+use crate::config::{self, NodeProtocol, Protocol};
 use crate::net::Pulse;
 use crate::proxy::view::{LocalNode, Slot};
 
@@ -85,7 +85,16 @@ impl Carrier {
     /// that speaks something else, or nothing.
     pub(super) async fn connect(local: &Rc<LocalNode>, settings: &config::Connections) -> Result<Rc<Self>, Loss> {
         let slot = Slot::new(local);
-        let stream = super::super::connect(local).await.map_err(Loss::Connect)?.forgiving(true);
+        let either = settings.protocol == NodeProtocol::Auto;
+        let offer: &[Protocol] = if either { &[Protocol::Http2, Protocol::Http1] } else { &[Protocol::Http2] };
+        let stream = super::super::connect(local, offer).await.map_err(Loss::Connect)?;
+        let secure = stream.is_tls();
+        match stream.protocol() {
+            None if !secure => {}
+            Some(Protocol::Http2) => {}
+            _ if either => return Err(Loss::SpeaksHttp1),
+            _ => return Err(Loss::Protocol("it did not choose `h2` in the TLS handshake (ALPN)".into())),
+        }
         let pulse = stream.pulse();
         let (send, mut connection) = Builder::new()
             .enable_push(false)
@@ -130,7 +139,7 @@ impl Carrier {
         let read = pulse.read();
         Ok(Rc::new(Self {
             send,
-            secure: false,
+            secure,
             pulse,
             ping: RefCell::new(ping),
             streams: Cell::new(0),

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::super::{Demand, Loss};
 use super::carrier::Carrier;
-use crate::config;
+use crate::config::{self, NodeProtocol, Protocol};
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::LocalNode;
 use crate::proxy::worker::Worker;
@@ -22,6 +22,9 @@ pub struct Carriers {
     connecting: Cell<bool>,
     /// Told when it is open, or could not be opened.
     connected: Notify,
+    /// What the node chose last, where it may; forgotten when it could not be reached, for what comes up in its place may
+    /// choose otherwise.
+    chosen: Cell<Option<Protocol>>,
 }
 
 /// A stream's place on a connection.
@@ -56,6 +59,16 @@ impl Drop for Place {
 }
 
 impl Carriers {
+    /// What the node chose last.
+    pub fn chosen(&self) -> Option<Protocol> {
+        self.chosen.get()
+    }
+
+    /// The node could not be reached.
+    pub fn forget(&self) {
+        self.chosen.set(None);
+    }
+
     /// Lets go of all connections: each closes when its last stream has ended.
     pub fn retire(&self) {
         for carrier in self.open.take() {
@@ -134,6 +147,10 @@ pub(super) async fn place(
             place.carrier().retire();
             continue;
         }
+        if carriers.chosen.get() == Some(Protocol::Http1) && connections.protocol == NodeProtocol::Auto {
+            // It was chosen while this call waited.
+            return Err(Loss::SpeaksHttp1);
+        }
         if carriers.connecting.get() {
             call.unless_judged(carriers.connected.notified()).await.map_err(Loss::Judged)?;
             continue;
@@ -148,7 +165,11 @@ pub(super) async fn place(
         let connecting = Connecting::begin(carriers);
         let opened = call.unless_judged(Carrier::connect(local, connections)).await;
         let carrier = opened.unwrap_or_else(|verdict| Err(Loss::Judged(verdict)));
+        if matches!(carrier, Err(Loss::SpeaksHttp1)) {
+            carriers.chosen.set(Some(Protocol::Http1));
+        }
         let carrier = carrier.inspect_err(|loss| suspect(worker, local, loss))?;
+        carriers.chosen.set(Some(Protocol::Http2));
         local.recovered();
         let place = Place::new(Rc::clone(&carrier), local, connections);
         // A node that left meanwhile is not kept a connection for.
@@ -170,7 +191,7 @@ fn suspect(worker: &Worker, local: &Rc<LocalNode>, loss: &Loss) {
             "this node does not speak HTTP/2; if it speaks HTTP/1.1, set `protocol = \"http1\"` in its service's connections"
         );
     }
-    if !matches!(loss, Loss::Judged(Verdict::Cut(_))) {
+    if !matches!(loss, Loss::Judged(Verdict::Cut(_)) | Loss::SpeaksHttp1) {
         worker.trouble_at(local);
     }
 }
