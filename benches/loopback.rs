@@ -19,6 +19,7 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sluicegate::model::{NodeId, Share};
 use sluicegate::net::listener;
+use sluicegate::pool::balance::ONE;
 use sluicegate::pool::{Command, Edge, Node, Pool, Router, ServiceView, Slice, Snapshot};
 use sluicegate::{config, proxy};
 
@@ -124,8 +125,10 @@ fn start_sluice(node: SocketAddr) -> SocketAddr {
     proxy::start(subscriptions).expect("workers start");
     let address = service.versions[&service.release][0].clone();
     let id = NodeId { service: service.name.clone(), version: service.release.clone(), address };
-    let slice = Slice { version: service.release.clone(), share: Share::ALL, nodes: vec![Node::new(id, 1)] };
-    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false };
+    let nodes = vec![(Node::new(id, 1), ONE)];
+    let slice = Slice::new(service.release.clone(), Share::ALL, nodes, &service.balance.policy);
+    let hold = Arc::default();
+    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false, hold };
     pool.publish(Snapshot {
         generation: 0,
         router: Arc::new(Router::new(service.matches.iter().map(|pattern| (pattern, 0)))),

@@ -7,6 +7,7 @@
 //! Nothing past this module asks whether a value makes sense.
 
 mod again;
+mod balance;
 mod cache;
 mod claims;
 mod defaults;
@@ -16,6 +17,7 @@ mod file;
 mod include;
 mod lists;
 mod load;
+mod nodes;
 mod protocol;
 mod reader;
 mod stamp;
@@ -28,6 +30,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use balance::{Balance, Eject, HashBy, Hold, Kinds, Policy};
 pub use cache::Cache;
 pub use door::*;
 pub use error::{render, render_coloured};
@@ -148,6 +151,8 @@ pub struct Service {
     pub release: Version,
     /// The nodes of each version. `release` is among them.
     pub versions: BTreeMap<Version, Vec<NodeAddress>>,
+    /// The nodes of each version that have another weight than 1; a version without such nodes is not in here.
+    pub weights: BTreeMap<Version, BTreeMap<NodeAddress, u32>>,
     /// How nodes are probed.
     pub health: Health,
     /// How a new version takes over.
@@ -160,10 +165,24 @@ pub struct Service {
     pub retry: Retry,
     /// How connections to nodes are kept.
     pub connections: Connections,
+    /// How a node is chosen.
+    pub balance: Balance,
+    /// When a node is left out because of how it answers.
+    pub eject: Eject,
+    /// What happens to a request for which no node is ready.
+    pub hold: Hold,
     /// How nodes at `https://` are spoken to.
     pub tls: ClientTls,
     /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
     pub door: Option<Arc<Door>>,
+}
+
+impl Service {
+    /// The weight of a node: its part of the traffic beside the others'. None if it is not among these nodes.
+    pub fn weight(&self, version: &Version, address: &NodeAddress) -> Option<u32> {
+        let weight = self.weights.get(version).and_then(|weights| weights.get(address).copied());
+        weight.or_else(|| self.versions.get(version)?.contains(address).then_some(1))
+    }
 }
 
 /// A host, or a host and a path prefix.

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::call::{Registered, Verdict};
+use super::claim::{Failure, Permit};
 use super::events::EventBorder;
 use super::upgrade::Tunnel;
 use super::upstream::h2::Answer;
 use super::upstream::{Detached, Feed, IdlePolicy, Upstream};
-use super::view::Permit;
 
 pub use super::client_body::ClientBody;
 pub use super::replay::ReqBody;
@@ -221,7 +221,7 @@ impl Relay {
             }
             Poll::Ready(Some(Err(error))) => {
                 if let Some(permit) = &self.permit {
-                    permit.count_failure();
+                    permit.count_failure(Failure::Reset);
                 }
                 self.end(false);
                 Poll::Ready(Some(Err(error)))
@@ -282,7 +282,7 @@ impl Drop for Relay {
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
         let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {
-            permit.count_failure();
+            permit.count_failure(Failure::Timeout);
         }
     }
 }

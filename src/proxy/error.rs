@@ -47,6 +47,8 @@ pub enum Fault {
     NoUpgrade,
     /// Every node has as many connections as it may have, and none came free in time.
     NodeBusy,
+    /// Every node has as many requests as it may have.
+    NodesFull,
     /// The node closed the connection before a response.
     Reset,
     /// The node sent something that is not a usable HTTP response.
@@ -70,7 +72,7 @@ impl Fault {
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
-            Self::NoNode | Self::NodeBusy | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoNode | Self::NodeBusy | Self::NodesFull | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -91,6 +93,7 @@ impl Fault {
             Self::Protocol => "protocol",
             Self::NoUpgrade => "no-upgrade",
             Self::NodeBusy => "node-busy",
+            Self::NodesFull => "nodes-full",
             Self::Reset => "reset",
             Self::BadResponse => "bad-response",
             Self::ResponseTimeout => "response-timeout",
@@ -115,6 +118,7 @@ impl Fault {
             Self::Protocol => "the service does not speak the protocol it is said to speak",
             Self::NoUpgrade => "this service offers no change of protocol, and so no WebSockets",
             Self::NodeBusy => "the service is at its connection limit",
+            Self::NodesFull => "every node of this service has as many requests as it may have",
             Self::Reset => "the service closed the connection without an answer",
             Self::BadResponse => "the service sent an invalid answer",
             Self::ResponseTimeout => "the service did not answer in time",

@@ -14,6 +14,7 @@ use hyper::body::Body;
 
 use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
 use super::call::{Registered, Stage, Verdict};
+use super::claim::{self, Failure, Permit, Refusal, Wait, claim};
 use super::error::{self, Fault};
 use super::events::EventBorder;
 use super::forwarded;
@@ -21,7 +22,7 @@ use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
 use super::upgrade::Tunnel;
 use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
-use super::view::{Permit, ServiceLocal, View};
+use super::view::{ServiceLocal, View};
 use super::worker::Worker;
 use crate::config::{self, NodeProtocol};
 use crate::model::WorkKind;
@@ -60,6 +61,8 @@ struct Outgoing {
     source: Option<Rc<Source>>,
     /// It may have to be sent twice.
     repeatable: bool,
+    /// What the service tells requests by, if it does.
+    key: Option<u64>,
 }
 
 async fn answer(
@@ -112,7 +115,8 @@ async fn answer(
     let repeatable = seen.idempotent || multiplexed;
     let held = if repeatable { service.settings.retry.buffer } else { 0 };
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
-    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable };
+    let key = claim::key(&service.settings, &parts.headers, || call.front.remote().ip().to_canonical());
+    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, key };
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if matches!(&result, Err(fault) if fault.closes()) {
         // The connection lingers when it closes; the answer need not wait for that.
@@ -151,25 +155,57 @@ async fn try_nodes(
     let mut fault = Fault::NoNode;
     let mut sends = 0;
     let mut refusals = 0;
+    let mut wait: Option<Wait> = None;
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
-        let settings = &*service.settings;
-        if tried.len() >= settings.retry.attempts as usize + SPARE_TRIES {
+        if tried.len() >= service.settings.retry.attempts as usize + SPARE_TRIES {
             return Err(fault);
         }
-        let Some(permit) = claim(worker, &call, service, local, &tried) else {
-            // Either no node is left, or the one that was chosen has just left: then the newest view knows.
-            let newest = worker.view();
-            if Rc::ptr_eq(&newest, &view) {
-                // If it is the last one, it is as good as any.
-                let again = stale.take().ok_or(fault.clone())?;
-                tried.retain(|key| *key != again);
-                continue;
+        let permit = match claim(worker, &call, service, local, outgoing.key, &tried) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                // The newest view may know better.
+                let newest = worker.view();
+                if !Rc::ptr_eq(&newest, &view) {
+                    index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
+                    view = newest;
+                    continue;
+                }
+                if refusal == Refusal::Again {
+                    continue;
+                }
+                if let Some(again) = stale.take() {
+                    // If it is the last one, it is as good as any.
+                    tried.retain(|key| *key != again);
+                    continue;
+                }
+                if refusal == Refusal::Full && sends == 0 {
+                    fault = Fault::NodesFull;
+                }
+                // No node has seen it: it may wait for one.
+                let holds = sends == 0 && (tried.is_empty() || refusal == Refusal::Full);
+                if wait.is_none() && holds {
+                    wait = Wait::begin(service);
+                }
+                let Some(wait) = wait.as_ref().filter(|_| holds) else {
+                    return Err(fault);
+                };
+                call.enter(Stage::Free, Duration::MAX);
+                let look = || {
+                    let newest = worker.view();
+                    let index = newest.index_of(index, &view)?;
+                    let (service, local) = newest.service(index)?;
+                    let permit = claim(worker, &call, service, local, outgoing.key, &tried).ok()?;
+                    Some((permit, index, newest))
+                };
+                let found = Box::pin(wait.until(&call, look)).await.map_err(|_| Fault::Shutdown)?;
+                let (permit, place, newest) = found.ok_or(fault.clone())?;
+                (index, view) = (place, newest);
+                permit
             }
-            index = newest.index_of(index, &view).ok_or(Fault::NoService)?;
-            view = newest;
-            continue;
         };
+        let (service, local) = view.service(index).ok_or(Fault::NoService)?;
+        let settings = &*service.settings;
         let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
         if outgoing.seen.host.is_none() {
             // HTTP/1.0 without a host: the node is asked by its own name.
@@ -188,7 +224,7 @@ async fn try_nodes(
             Sent::Unsent(request, loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
                 fault = outgoing.fault(&loss);
-                permit.count_failure();
+                permit.count_failure(blame(&loss));
                 unsent = Some(request);
                 // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
                 if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
@@ -203,7 +239,7 @@ async fn try_nodes(
                 // Nothing was done, so it costs nothing of the budget; and if there is no other node, this one may take it on
                 // another connection.
                 if !whole || refusals >= settings.retry.attempts as usize + SPARE_TRIES {
-                    permit.count_failure();
+                    permit.count_failure(blame(&loss));
                     return Err(fault);
                 }
                 stale = Some(permit.local().node.key);
@@ -213,7 +249,7 @@ async fn try_nodes(
                 fault = outgoing.fault(&loss);
                 let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
                 if !ended {
-                    permit.count_failure();
+                    permit.count_failure(blame(&loss));
                 }
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
                 sends += 1;
@@ -236,27 +272,6 @@ async fn try_nodes(
             view = newest;
         }
     }
-}
-
-/// Chooses a node and claims it; `None` if none is left, or if it closed between the two.
-fn claim(
-    worker: &Rc<Worker>,
-    call: &Registered,
-    service: &ServiceView,
-    local: &ServiceLocal,
-    tried: &[u64],
-) -> Option<Permit> {
-    let excluded = |node: &crate::pool::Node| tried.contains(&node.key) || node.is_closed();
-    let node = service.choose(
-        local.turn(),
-        worker.random(),
-        |node| node.inflight_on(worker.index()),
-        |node| worker.avoids(node, call.started),
-        excluded,
-    )?;
-    let local = worker.local(node);
-    call.set_node(Some(Rc::clone(&local)));
-    Permit::claim(local, worker.index())
 }
 
 impl Outgoing {
@@ -307,6 +322,22 @@ impl Outgoing {
     }
 }
 
+/// What a loss says about the node.
+fn blame(loss: &Loss) -> Failure {
+    match loss {
+        Loss::Connect(_) | Loss::Protocol(_) | Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Failure::Connect,
+        Loss::Judged(Verdict::TimedOut(_)) => Failure::Timeout,
+        Loss::Broken(_) | Loss::Stream(_) => Failure::Reset,
+        // Ours to limit, a habit of idle connections, the client's doing, or a decision from outside.
+        Loss::Busy
+        | Loss::Stale(_)
+        | Loss::SpeaksHttp1
+        | Loss::Upload
+        | Loss::Head(_)
+        | Loss::Judged(Verdict::Cut(_)) => Failure::Other,
+    }
+}
+
 /// Turns the node's answer into the client's.
 async fn accept(
     worker: &Rc<Worker>,
@@ -317,19 +348,21 @@ async fn accept(
     settings: &config::Service,
 ) -> Result<Response<RespBody>, Fault> {
     let (mut head, mut feed) = response.into_parts();
-    if head.status.is_server_error() {
-        permit.count_failure();
-    }
     let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version).inspect_err(|_| {
-        permit.count_failure();
+        permit.count_failure(Failure::Reset);
     })?;
+    if head.status.is_server_error() {
+        permit.count_failure(Failure::Status);
+    } else {
+        permit.count_success();
+    }
     if let Feed::Http1(_, upstream) = &mut feed {
         upstream.set_keep_alive(keep_alive);
     }
     head.version = Version::HTTP_11;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(protocol), Feed::Http1(_, upstream)) = (&outgoing.seen.upgrade, feed) else {
-            permit.count_failure();
+            permit.count_failure(Failure::Reset);
             return Err(Fault::BadResponse);
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -350,7 +383,7 @@ async fn accept(
         Some(Start::Failed(error)) => {
             // Nothing is on its way to the client yet: an honest error instead of a connection that ends.
             tracing::debug!(node = %permit.local().node.id, %error, "broke off right behind the head");
-            permit.count_failure();
+            permit.count_failure(Failure::Reset);
             return Err(Fault::BadResponse);
         }
         Some(Start::Whole(bytes, feed)) => {

@@ -5,6 +5,7 @@
 
 mod body;
 mod call;
+mod claim;
 mod client_body;
 mod cuts;
 pub mod error;

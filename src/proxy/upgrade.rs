@@ -12,7 +12,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Registered;
-use super::view::{Permit, Slot};
+use super::claim::Permit;
+use super::view::Slot;
 use super::websocket::{CLOSE_SERVICE_RESTART, FrameTracker};
 use crate::model::WorkKind;
 use crate::net::Stream;

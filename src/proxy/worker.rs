@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, Cache};
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use super::call::Call;
@@ -42,6 +42,8 @@ pub struct Worker {
     /// Whether any node had trouble lately; saves looking each one up for every request.
     troubled: Cell<bool>,
     random: RefCell<fastrand::Rng>,
+    /// To the controller; see [`Subscription::suspects`].
+    suspects: mpsc::Sender<Arc<Node>>,
     /// Every call under way.
     pub calls: RefCell<Slab<Rc<Call>>>,
     fronts: RefCell<Slab<Rc<Front>>>,
@@ -95,7 +97,7 @@ pub fn start(subscriptions: Vec<Subscription>) -> io::Result<Vec<JoinHandle<()>>
 }
 
 async fn run(subscription: Subscription) {
-    let Subscription { worker: index, workers, mut snapshot, mut commands, stats } = subscription;
+    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, suspects } = subscription;
     let mut random = fastrand::Rng::new();
     let view = Rc::new(View::new(Arc::clone(snapshot.load()), None, &mut random));
     let worker = Rc::new(Worker {
@@ -107,6 +109,7 @@ async fn run(subscription: Subscription) {
         nodes: RefCell::default(),
         troubled: Cell::new(false),
         random: RefCell::new(random),
+        suspects,
         calls: RefCell::default(),
         fronts: RefCell::default(),
         sockets: RefCell::default(),
@@ -189,6 +192,14 @@ impl Worker {
     pub fn trouble_at(&self, local: &LocalNode) {
         self.troubled.set(true);
         local.failed(Instant::now());
+    }
+
+    /// A node failed so often in a row that the controller should look at it; here it is tried last meanwhile.
+    pub fn suspect(&self, local: &LocalNode, time: Duration) {
+        self.troubled.set(true);
+        local.avoid(Instant::now() + time);
+        // Full: it will fail again.
+        let _ = self.suspects.try_send(Arc::clone(&local.node));
     }
 
     /// Whether Sluice is ending: every response then closes its connection.

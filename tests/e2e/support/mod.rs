@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate::config::{self, Config};
-use sluicegate::model::{NodeAddress, NodeId, Share, Version};
+use sluicegate::model::{NodeAddress, NodeId, ServiceName, Share, Version};
 use sluicegate::net::listener;
-use sluicegate::pool::{Command, Edge, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
+use sluicegate::pool::balance::ONE;
+use sluicegate::pool::{Command, Edge, Hold, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
 use sluicegate::proxy;
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -28,6 +29,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub pool: Arc<Pool>,
     pub nodes: BTreeMap<NodeAddress, Arc<Node>>,
+    pub holds: BTreeMap<ServiceName, Arc<Hold>>,
     config: Config,
 }
 
@@ -45,7 +47,8 @@ impl Proxy {
         let config = loaded.config.expect("a valid configuration");
         let (pool, subscriptions) = Pool::new(workers);
         proxy::start(subscriptions).expect("workers start");
-        let mut proxy = Self { address: ([127, 0, 0, 1], 0).into(), pool, nodes: BTreeMap::new(), config };
+        let mut proxy =
+            Self { address: ([127, 0, 0, 1], 0).into(), pool, nodes: BTreeMap::new(), holds: BTreeMap::new(), config };
         proxy.publish(|_| true);
         let bind = proxy.config.listeners[0].bind;
         let sockets = listener::bind(bind, workers).expect("a free port");
@@ -63,7 +66,8 @@ impl Proxy {
         let mut services = Vec::new();
         for (index, service) in self.config.services.values().enumerate() {
             matches.extend(service.matches.iter().map(|pattern| (pattern, index)));
-            let nodes: Vec<Arc<Node>> = service.versions[&service.release]
+            let weight = |address| service.weight(&service.release, address).unwrap_or(1) * ONE;
+            let nodes: Vec<(Arc<Node>, u32)> = service.versions[&service.release]
                 .iter()
                 .filter(|address| serves(address))
                 .map(|address| {
@@ -72,12 +76,14 @@ impl Proxy {
                         version: service.release.clone(),
                         address: address.clone(),
                     };
-                    Arc::clone(self.nodes.entry(address.clone()).or_insert_with(|| Node::new(id, workers)))
+                    let node = self.nodes.entry(address.clone()).or_insert_with(|| Node::new(id, workers));
+                    (Arc::clone(node), weight(address))
                 })
                 .collect();
-            let slice = Slice { version: Version::unnamed(), share: Share::ALL, nodes };
+            let slice = Slice::new(Version::unnamed(), Share::ALL, nodes, &service.balance.policy);
             let slices = if slice.nodes.is_empty() { Vec::new() } else { vec![slice] };
-            services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false }));
+            let hold = Arc::clone(self.holds.entry(service.name.clone()).or_default());
+            services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false, hold }));
         }
         let edge = Edge {
             trusted_proxies: self.config.trusted_proxies.clone(),
