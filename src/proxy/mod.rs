@@ -9,7 +9,7 @@ mod claim;
 mod client_body;
 mod cuts;
 pub mod error;
-mod events;
+pub mod events;
 mod forwarded;
 mod front;
 mod handler;
@@ -18,7 +18,7 @@ mod replay;
 mod upgrade;
 mod upstream;
 mod view;
-mod websocket;
+pub mod websocket;
 mod worker;
 
 pub use error::FAULT;
