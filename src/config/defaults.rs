@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{AllDown, Connections, Drain, Health, Limits, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts};
+use super::{
+    AllDown, Connections, Drain, Health, Limits, NodeProtocol, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts,
+};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -146,6 +148,12 @@ impl Default for Connections {
             idle_timeout: seconds(30),
             // Used a moment ago, so the node has hardly decided to close it.
             fresh: Duration::from_millis(10),
+            // Every server speaks it.
+            protocol: NodeProtocol::Http1,
+            // What RFC 9113 §6.5.2 recommends a server to allow at least.
+            streams: 100,
+            // Above the five minutes below which gRPC servers take pings for abuse, and close.
+            ping: seconds(360),
         }
     }
 }

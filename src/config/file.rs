@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::balance;
 use super::error::{Fault, Findings};
 use super::nodes::Nodes;
+use super::protocol;
 use super::reader::{At, Field, Table};
 use super::tls::{self, Accepting, ClientTls};
 use super::{
@@ -333,6 +334,9 @@ fn connections(mut t: Table<'_>) -> Connections {
         idle: idle.get().map_or(d.idle.min(max), |at| at.value),
         idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
         fresh: t.duration("fresh", d.fresh),
+        protocol: protocol::read(&mut t, d.protocol),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
     };
     t.finish(misplaced);
     connections

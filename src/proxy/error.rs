@@ -43,6 +43,10 @@ pub enum Fault {
     NodeTls,
     /// Every try ended in a connection that was not accepted in time.
     ConnectTimeout,
+    /// There is a connection, and the node does not speak HTTP/2 on it, as the configuration says it does.
+    Protocol,
+    /// The client asks for another protocol, and the nodes speak HTTP/2 only.
+    NoUpgrade,
     /// Every node has as many connections as it may have, and none came free in time.
     NodeBusy,
     /// Every node has as many requests as it may have.
@@ -69,7 +73,8 @@ impl Fault {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::Connect | Self::NodeTls | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
             Self::NoNode | Self::NodeBusy | Self::NodesFull | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -89,6 +94,8 @@ impl Fault {
             Self::Connect => "connect",
             Self::NodeTls => "node-tls",
             Self::ConnectTimeout => "connect-timeout",
+            Self::Protocol => "protocol",
+            Self::NoUpgrade => "no-upgrade",
             Self::NodeBusy => "node-busy",
             Self::NodesFull => "nodes-full",
             Self::Reset => "reset",
@@ -113,6 +120,8 @@ impl Fault {
             Self::Connect => "the service could not be reached",
             Self::NodeTls => "the service could not prove who it is",
             Self::ConnectTimeout => "the service did not accept a connection in time",
+            Self::Protocol => "the service does not speak the protocol it is said to speak",
+            Self::NoUpgrade => "this service offers no change of protocol, and so no WebSockets",
             Self::NodeBusy => "the service is at its connection limit",
             Self::NodesFull => "every node of this service has as many requests as it may have",
             Self::Reset => "the service closed the connection without an answer",

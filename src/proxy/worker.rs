@@ -247,6 +247,7 @@ impl Worker {
         let closed: Vec<_> = self.nodes.borrow().values().filter(|local| local.node.is_closed()).cloned().collect();
         for local in closed {
             local.sweep(|_| true);
+            local.carriers.retire();
             self.nodes.borrow_mut().remove(&local.node.key);
         }
     }
@@ -284,6 +285,7 @@ impl Worker {
         for local in locals {
             troubled |= local.has_trouble();
             local.sweep(|upstream| upstream.is_stale(now));
+            local.carriers.watch(now);
         }
         self.troubled.set(troubled);
     }

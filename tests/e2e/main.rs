@@ -12,6 +12,8 @@ mod h2_requests;
 mod headers;
 mod kill;
 mod limits;
+mod node_h2;
+mod node_h2_ends;
 mod proxying;
 mod retry;
 mod reuse;
