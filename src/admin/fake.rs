@@ -157,7 +157,7 @@ pub(crate) fn status(services: Vec<ServiceStatus>) -> Status {
         ready: true,
         config: ConfigStatus {
             path: "/etc/sluice/sluice.toml".into(),
-            files: vec!["/etc/sluice/sluice.toml".into()],
+            files: std::sync::Arc::from(["/etc/sluice/sluice.toml".into()]),
             loaded: Timestamp(NOW.0 - 60_000),
             stale: false,
             problems: Vec::new(),

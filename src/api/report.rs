@@ -1,6 +1,7 @@
 //! Reports: the state of the proxy at one moment.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ pub struct ConfigStatus {
     /// The main file.
     pub path: PathBuf,
     /// Every file that was read.
-    pub files: Vec<PathBuf>,
+    pub files: Arc<[PathBuf]>,
     /// When what runs was loaded.
     pub loaded: Timestamp,
     /// True if a file is newer than what runs, because it is invalid; `problems` says why.

@@ -1,13 +1,11 @@
-//! What the last read found in the included files, so that the next one parses only those that changed.
-//!
-//! Only files without a problem are in here: a problem is told with the line it stands in, and that needs the text.
+//! What the last read found, so that the next one reads and parses only what changed.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Stamp;
-use super::claims::Placed;
+use super::claims::{Claims, Placed};
+use super::include::Patterns;
+use super::{Config, Stamp};
 
 /// One included file at the last read.
 #[derive(Clone, Debug)]
@@ -20,26 +18,34 @@ pub(super) struct Known {
     pub(super) services: Arc<[Placed]>,
 }
 
-/// The included files at the last read. [`Loaded`](super::Loaded) carries it from one read to the next.
+/// What one read leaves to the next. [`Loaded`](super::Loaded) carries it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    last: HashMap<PathBuf, Known>,
-    next: HashMap<PathBuf, Known>,
+    /// Included files without a problem, in the order of their paths. A problem is told with the line it stands in, and that
+    /// needs the text.
+    pub(super) files: Vec<(PathBuf, Known)>,
+    /// If nothing at all was wrong.
+    pub(super) whole: Option<Box<Whole>>,
+}
+
+/// A whole configuration without a problem, and what is needed to replace a part of it.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    /// Of the main file's bytes.
+    pub(super) main: u64,
+    pub(super) patterns: Patterns,
+    /// The main file, then those of [`Cache::files`].
+    pub(super) files: Arc<[PathBuf]>,
+    pub(super) folders: Arc<[PathBuf]>,
+    pub(super) config: Config,
+    /// What all of them have taken.
+    pub(super) claims: Claims,
 }
 
 impl Cache {
     /// What was known of a file.
     pub(super) fn get(&self, path: &Path) -> Option<&Known> {
-        self.last.get(path)
-    }
-
-    /// What is known of it now.
-    pub(super) fn put(&mut self, path: &Path, known: Known) {
-        self.next.insert(path.to_owned(), known);
-    }
-
-    /// Goes over to what this read found; files that it did not meet are forgotten.
-    pub(super) fn turn(&mut self) {
-        self.last = std::mem::take(&mut self.next);
+        let found = self.files.binary_search_by(|(known, _)| known.as_os_str().cmp(path.as_os_str()));
+        found.ok().map(|at| &self.files[at].1)
     }
 }

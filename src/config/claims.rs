@@ -11,7 +11,7 @@ use super::{Match, Service};
 use crate::model::ServiceName;
 
 /// What earlier files, and earlier services of the same file, have taken.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     names: HashMap<ServiceName, Place>,
     matches: HashMap<Match, (ServiceName, Place)>,
@@ -26,7 +26,7 @@ pub(super) struct Placed {
 }
 
 /// Where something was taken: the file and the line.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Place(Arc<Path>, usize);
 
 impl Claims {
@@ -49,6 +49,17 @@ impl Claims {
                 matches.map(|(pattern, line)| (pattern.clone(), (name.clone(), Place(Arc::clone(&here), *line))));
             self.matches.extend(taken);
             services.insert(name.clone(), Arc::clone(service));
+        }
+    }
+
+    /// Takes a file's services back, before another state of the file is read.
+    pub(super) fn release(&mut self, placed: &[Placed], services: &mut BTreeMap<ServiceName, Arc<Service>>) {
+        for Placed { service, .. } in placed {
+            self.names.remove(&service.name);
+            services.remove(&service.name);
+            for pattern in &service.matches {
+                self.matches.remove(pattern);
+            }
         }
     }
 

@@ -9,11 +9,13 @@ use std::time::SystemTime;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::cache::{Cache, Known};
+use super::again::load_changed;
+use super::cache::{Cache, Known, Whole};
 use super::claims::{Claims, Placed};
 use super::door::Attachments;
 use super::error::{Fault, Findings, whole};
-use super::file::{self, RawService, Strings};
+use super::file::{self, RawService};
+use super::include::Patterns;
 use super::{Config, Match, Service, Stamp};
 use super::{syntax, validate};
 use crate::api::Problem;
@@ -30,10 +32,11 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// Every problem: the main file's first, then each included file's, in the order of the file. Empty means all is well.
     pub problems: Vec<Problem>,
-    /// Every file that was read or should have been, missing ones included; the main file first.
-    pub files: Vec<PathBuf>,
+    /// Every file that was read or should have been, missing ones included; the main file first. The same pointer as last
+    /// time if they are the same.
+    pub files: Arc<[PathBuf]>,
     /// Folders whose listing matters, because an include pattern looks into them.
-    pub folders: Vec<PathBuf>,
+    pub folders: Arc<[PathBuf]>,
     /// Included files that are held back: the caller keeps the services that it last got from them.
     pub held_back: BTreeSet<PathBuf>,
     /// Hash of the names and contents of all files: tells a real change from a touched file.
@@ -44,15 +47,15 @@ pub struct Loaded {
 
 impl Loaded {
     /// Before anything was read.
-    fn unread(path: &Path, cache: Cache) -> Self {
+    pub(super) fn unread(path: &Path) -> Self {
         Self {
             config: None,
             problems: Vec::new(),
-            files: vec![path.to_owned()],
-            folders: Vec::new(),
+            files: Arc::from([path.to_owned()]),
+            folders: Arc::default(),
             held_back: BTreeSet::new(),
             digest: 0,
-            cache,
+            cache: Cache::default(),
         }
     }
 }
@@ -64,13 +67,24 @@ pub fn load(path: &Path) -> Loaded {
 
 /// The same, when it was read before: included files that are as they were are not read again, and their services are the
 /// same ones (`Arc::ptr_eq`).
-pub fn load_again(path: &Path, cache: Cache) -> Loaded {
-    let mut loaded = Loaded::unread(path, cache);
-    let mut digest = Xxh3::new();
-    match read(path, &mut digest) {
-        Ok(Read { text, .. }) => assemble(&text, path, Some(&mut digest), &mut loaded),
-        Err(problem) => loaded.problems.push(problem),
+pub fn load_again(path: &Path, mut cache: Cache) -> Loaded {
+    let main = read(path);
+    if let Ok(Read { hash, .. }) = main
+        && let Some(loaded) = load_changed(path, hash, &mut cache)
+    {
+        return loaded;
     }
+    let mut digest = Xxh3::new();
+    let mut loaded = match main {
+        Ok(Read { text, hash, .. }) => {
+            note(&mut digest, path, hash);
+            assemble(&text, path, Some((hash, &mut digest)), cache)
+        }
+        Err(unread) => {
+            note(&mut digest, path, unread.hash);
+            Loaded { problems: vec![unread.problem], cache, ..Loaded::unread(path) }
+        }
+    };
     loaded.digest = digest.digest();
     loaded
 }
@@ -78,63 +92,79 @@ pub fn load_again(path: &Path, cache: Cache) -> Loaded {
 /// Reads a configuration from memory, as if it stood in the file `path`. Nothing is read from disk: `include` is checked for
 /// its type and left aside.
 pub fn load_str(text: &str, path: &Path) -> Loaded {
-    let mut loaded = Loaded::unread(path, Cache::default());
-    loaded.digest = xxh3_64(text.as_bytes());
-    assemble(text, path, None, &mut loaded);
-    loaded
+    Loaded { digest: xxh3_64(text.as_bytes()), ..assemble(text, path, None, Cache::default()) }
 }
 
-/// `disk` is the digest of what is read from it; without one nothing is.
-fn assemble(text: &str, path: &Path, mut disk: Option<&mut Xxh3>, loaded: &mut Loaded) {
+/// `disk` is the hash of the main file and the digest of what is read from the disk; without it nothing is.
+fn assemble(text: &str, path: &Path, mut disk: Option<(u64, &mut Xxh3)>, cache: Cache) -> Loaded {
+    let mut loaded = Loaded { cache, ..Loaded::unread(path) };
+    let mut files = vec![path.to_owned()];
+    let mut attachments = 0;
     let findings = Findings::new(text);
     let Some(table) = syntax::parse(text, &findings) else {
         loaded.problems = findings.into_problems(path);
-        return;
+        return loaded;
     };
     let mut claims = Claims::default();
-    let mut included = BTreeSet::new();
-    let mut config = {
+    let (mut config, patterns, included) = {
         let mut file = file::read(&table, path, &findings);
-        if let Some(digest) = disk.as_deref_mut() {
-            let mut attached = Attached { digest, files: &mut loaded.files, count: 0 };
+        if let Some((_, digest)) = &mut disk {
+            let mut attached = Attached { digest, files: &mut files, count: 0 };
             if let Some(errors) = &mut file.errors {
                 errors.attach(path, &mut attached, &findings);
             }
             attach(&mut file.services, path, &mut attached, &findings);
+            attachments += attached.count;
         }
         let mut config = validate::settings(&file, &findings);
-        if disk.is_some() {
-            included = expand(&file.include, path, &findings, &mut loaded.folders);
-        }
+        let patterns = Patterns::new(&file.include, path, &findings);
+        let included =
+            if disk.is_some() { patterns.files(|span, fault| findings.add(span, fault)) } else { Vec::new() };
         let services = validate::services(&file.services, path, &findings);
         claims.claim(services, path, !included.is_empty(), &findings, &mut config.services);
-        config
+        (config, patterns, included)
     };
     let usable = findings.is_empty();
     drop(table);
     loaded.problems = findings.into_problems(path);
 
-    if let Some(digest) = disk {
+    if let Some((main, digest)) = disk {
+        let mut known = Vec::with_capacity(included.len());
         for path in included {
-            let mut attached = Attached { digest: &mut *digest, files: &mut loaded.files, count: 0 };
-            let problems = include(&path, &mut attached, &mut loaded.cache, &mut claims, &mut config.services);
-            if !problems.is_empty() {
-                loaded.problems.extend(problems);
-                loaded.held_back.insert(path.clone());
+            let mut attached = Attached { digest: &mut *digest, files: &mut files, count: 0 };
+            let found = include(&path, &mut attached, &loaded.cache, &mut claims, &mut config.services);
+            // A file that names others is read again with them: it alone does not say whether they are as they were.
+            attachments += attached.count;
+            let alone = attached.count == 0;
+            match found {
+                Ok(found) if alone => known.push((path.clone(), found)),
+                Ok(_) => {}
+                Err(problems) => {
+                    loaded.problems.extend(problems);
+                    loaded.held_back.insert(path.clone());
+                }
             }
-            loaded.files.push(path);
+            files.push(path);
         }
-        loaded.cache.turn();
+        loaded.files = files.into();
+        loaded.folders = patterns.folders().into();
+        loaded.cache = Cache { files: known, whole: None };
+        if usable && loaded.problems.is_empty() && attachments == 0 && loaded.files.len() > 1 {
+            let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
+            let whole = Whole { main, patterns, files, folders, config: config.clone(), claims };
+            loaded.cache.whole = Some(Box::new(whole));
+        }
     }
     loaded.config = usable.then_some(config);
+    loaded
 }
 
 /// The files that settings name: what they hold is a part of the configuration, so an edit to one is an edit to it.
-struct Attached<'a> {
-    digest: &'a mut Xxh3,
-    files: &'a mut Vec<PathBuf>,
+pub(super) struct Attached<'a> {
+    pub(super) digest: &'a mut Xxh3,
+    pub(super) files: &'a mut Vec<PathBuf>,
     /// How many were read.
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Attachments for Attached<'_> {
@@ -164,42 +194,37 @@ fn attach(services: &mut [RawService<'_>], base: &Path, attached: &mut Attached<
 fn include(
     path: &Path,
     attached: &mut Attached<'_>,
-    cache: &mut Cache,
+    cache: &Cache,
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
-) -> Vec<Problem> {
-    let known = cache.get(path).filter(|known| claims.are_free(&known.services)).cloned();
-    if let Some(known) = &known
+) -> Result<Known, Vec<Problem>> {
+    let known = cache.get(path).filter(|known| claims.are_free(&known.services));
+    if let Some(known) = known
         && known.stamp.is_some()
         && fs::metadata(path).is_ok_and(|meta| known.stamp == Some(Stamp::of(&meta)))
     {
         note(attached.digest, path, known.hash);
         claims.take(&known.services, path, services);
-        cache.put(path, known.clone());
-        return Vec::new();
+        return Ok(known.clone());
     }
-    let Read { text, stamp, hash } = match read(path, attached.digest) {
+    let Read { text, stamp, hash } = match read(path) {
         Ok(read) => read,
-        Err(problem) => return vec![problem],
+        Err(unread) => {
+            note(attached.digest, path, unread.hash);
+            return Err(vec![unread.problem]);
+        }
     };
+    note(attached.digest, path, hash);
     if let Some(known) = known.filter(|known| known.hash == hash) {
         claims.take(&known.services, path, services);
-        cache.put(path, Known { stamp, ..known });
-        return Vec::new();
+        return Ok(Known { stamp, ..known.clone() });
     }
-    match parse_included(&text, path, attached, claims, services) {
-        Ok(placed) => {
-            // A file that names others is read again with them: it alone does not say whether they are as they were.
-            if attached.count == 0 {
-                cache.put(path, Known { stamp, hash, services: placed.into() });
-            }
-            Vec::new()
-        }
-        Err(problems) => problems,
-    }
+    let placed = parse_included(&text, path, attached, claims, services)?;
+    Ok(Known { stamp, hash, services: placed.into() })
 }
 
-fn parse_included(
+/// Reads the text of an included file, and adds its services.
+pub(super) fn parse_included(
     text: &str,
     path: &Path,
     attached: &mut Attached<'_>,
@@ -224,40 +249,45 @@ fn parse_included(
 }
 
 /// A file as it was read.
-struct Read {
-    text: String,
+pub(super) struct Read {
+    pub(super) text: String,
     /// None if the file is too young for it to prove anything.
-    stamp: Option<Stamp>,
+    pub(super) stamp: Option<Stamp>,
+    pub(super) hash: u64,
+}
+
+/// A file that could not be read.
+pub(super) struct Unread {
+    problem: Problem,
+    /// For the digest: a file that becomes readable is a change.
     hash: u64,
 }
 
-/// Reads a file, and adds it to the digest even if that fails: a file that becomes readable is a change.
-fn read(path: &Path, digest: &mut Xxh3) -> Result<Read, Problem> {
-    let (bytes, stamp) = match read_bytes(path, LARGEST) {
-        Ok(read) => read,
-        Err(error) => {
-            let message = format!("cannot be read: {error}");
-            note(digest, path, !xxh3_64(message.as_bytes()));
-            let hint = (error.kind() == io::ErrorKind::PermissionDenied)
-                .then(|| "give the user that runs sluice the right to read it".to_owned());
-            return Err(whole(path, message, hint));
-        }
-    };
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<Read, Unread> {
+    let (bytes, stamp) = read_bytes(path, LARGEST).map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        let hash = !xxh3_64(message.as_bytes());
+        let hint = (error.kind() == io::ErrorKind::PermissionDenied)
+            .then(|| "give the user that runs sluice the right to read it".to_owned());
+        Unread { problem: whole(path, message, hint), hash }
+    })?;
     let hash = xxh3_64(&bytes);
-    note(digest, path, hash);
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         // Everything before the bad byte is unchanged, so its offset still holds.
         let findings = Findings::new(&text);
         findings.add(&(good..good + 1), Fault::new("this is not UTF-8 text").hint("save the file as UTF-8"));
-        findings.into_problems(path).pop().unwrap_or_else(|| whole(path, "this is not UTF-8 text".into(), None))
+        let problem =
+            findings.into_problems(path).pop().unwrap_or_else(|| whole(path, "this is not UTF-8 text".into(), None));
+        Unread { problem, hash }
     })?;
     Ok(Read { text, stamp, hash })
 }
 
 /// Adds a file to the digest: its name, and a hash of what it holds.
-fn note(digest: &mut Xxh3, path: &Path, hash: u64) {
+pub(super) fn note(digest: &mut Xxh3, path: &Path, hash: u64) {
     let name = path.as_os_str().as_encoded_bytes();
     digest.update(&(name.len() as u64).to_le_bytes());
     digest.update(name);
@@ -281,101 +311,6 @@ fn read_bytes(path: &Path, largest: u64) -> io::Result<(Vec<u8>, Option<Stamp>)>
         return Err(io::Error::other(format!("it is larger than {} MiB", largest >> 20)));
     }
     Ok((bytes, stamp))
-}
-
-/// The files that the patterns of `include` mean, relative to the main file's folder.
-fn expand(
-    include: &Strings<'_>,
-    main: &Path,
-    findings: &Findings<'_>,
-    folders: &mut Vec<PathBuf>,
-) -> BTreeSet<PathBuf> {
-    let base = main.parent().unwrap_or(Path::new(""));
-    let mut files = BTreeSet::new();
-    for at in include {
-        let fail = |fault| findings.add(&at.span, fault);
-        let (folder, last) = match at.value.rsplit_once('/') {
-            Some(("", last)) => ("/", last),
-            Some(split) => split,
-            None => ("", at.value),
-        };
-        if matches!(last, "" | "." | "..") || at.value.contains('\0') {
-            fail(Fault::new("this names no file").hint("write it like \"services/*.toml\""));
-        } else if folder.contains(['*', '?']) {
-            fail(
-                Fault::new("`*` and `?` can only be in the last part of a path")
-                    .hint("write one pattern for each folder"),
-            );
-        } else if !last.contains(['*', '?']) {
-            files.insert(base.join(at.value));
-        } else {
-            let folder = base.join(folder);
-            let listed = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.clone() };
-            match list(&listed, last) {
-                Ok(names) => files.extend(names.iter().map(|name| folder.join(name))),
-                // Not the same as an empty one: a folder that is gone for a moment must not take its services with it.
-                Err(error) => {
-                    let fault = Fault::new(format!("the folder {} cannot be read: {error}", listed.display()));
-                    fail(fault.hint("create it, or remove the pattern"));
-                }
-            }
-            if !folders.contains(&listed) {
-                folders.push(listed);
-            }
-        }
-    }
-    // A pattern like "*.toml" finds the main file, too.
-    let plain = |path: &Path| path.strip_prefix(".").unwrap_or(path).to_owned();
-    let main = plain(main);
-    files.retain(|file| plain(file) != main);
-    files
-}
-
-/// The names in a folder that fit a pattern. Hidden files fit only a pattern that begins with a dot: editors leave them.
-fn list(folder: &Path, pattern: &str) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        if (name.starts_with('.') && !pattern.starts_with('.')) || !fits(pattern, &name) {
-            continue;
-        }
-        if !entry.file_type()?.is_dir() {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// Whether a name fits a pattern, where `*` stands for any text and `?` for any character.
-fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    // The last `*`, and how much of the name it has taken: to come back to when what follows does not fit.
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, taken)) = star else {
-                    return false;
-                };
-                star = Some((at, taken + 1));
-                p = at + 1;
-                n = taken + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
 }
 
 impl Config {
@@ -405,29 +340,5 @@ impl Config {
             })
             .collect();
         self.services.extend(kept.into_iter().map(|service| (service.name.clone(), service)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fits;
-
-    #[test]
-    fn patterns_fit_whole_names() {
-        for (pattern, name, fit) in [
-            ("*.toml", "a.toml", true),
-            ("*.toml", ".toml", true),
-            ("*.toml", "a.toml~", false),
-            ("*.toml", "toml", false),
-            ("a?.toml", "ab.toml", true),
-            ("a?.toml", "a.toml", false),
-            ("?", "é", true),
-            ("*", "", true),
-            ("**a*b", "xxayyab", true),
-            ("*a*b", "xxayya", false),
-            ("a", "b", false),
-        ] {
-            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
-        }
     }
 }

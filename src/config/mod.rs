@@ -2,15 +2,18 @@
 //!
 //! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands (`syntax` parses,
 //! `reader` does the types, `units` and `words` the values), `validate` turns that into a [`Config`] and collects every error on the way,
-//! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes, and which of them are held back.
+//! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes (`include`), and which of them are
+//! held back; `again` reads only what changed.
 //! Nothing past this module asks whether a value makes sense.
 
+mod again;
 mod cache;
 mod claims;
 mod defaults;
 mod door;
 mod error;
 mod file;
+mod include;
 mod lists;
 mod load;
 mod reader;

@@ -13,6 +13,20 @@ use crate::config::{self, Config, Loaded};
 use crate::model::ServiceName;
 use crate::rollout::Event;
 
+/// The names that only the first has; both are in order.
+fn beyond<'a>(
+    ours: impl Iterator<Item = &'a ServiceName>,
+    theirs: impl Iterator<Item = &'a ServiceName>,
+) -> Vec<ServiceName> {
+    let mut theirs = theirs.peekable();
+    ours.filter(|name| {
+        while theirs.next_if(|other| other < name).is_some() {}
+        theirs.next_if(|other| other == name).is_none()
+    })
+    .cloned()
+    .collect()
+}
+
 impl Controller {
     /// Takes over what was read. The end of the turn makes it serve.
     pub(super) fn apply(&mut self, loaded: Loaded) {
@@ -46,19 +60,26 @@ impl Controller {
     fn take_over(&mut self, mut config: Config) {
         self.turn.edge |= self.assembler.set_edge(&config);
         self.turn.routes |= self.assembler.routes_differ(&config.services);
-        let gone: Vec<_> = self.entries.keys().filter(|name| !config.services.contains_key(*name)).cloned().collect();
-        for name in gone {
+        for name in beyond(self.entries.keys(), config.services.keys()) {
             self.remove_service(&name);
         }
+        let running = self.config.take();
+        let mut before = running.iter().flat_map(|running| &running.services).peekable();
+        let mut changed = Vec::new();
         for (name, service) in &mut config.services {
-            let running = self.config.as_ref().and_then(|running| running.services.get(name));
-            match running {
+            // Both are in the order of their names. Ten thousand look-ups would be felt in the time that an edit takes.
+            while before.next_if(|(other, _)| *other < name).is_some() {}
+            match before.next_if(|(other, _)| *other == name) {
                 // The same pointer again, so that what was built from it stays what it is.
-                Some(running) if Arc::ptr_eq(running, service) || running == service => {
-                    *service = Arc::clone(running);
-                }
-                _ => self.change_service(name, Arc::clone(service)),
+                Some((_, running)) if Arc::ptr_eq(running, service) => {}
+                Some((_, running)) if running == service => *service = Arc::clone(running),
+                _ => changed.push((name.clone(), Arc::clone(service))),
             }
+        }
+        drop(before);
+        self.config = running;
+        for (name, service) in changed {
+            self.change_service(&name, service);
         }
         self.forget_dormant(&config);
         self.warn_of_fixed(&config);

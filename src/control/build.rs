@@ -39,7 +39,8 @@ impl Assembler {
     pub(super) fn routes_differ(&self, services: &BTreeMap<ServiceName, Arc<config::Service>>) -> bool {
         self.index.len() != services.len()
             || self.index.iter().zip(services).any(|((ours, index), (theirs, service))| {
-                ours != theirs || self.views[*index].settings.matches != service.matches
+                let running = &self.views[*index].settings;
+                ours != theirs || (!Arc::ptr_eq(running, service) && running.matches != service.matches)
             })
     }
 

@@ -207,7 +207,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
             }
             (loaded, callers) = reading.done() => {
                 if let Some(loaded) = loaded {
-                    let (files, folders) = (loaded.files.clone(), loaded.folders.clone());
+                    let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
                     controller.apply(loaded);
                     // What callers are told must be what serves.
                     controller.end_turn();

@@ -27,6 +27,13 @@ const YOUNG: Duration = Duration::from_secs(10);
 /// An endless burst of events is cut after this many times `settle`.
 const BURST: u32 = 10;
 
+/// Behind a rename it is settled after this part of `settle`: what was moved into place is whole.
+const WHOLE: u32 = 5;
+
+/// After a hint the watches are renewed once the caller says what to follow now, and at the latest after this many times
+/// `settle`.
+const OWED: u32 = 4;
+
 /// Starts watching; hints (not facts) that the files may have changed come out of [`Watcher::changed`].
 #[derive(Debug)]
 pub struct Watcher {
@@ -45,6 +52,9 @@ pub struct Watcher {
     /// Since when something has been going on that no hint was given for. Kept here, so that a caller that drops the
     /// future of `changed` (a `select!`) loses nothing.
     stirred: Option<Instant>,
+    /// When the watches must be renewed, because a hint was given before that was done. To walk thousands of paths first
+    /// would only make the caller wait.
+    owed: Option<Instant>,
 }
 
 impl Watcher {
@@ -67,6 +77,7 @@ impl Watcher {
             contents: Contents::default(),
             next_poll: Instant::now() + poll,
             stirred: None,
+            owed: None,
         }
     }
 
@@ -80,7 +91,11 @@ impl Watcher {
             paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
         };
         let (files, folders) = (absolute(files), absolute(folders));
-        self.arms.follow(&files, &folders);
+        let fresh = self.arms.follow(&files, &folders);
+        if self.owed.take().is_some() && fresh {
+            // What happened there since the hint was not seen.
+            self.arms.shared().stir();
+        }
         let newest = self.contents.follow(files, folders);
         let is_young = |changed: SystemTime| {
             // A time in the future is a skewed clock (a network file system): it cannot be called old.
@@ -91,14 +106,25 @@ impl Watcher {
         }
     }
 
-    /// Waits until something may have changed and has settled, or until the poll found other contents than those at the
-    /// last hint. Never ends for good and never fails: call it again. Nothing is lost if the future is dropped.
+    /// Waits until something may have changed and has settled, or until the poll found other contents than it saw last.
+    /// Never ends for good and never fails: call it again. Nothing is lost if the future is dropped.
+    ///
+    /// After a change that inotify told, the poll finds those other contents too: one hint more, which shows the caller
+    /// nothing new. To look at them at once would make it wait, and what changed unseen between the look and its own
+    /// reading would be lost.
     pub async fn changed(&mut self) {
         loop {
             if self.stirred.is_none() {
                 let shared = self.arms.shared();
                 tokio::select! {
                     () = shared.woken() => self.stirred = Some(Instant::now()),
+                    () = sleep_until(self.owed.unwrap_or(self.next_poll)), if self.owed.is_some() => {
+                        self.owed = None;
+                        if self.arms.renew() {
+                            self.arms.shared().stir();
+                        }
+                        continue;
+                    }
                     () = sleep_until(self.next_poll) => {
                         self.next_poll = Instant::now() + self.poll;
                         self.arms.renew();
@@ -112,15 +138,18 @@ impl Watcher {
             }
             self.settled().await;
             let (stirred, overflowed) = self.arms.shared().take();
-            // Before the contents are looked at, and before the caller reads them: what changes after this is seen.
-            self.arms.renew();
-            let differs = self.contents.look();
             self.stirred = None;
-            self.next_poll = Instant::now() + self.poll;
-            // An overflow alone is judged by the contents. Reading a folder of thousands of files overflows the queue by
-            // itself, so an overflow that always counted would make the caller read them again, for ever.
-            if stirred || (overflowed && differs) {
+            if stirred {
+                self.owed = Some(Instant::now() + self.settle * OWED);
                 return;
+            }
+            if overflowed {
+                // An overflow alone is judged by the contents. Reading a folder of thousands of files overflows the queue by
+                // itself, so an overflow that always counted would make the caller read them again, for ever.
+                self.arms.renew();
+                if self.contents.look() {
+                    return;
+                }
             }
         }
     }
@@ -130,11 +159,12 @@ impl Watcher {
         let end = self.stirred.unwrap_or_else(Instant::now) + self.settle * BURST;
         loop {
             let shared = self.arms.shared();
+            let quiet = if shared.is_whole() { self.settle / WHOLE } else { self.settle };
             tokio::select! {
                 biased;
                 () = sleep_until(end) => return,
                 () = shared.woken() => {}
-                () = sleep(self.settle) => return,
+                () = sleep(quiet) => return,
             }
         }
     }

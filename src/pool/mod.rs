@@ -17,8 +17,8 @@ mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 }
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
@@ -35,6 +35,9 @@ pub use stats::WorkerStats;
 pub struct Pool {
     /// Swapped by the controller only.
     current: Arc<ArcSwap<Snapshot>>,
+    /// The one before it; swapped by the controller only. Workers let go of it within milliseconds. Whoever lets go last
+    /// frees ten thousand services, and that must not be a worker.
+    last: Mutex<Option<Arc<Snapshot>>>,
     /// Written by the controller only.
     generation: AtomicU64,
     /// One a worker.
@@ -64,6 +67,7 @@ impl Pool {
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let mut pool = Self {
             current: Arc::clone(&current),
+            last: Mutex::new(None),
             generation: AtomicU64::new(0),
             workers: Vec::new(),
             stats: Vec::new(),
@@ -90,8 +94,10 @@ impl Pool {
     pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         snapshot.generation = generation;
-        self.current.store(Arc::new(snapshot));
+        let before = self.current.swap(Arc::new(snapshot));
         self.tell(|| Command::Refresh);
+        let retired = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(before);
+        drop(retired);
         generation
     }
 

@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub generation: u64,
     /// From host and path to an index into `services`. Shared between snapshots while no route changes.
     pub router: Arc<Router>,
-    /// The services; an edit to one leaves the others' `Arc`s as they are.
+    /// The services, in the order of their names; an edit to one leaves the others' `Arc`s as they are.
     pub services: Vec<Arc<ServiceView>>,
     /// What holds for every request.
     pub edge: Arc<Edge>,

@@ -17,7 +17,8 @@ use crate::pool::{Edge, Node, Router, ServiceView, Snapshot};
 pub struct View {
     /// What was published.
     pub snapshot: Arc<Snapshot>,
-    locals: Vec<Rc<ServiceLocal>>,
+    /// By the index of the service, which is by name. Shared with the next view as long as no service comes or goes.
+    locals: Rc<[Rc<ServiceLocal>]>,
 }
 
 /// What this worker remembers of a service from one snapshot to the next.
@@ -36,26 +37,38 @@ const RESERVE: f64 = 100.0;
 impl View {
     /// The view of a new snapshot; what is known of services that stay is taken over.
     pub fn new(snapshot: Arc<Snapshot>, before: Option<&Self>, random: &mut fastrand::Rng) -> Self {
-        let locals = snapshot
-            .services
-            .iter()
-            .enumerate()
-            .map(|(index, service)| {
-                let name = &service.settings.name;
-                let known = before.and_then(|before| {
-                    let same_place = before.locals.get(index).filter(|local| local.name == *name);
-                    same_place.or_else(|| before.locals.iter().find(|local| local.name == *name))
-                });
-                known.map_or_else(
-                    || {
-                        let turn = Cell::new(random.u32(..));
-                        Rc::new(ServiceLocal { name: name.clone(), turn, tokens: Cell::new(RESERVE) })
-                    },
-                    Rc::clone,
-                )
-            })
-            .collect();
+        // Another publication with the same routes is by far the most frequent. To look at ten thousand names then would
+        // be felt by the requests that wait behind it.
+        if let Some(before) = before
+            && Arc::ptr_eq(&before.snapshot.router, &snapshot.router)
+            && before.locals.len() == snapshot.services.len()
+        {
+            return Self { snapshot, locals: Rc::clone(&before.locals) };
+        }
+        let local = |(index, service): (usize, &Arc<ServiceView>)| {
+            let name = &service.settings.name;
+            match before.and_then(|before| before.local_at(index, name)) {
+                Some(known) => Rc::clone(known),
+                None => {
+                    let turn = Cell::new(random.u32(..));
+                    Rc::new(ServiceLocal { name: name.clone(), turn, tokens: Cell::new(RESERVE) })
+                }
+            }
+        };
+        let locals = snapshot.services.iter().enumerate().map(local).collect();
         Self { snapshot, locals }
+    }
+
+    /// Of the service with this name, which is probably still at this place.
+    fn local_at(&self, index: usize, name: &ServiceName) -> Option<&Rc<ServiceLocal>> {
+        self.locals.get(self.place_of(index, name)?)
+    }
+
+    fn place_of(&self, index: usize, name: &ServiceName) -> Option<usize> {
+        if self.locals.get(index).is_some_and(|local| local.name == *name) {
+            return Some(index);
+        }
+        self.locals.binary_search_by(|local| local.name.cmp(name)).ok()
     }
 
     /// The routing table.
@@ -70,9 +83,7 @@ impl View {
 
     /// Where the service that was at `index` in another view is in this one.
     pub fn index_of(&self, index: usize, other: &Self) -> Option<usize> {
-        let name = &other.locals.get(index)?.name;
-        let same_place = self.locals.get(index).is_some_and(|local| local.name == *name);
-        if same_place { Some(index) } else { self.locals.iter().position(|local| local.name == *name) }
+        self.place_of(index, &other.locals.get(index)?.name)
     }
 
     /// A service, by the index that the router gave.

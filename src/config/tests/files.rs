@@ -69,8 +69,8 @@ fn included_files_add_services() {
     let loaded = folder.load();
     assert_eq!(rendered(&loaded), "");
     assert_eq!(services(&loaded), ["a", "a2", "b", "extra"]);
-    assert_eq!(folder.names(&loaded.files), ["sluice.toml", "extra.toml", "services/a.toml", "services/b1.toml"]);
-    assert_eq!(folder.names(&loaded.folders), ["services"]);
+    assert_eq!(folder.names(&*loaded.files), ["sluice.toml", "extra.toml", "services/a.toml", "services/b1.toml"]);
+    assert_eq!(folder.names(&*loaded.folders), ["services"]);
     assert_eq!(loaded.config.unwrap().services["b"].source, folder.path("services/b1.toml"));
 }
 
@@ -92,7 +92,7 @@ fn a_pattern_may_find_nothing() {
     let loaded = folder.load();
     assert_eq!(rendered(&loaded), "");
     assert_eq!(services(&loaded), [""; 0]);
-    assert_eq!(folder.names(&loaded.folders), ["services"]);
+    assert_eq!(folder.names(&*loaded.folders), ["services"]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_folder_that_is_gone_changes_nothing() {
     let folder = Folder::new("include = [\"services/*.toml\"]");
     let loaded = folder.load();
     assert!(loaded.config.is_none());
-    assert_eq!(folder.names(&loaded.folders), ["services"]);
+    assert_eq!(folder.names(&*loaded.folders), ["services"]);
     let shown = rendered(&loaded);
     assert!(
         shown.contains("sluice.toml:1:12: the folder ") && shown.contains("cannot be read: No such file"),
@@ -172,7 +172,7 @@ fn a_named_file_that_is_missing_is_held_back() {
     let folder = Folder::new("include = [\"no.toml\"]");
     let loaded = folder.load();
     assert_eq!(folder.shown(&loaded), "no.toml: cannot be read: No such file or directory (os error 2)\n");
-    assert_eq!(folder.names(&loaded.files), ["sluice.toml", "no.toml"]);
+    assert_eq!(folder.names(&*loaded.files), ["sluice.toml", "no.toml"]);
     assert_eq!(folder.names(&loaded.held_back), ["no.toml"]);
     assert!(loaded.config.is_some());
 }
@@ -223,7 +223,7 @@ fn a_main_file_that_cannot_be_read_says_why() {
     let shown = |name: &str| {
         let loaded = load(&folder.path(name));
         assert!(loaded.config.is_none());
-        assert_eq!(loaded.files, [folder.path(name)]);
+        assert_eq!(*loaded.files, [folder.path(name)]);
         folder.shown(&loaded)
     };
     assert_eq!(shown("no"), "no: cannot be read: No such file or directory (os error 2)\n");
@@ -290,7 +290,7 @@ fn from_memory_nothing_is_read() {
     let text = format!("include = [\"no/*.toml\", \"no.toml\"]\n{LISTENER}");
     let loaded = load_str(&text, Path::new("nowhere/sluice.toml"));
     assert_eq!(rendered(&loaded), "");
-    assert_eq!(loaded.files, [Path::new("nowhere/sluice.toml")]);
+    assert_eq!(*loaded.files, [Path::new("nowhere/sluice.toml").to_owned()]);
     assert!(loaded.config.is_some() && loaded.folders.is_empty());
 }
 

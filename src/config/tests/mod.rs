@@ -1,5 +1,6 @@
 //! What operators see of the configuration: accepted, refused, and in which words.
 
+mod again;
 mod files;
 mod reference;
 mod refused;

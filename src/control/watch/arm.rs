@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
@@ -17,7 +17,7 @@ use super::hops::Hops;
 /// or poll goes on.
 const ROUNDS: usize = 5;
 
-/// What the thread of `notify` and the watcher share. Three bits and a list of names: nothing here can grow with the
+/// What the thread of `notify` and the watcher share. Four bits and a list of names: nothing here can grow with the
 /// number of events.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -25,6 +25,8 @@ pub(super) struct Shared {
     stirred: AtomicBool,
     /// The kernel's queue was too short, so events are missing; written by notify's thread, cleared by `take`.
     overflowed: AtomicBool,
+    /// Whether the last event that matters was a rename into place; written by both sides.
+    whole: AtomicBool,
     /// Wakes `changed`; holds at most one permit.
     wake: Notify,
     /// Which names matter; written by `Arms::renew`.
@@ -36,6 +38,12 @@ impl Shared {
     pub(super) fn stir(&self) {
         self.stirred.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Whether nothing but a rename into place was the last that happened: the file is whole then, and nothing that
+    /// follows belongs to it. An editor that writes in place may open the file again.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
     }
 
     /// Says that events were lost.
@@ -62,7 +70,12 @@ impl Shared {
     fn handle(&self, event: notify::Result<Event>) {
         match event {
             Ok(event) if event.need_rescan() => self.overflow(),
-            Ok(event) if self.matters(&event) => self.stir(),
+            Ok(event) if self.matters(&event) => {
+                let moved_in = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+                let both = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+                self.whole.store(event.kind == moved_in || event.kind == both, Ordering::Release);
+                self.stir();
+            }
             Ok(_) => {}
             Err(error) => {
                 debug!(%error, "watching configuration files");
@@ -137,17 +150,18 @@ impl Arms {
         Arc::clone(&self.shared)
     }
 
-    /// Replaces the list of what is followed.
-    pub(super) fn follow(&mut self, files: &[PathBuf], folders: &[PathBuf]) {
+    /// Replaces the list of what is followed. Whether any directory was armed that was not armed before.
+    pub(super) fn follow(&mut self, files: &[PathBuf], folders: &[PathBuf]) -> bool {
         self.files = files.to_vec();
         self.folders = folders.to_vec();
-        self.renew();
+        self.renew()
     }
 
-    /// Arms every directory on the way to what is followed, and disarms the others.
-    pub(super) fn renew(&mut self) {
+    /// Arms every directory on the way to what is followed, and disarms the others. Whether any is new.
+    pub(super) fn renew(&mut self) -> bool {
+        let mut renewed = false;
         if self.notify.is_none() {
-            return;
+            return renewed;
         }
         for _ in 0..ROUNDS {
             let hops = Hops::of(&self.files, &self.folders);
@@ -171,10 +185,12 @@ impl Arms {
             for dir in dirs {
                 fresh |= self.arm(&dir);
             }
+            renewed |= fresh;
             if !fresh {
                 break;
             }
         }
+        renewed
     }
 
     /// Arms one directory. Whether it was not armed before.
