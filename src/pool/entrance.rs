@@ -18,7 +18,9 @@ pub struct Entrance {
     pub redirect_https: Option<u16>,
     /// Peers that introduce each connection with a PROXY header.
     pub proxy_protocol: Vec<IpNet>,
-    /// TLS.
+    /// Whether TLS is spoken.
+    pub is_tls: bool,
+    /// How. Without it a connection to a listener that speaks TLS is closed: plain text is no way out.
     pub tls: Option<Arc<Server>>,
 }
 
@@ -31,12 +33,13 @@ impl Entrance {
             protocols: accepting.protocols.clone(),
             redirect_https: accepting.redirect_https,
             proxy_protocol: accepting.proxy_protocol.clone(),
+            is_tls: accepting.tls.is_some(),
             tls,
         }
     }
 
     /// Whether a connection can be served as it comes.
     pub fn is_plain(&self) -> bool {
-        self.tls.is_none() && self.proxy_protocol.is_empty()
+        !self.is_tls && self.proxy_protocol.is_empty()
     }
 }

@@ -91,8 +91,10 @@ async fn prepare(worker: &Worker, front: &Rc<Front>, mut tcp: TcpStream) -> io::
     {
         front.introduce(client);
     }
-    let Some(server) = &entrance.tls else {
-        return Ok(Some(Stream::counted_by(tcp, Rc::clone(&front.pulse))));
+    let server = match &entrance.tls {
+        Some(server) => server,
+        None if entrance.is_tls => return Err(io::Error::other("there is no certificate to show")),
+        None => return Ok(Some(Stream::counted_by(tcp, Rc::clone(&front.pulse)))),
     };
     let mut first = [0];
     match tcp.peek(&mut first).await? {

@@ -19,7 +19,8 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
     let client = front.remote().ip().to_canonical();
     let address = address(front, client);
     let element = seen.host.as_ref().map(|host| element(front, client, host));
-    let proto = HeaderValue::from_static("http");
+    let scheme = if front.is_secure() { "https" } else { "http" };
+    let proto = HeaderValue::from_static(scheme);
     if !seen.has_forwarding() || !is_trusted(client, trusted) {
         for name in &seen.claims {
             headers.remove(name);
@@ -94,7 +95,7 @@ fn element(front: &Front, client: IpAddr, host: &HeaderValue) -> HeaderValue {
     {
         return element.clone();
     }
-    let element = write_element(client, host);
+    let element = write_element(client, host, front.is_secure());
     *cached = Some((host.clone(), element.clone()));
     element
 }
@@ -108,10 +109,11 @@ fn node(ip: IpAddr) -> String {
     }
 }
 
-fn write_element(client: IpAddr, host: &HeaderValue) -> HeaderValue {
+fn write_element(client: IpAddr, host: &HeaderValue, secure: bool) -> HeaderValue {
     let node = node(client);
+    let scheme = if secure { "https" } else { "http" };
     // A host was checked to hold no quote and no backslash.
     let host = host.to_str().unwrap_or_default();
-    HeaderValue::from_str(&format!("for={node};host=\"{host}\";proto=http"))
+    HeaderValue::from_str(&format!("for={node};host=\"{host}\";proto={scheme}"))
         .unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }

@@ -3,6 +3,7 @@
 //! Read `worker` for the thread, `front` for a client connection, and `handler` for one request from top to bottom. Nothing
 //! here knows what a rollout is, or how a node's health is found out.
 
+mod accept;
 mod body;
 mod call;
 mod client_body;

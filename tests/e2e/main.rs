@@ -18,4 +18,5 @@ mod routing;
 mod shutdown;
 mod streaming;
 mod timeouts;
+mod tls;
 mod tunnel;

@@ -13,10 +13,10 @@ mod server;
 pub(super) mod session;
 mod store;
 
-pub use accept::{Accepted, accept};
+pub use accept::{Accepted, Greeted};
 pub use client::Client;
 pub use facts::ClientFacts;
-pub use files::{FileError, Pair};
+pub use files::{Pair, folders};
 pub use server::{Server, ServerLoad};
 
 use std::sync::Arc;

@@ -10,12 +10,11 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 
-use super::files::{self, FileError, Pair};
+use super::files::{self, Pair};
 use super::provider;
 use super::store::Store;
 use crate::api::Problem;
 use crate::config::{CertificateSource, ClientAuth, NamedFile, Protocol, ServerTls, TlsVersion};
-use crate::model::Timestamp;
 
 /// How a listener speaks TLS. Fixed but for the certificates.
 #[derive(Debug)]
@@ -105,9 +104,23 @@ impl Server {
         }
     }
 
+    /// Reads the same files again.
+    pub fn reload(self: &Arc<Self>) -> ServerLoad {
+        Self::load(&self.settings, &self.protocols, Some(self))
+    }
+
     /// The certificates that it shows.
     pub fn pairs(&self) -> Vec<Arc<Pair>> {
         self.store.pairs()
+    }
+
+    /// Where the configuration names a certificate, itself or its folder.
+    pub fn place_of(&self, pair: &Pair) -> &NamedFile {
+        let named = self.settings.certificates.iter().find_map(|source| match source {
+            CertificateSource::Pair { cert, .. } => (cert.path == pair.cert).then_some(cert),
+            CertificateSource::Folder(folder) => pair.cert.starts_with(&folder.path).then_some(folder),
+        });
+        named.unwrap_or_else(|| place(&self.settings))
     }
 
     /// What it was made from.
@@ -118,11 +131,6 @@ impl Server {
     /// Whether nodes are told who the client is.
     pub fn forwards_client(&self) -> bool {
         self.settings.client_auth.as_ref().is_some_and(|auth| auth.forward)
-    }
-
-    /// Which certificates have run out.
-    pub fn expired(&self, now: Timestamp) -> impl Iterator<Item = Arc<Pair>> {
-        self.pairs().into_iter().filter(move |pair| pair.not_after <= now)
     }
 }
 
@@ -168,20 +176,21 @@ fn read_pairs(
             CertificateSource::Pair { cert, key } => {
                 if let Err(error) = read(&cert.path, &key.path) {
                     whole = false;
-                    problems.push(told(if error.path == key.path { key } else { cert }, error));
+                    let named = if error.path == key.path { key } else { cert };
+                    problems.push(error.told(named));
                 }
             }
             CertificateSource::Folder(folder) => match files::pairs_in(&folder.path) {
                 Ok(found) => {
                     for (cert, key) in found {
                         if let Err(error) = read(&cert, &key) {
-                            problems.push(told(folder, error));
+                            problems.push(error.told(folder));
                         }
                     }
                 }
                 Err(error) => {
                     whole = false;
-                    problems.push(told(folder, error));
+                    problems.push(error.told(folder));
                 }
             },
         }
@@ -205,22 +214,17 @@ fn read_pairs(
     (pairs, whole)
 }
 
-/// A problem of a file, told where the configuration names it.
-fn told(named: &NamedFile, error: FileError) -> Problem {
-    named.problem(error.to_string(), error.hint)
-}
-
 type Verifier = Arc<dyn ClientCertVerifier>;
 
 fn read_auth(auth: &ClientAuth, provider: &Arc<CryptoProvider>) -> Result<(Verifier, u64), Problem> {
-    let read = |file: &NamedFile| files::read(&file.path).map_err(|error| told(file, error));
+    let read = |file: &NamedFile| files::read(&file.path).map_err(|error| error.told(file));
     let ca = read(&auth.ca)?;
     let lists = auth.crl.iter().map(|file| Ok((file, read(file)?))).collect::<Result<Vec<_>, Problem>>()?;
     let digest = files::digest(std::iter::once(&ca).chain(lists.iter().map(|(_, bytes)| bytes)).map(Vec::as_slice));
-    let roots = files::roots(&auth.ca.path, &ca).map_err(|error| told(&auth.ca, error))?;
+    let roots = files::roots(&auth.ca.path, &ca).map_err(|error| error.told(&auth.ca))?;
     let mut revoked = Vec::new();
     for (file, bytes) in &lists {
-        revoked.extend(files::revocations(&file.path, bytes).map_err(|error| told(file, error))?);
+        revoked.extend(files::revocations(&file.path, bytes).map_err(|error| error.told(file))?);
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).with_crls(revoked);
     let builder = if auth.required { builder } else { builder.allow_unauthenticated() };

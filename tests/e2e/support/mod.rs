@@ -6,6 +6,7 @@
 pub mod client;
 pub mod control;
 pub mod node;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,10 +14,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sluicegate::config::{self, Config};
 use sluicegate::model::{NodeAddress, NodeId, Share, Version};
 use sluicegate::net::listener;
-use sluicegate::pool::{Command, Edge, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
+use sluicegate::net::tls::{Client, Server};
+use sluicegate::pool::{Command, Edge, Entrance, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
 use sluicegate::proxy;
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -27,6 +30,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub pool: Arc<Pool>,
     pub nodes: BTreeMap<NodeAddress, Arc<Node>>,
+    /// What becomes of the listener's connections.
+    pub entrance: Arc<ArcSwap<Entrance>>,
     config: Config,
 }
 
@@ -38,19 +43,32 @@ impl Proxy {
 
     /// The same with this many workers.
     pub fn with_workers(services: &str, workers: usize) -> Self {
-        let text = format!("{services}\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n");
+        Self::listening(services, "", workers)
+    }
+
+    /// The same; `listener` is TOML for `[[listener]]`.
+    pub fn listening(services: &str, listener: &str, workers: usize) -> Self {
+        let text = format!("{services}\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n{listener}\n");
         let loaded = config::load_str(&text, Path::new("test.toml"));
         assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
         let config = loaded.config.expect("a valid configuration");
+        let wanted = &config.listeners[0];
+        let tls = wanted.accepting.tls.as_ref().map(|settings| {
+            let made = Server::load(settings, &wanted.accepting.protocols, None);
+            made.server.unwrap_or_else(|| panic!("no TLS: {:#?}", made.problems))
+        });
+        let entrance = Arc::new(ArcSwap::from_pointee(Entrance::new(wanted, tls)));
         let (pool, subscriptions) = Pool::new(workers);
         proxy::start(subscriptions).expect("workers start");
-        let mut proxy = Self { address: ([127, 0, 0, 1], 0).into(), pool, nodes: BTreeMap::new(), config };
+        let address = ([127, 0, 0, 1], 0).into();
+        let mut proxy = Self { address, pool, nodes: BTreeMap::new(), entrance, config };
         proxy.publish(|_| true);
         let bind = proxy.config.listeners[0].bind;
         let sockets = listener::bind(bind, workers).expect("a free port");
         proxy.address = sockets[0].local_addr().expect("a bound socket");
         for (worker, socket) in sockets.into_iter().enumerate() {
-            assert!(proxy.pool.tell_one(worker, Command::Listen { id: 1, socket }));
+            let entrance = Arc::clone(&proxy.entrance);
+            assert!(proxy.pool.tell_one(worker, Command::Listen { id: 1, socket, entrance }));
         }
         proxy
     }
@@ -61,6 +79,8 @@ impl Proxy {
         let mut matches = Vec::new();
         let mut services = Vec::new();
         for (index, service) in self.config.services.values().enumerate() {
+            let speaks_tls = service.versions.values().flatten().any(NodeAddress::is_tls);
+            let tls = speaks_tls.then(|| Client::load(&service.tls, None).expect("TLS to nodes"));
             matches.extend(service.matches.iter().map(|pattern| (pattern, index)));
             let nodes: Vec<Arc<Node>> = service.versions[&service.release]
                 .iter()
@@ -71,7 +91,12 @@ impl Proxy {
                         version: service.release.clone(),
                         address: address.clone(),
                     };
-                    Arc::clone(self.nodes.entry(address.clone()).or_insert_with(|| Node::new(id, workers)))
+                    let made = || {
+                        let node = Node::new(id, workers);
+                        node.set_tls(tls.clone());
+                        node
+                    };
+                    Arc::clone(self.nodes.entry(address.clone()).or_insert_with(made))
                 })
                 .collect();
             let slice = Slice { version: Version::unnamed(), share: Share::ALL, nodes };
