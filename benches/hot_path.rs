@@ -11,8 +11,9 @@ use divan::{Bencher, black_box};
 use http::{Request, Version};
 use sluicegate::config;
 use sluicegate::model::{NodeId, Share};
+use sluicegate::pool::balance::ONE;
 use sluicegate::pool::router::normalised;
-use sluicegate::pool::{Node, Router, ServiceView, Slice};
+use sluicegate::pool::{Node, Router, ServiceView, Slice, Turn};
 use sluicegate::proxy::headers::{self, BodyLength};
 
 fn main() {
@@ -58,39 +59,64 @@ fn normalise_a_path_with_dot_segments() -> String {
     normalised(black_box("/a/./b/../c/%2e%2e/d")).into_owned()
 }
 
-fn view(nodes: usize) -> ServiceView {
-    let text =
-        "[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n[service.s]\nmatch = \"*\"\nnodes = [\"127.0.0.1:1\"]";
-    let config = config::load_str(text, Path::new("bench.toml")).config.expect("a valid configuration");
+/// Two versions with so many nodes each, of these weights in turn, under this `balance` table.
+fn view(nodes: usize, weights: &[u32], balance: &str) -> ServiceView {
+    let text = format!(
+        "[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n[service.s]\nmatch = \"*\"\nnodes = [\"127.0.0.1:1\"]\n\
+         balance = {{ {balance} }}"
+    );
+    let config = config::load_str(&text, Path::new("bench.toml")).config.expect("a valid configuration");
     let settings = Arc::clone(config.services.values().next().expect("a service"));
-    let slice = |version: &str, share| Slice {
-        version: version.into(),
-        share,
-        nodes: (0..nodes)
-            .map(|index| {
-                let address = format!("127.0.0.1:{}", 1000 + index);
-                let id = NodeId { service: "s".into(), version: version.into(), address: address.as_str().into() };
-                Node::new(id, 2)
-            })
-            .collect(),
+    let slice = |version: &str, share| {
+        let node = |index: usize| {
+            let address = format!("127.0.0.1:{}", 1000 + index);
+            let id = NodeId { service: "s".into(), version: version.into(), address: address.as_str().into() };
+            (Node::new(id, 2), weights[index % weights.len()] * ONE)
+        };
+        Slice::new(version.into(), share, (0..nodes).map(node).collect(), &settings.balance.policy)
     };
-    ServiceView { settings, slices: vec![slice("v1", Share(7_500)), slice("v2", Share(2_500))], all_down: false }
+    let slices = vec![slice("v1", Share(7_500)), slice("v2", Share(2_500))];
+    ServiceView { settings, slices, all_down: false, hold: Arc::default() }
 }
 
-#[divan::bench(args = [1, 3, 100])]
-fn choose_a_version_and_a_node(bencher: Bencher, nodes: usize) {
-    let view = view(nodes);
+fn choose(bencher: Bencher, view: &ServiceView, with_key: bool) {
     let mut turn = 0u32;
     bencher.bench_local(|| {
         turn = turn.wrapping_add(1);
         let random = u64::from(turn).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        black_box(view.choose(turn, random, |node| node.inflight_on(0), |_| false, Node::is_closed).is_some())
+        let how = Turn { turn, random, key: with_key.then_some(random) };
+        black_box(view.choose(how, |_| turn, |node| node.inflight_on(0), |_| false, Node::is_closed).is_some())
     });
+}
+
+#[divan::bench(args = [1, 3, 100])]
+fn choose_a_version_and_a_node(bencher: Bencher, nodes: usize) {
+    choose(bencher, &view(nodes, &[1], ""), false);
+}
+
+#[divan::bench(args = [3, 100])]
+fn choose_by_weight(bencher: Bencher, nodes: usize) {
+    choose(bencher, &view(nodes, &[1, 2, 5], ""), false);
+}
+
+#[divan::bench(args = [3, 100])]
+fn choose_in_turn(bencher: Bencher, nodes: usize) {
+    choose(bencher, &view(nodes, &[1, 2, 5], "policy = \"round-robin\""), false);
+}
+
+#[divan::bench(args = [3, 100])]
+fn choose_by_hash(bencher: Bencher, nodes: usize) {
+    choose(bencher, &view(nodes, &[1], "policy = \"hash\""), true);
+}
+
+#[divan::bench(args = [3, 100])]
+fn make_a_ring(bencher: Bencher, nodes: usize) {
+    bencher.bench_local(|| view(nodes, &[1], "policy = \"hash\""));
 }
 
 #[divan::bench]
 fn claim_and_release(bencher: Bencher) {
-    let view = view(1);
+    let view = view(1, &[1], "");
     let node = &view.slices[0].nodes[0];
     bencher.bench(|| {
         let claimed = node.claim(0);

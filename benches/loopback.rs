@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use arc_swap::ArcSwap;
 use sluicegate::model::{NodeId, Share};
 use sluicegate::net::listener;
+use sluicegate::pool::balance::ONE;
 use sluicegate::pool::{Command, Edge, Entrance, Node, Pool, Router, ServiceView, Slice, Snapshot};
 use sluicegate::{config, proxy};
 
@@ -125,8 +126,10 @@ fn start_sluice(node: SocketAddr) -> SocketAddr {
     proxy::start(subscriptions).expect("workers start");
     let address = service.versions[&service.release][0].clone();
     let id = NodeId { service: service.name.clone(), version: service.release.clone(), address };
-    let slice = Slice { version: service.release.clone(), share: Share::ALL, nodes: vec![Node::new(id, 1)] };
-    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false };
+    let nodes = vec![(Node::new(id, 1), ONE)];
+    let slice = Slice::new(service.release.clone(), Share::ALL, nodes, &service.balance.policy);
+    let hold = Arc::default();
+    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false, hold };
     pool.publish(Snapshot {
         generation: 0,
         router: Arc::new(Router::new(service.matches.iter().map(|pattern| (pattern, 0)))),

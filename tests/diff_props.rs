@@ -9,8 +9,8 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use sluicegate::config::{
-    Accepting, Admin, AllDown, ClientTls, Config, Connections, Drain, Health, HostPattern, Limits, Listener, Match,
-    Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
+    Accepting, Admin, AllDown, Balance, ClientTls, Config, Connections, Drain, Eject, Health, Hold, HostPattern,
+    Limits, Listener, Match, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
 };
 use sluicegate::model::{NodeAddress, ServiceName, Version};
 use sluicegate::rollout::diff::{Changes, Spec, apply, diff};
@@ -53,7 +53,11 @@ fn service() -> impl Strategy<Value = Service> {
             drain: Drain { requests: SECOND, streams: SECOND, websockets: SECOND, spread: SECOND },
             timeouts: Timeouts { connect: SECOND, response: SECOND, body: SECOND, tunnel: SECOND },
             retry: Retry { attempts: 3, budget: 0.2, buffer: 1024 },
-            connections: Connections { max: 10 + number as usize, idle: 5, idle_timeout: SECOND, fresh: SECOND },
+            connections: Connections { max: 10 + number as usize, idle: 5, ..Connections::default() },
+            weights: BTreeMap::new(),
+            balance: Balance { slow_start: SECOND * number as u32, ..Balance::default() },
+            eject: Eject::default(),
+            hold: Hold::default(),
             tls: ClientTls::default(),
             door: None,
         })

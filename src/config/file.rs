@@ -7,10 +7,16 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::balance;
 use super::error::{Fault, Findings};
+use super::nodes::Nodes;
+use super::protocol;
 use super::reader::{At, Field, Table};
 use super::tls::{self, Accepting, ClientTls};
-use super::{AllDown, Connections, Door, Drain, Errors, Limits, Retry, Rollout, Shutdown, Strategy, Timeouts, door};
+use super::{
+    AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Retry, Rollout, Shutdown, Strategy,
+    Timeouts, door,
+};
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
 
@@ -45,14 +51,17 @@ pub(super) struct RawService<'t> {
     pub(super) matches: Field<Strings<'t>>,
     pub(super) strip_prefix: bool,
     pub(super) release: Field<&'t str>,
-    pub(super) versions: Field<Vec<(At<&'t str>, Field<Strings<'t>>)>>,
-    pub(super) nodes: Field<Strings<'t>>,
+    pub(super) versions: Field<Vec<(At<&'t str>, Field<Nodes<'t>>)>>,
+    pub(super) nodes: Field<Nodes<'t>>,
     pub(super) health: RawHealth<'t>,
     pub(super) rollout: Rollout,
     pub(super) drain: Drain,
     pub(super) timeouts: Timeouts,
     pub(super) retry: Retry,
     pub(super) connections: Connections,
+    pub(super) balance: Balance,
+    pub(super) eject: Eject,
+    pub(super) hold: Hold,
     pub(super) tls: ClientTls,
     pub(super) door: Option<Door>,
 }
@@ -91,8 +100,8 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
     root.finish(|key| match key {
         "services" => Some("write `[service.NAME]`".into()),
         "listeners" => Some("write `[[listener]]`".into()),
-        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "tls" | "access" | "basic_auth"
-        | "forward_auth" | "request_headers" | "response_headers" | "compression" => {
+        "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "balance" | "eject" | "hold"
+        | "tls" | "access" | "basic_auth" | "forward_auth" | "request_headers" | "response_headers" | "compression" => {
             Some(format!("write `[service.NAME.{key}]`"))
         }
         "rate" | "redirect" | "rewrite" => Some(format!("write `[[service.NAME.{key}]]`")),
@@ -171,6 +180,8 @@ fn limits(mut t: Table<'_>) -> Limits {
         headers: t.count_or("headers", d.headers, 1..=10_000),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
         handshake: t.some_duration("handshake", d.handshake),
         handshakes: t.count_or("handshakes", d.handshakes, 1..=1_000_000),
         body: t.some_size("body", 1..=1 << 40).map(|size| size as u64),
@@ -201,14 +212,17 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>, source: &Path) -> RawService
         matches: t.string_or_strings("match", "`match` is empty: no request would reach the service"),
         strip_prefix: t.flag("strip_prefix", false),
         release: t.string("release"),
-        versions: t.named_strings("versions", "a version needs at least one node"),
-        nodes: t.some_strings("nodes", "a service needs at least one node"),
+        versions: t.named_nodes("versions", "a version needs at least one node"),
+        nodes: t.some_nodes("nodes", "a service needs at least one node"),
         health: health(t.table("health", "service.*.health")),
         rollout: t.table("rollout", "service.*.rollout").map(rollout).unwrap_or_default(),
         drain: t.table("drain", "service.*.drain").map(drain).unwrap_or_default(),
         timeouts: t.table("timeouts", "service.*.timeouts").map(timeouts).unwrap_or_default(),
         retry: t.table("retry", "service.*.retry").map(retry).unwrap_or_default(),
         connections: t.table("connections", "service.*.connections").map(connections).unwrap_or_default(),
+        balance: balance::balance(t.table("balance", "service.*.balance")),
+        eject: balance::eject(t.table("eject", "service.*.eject")),
+        hold: balance::hold(t.table("hold", "service.*.hold")),
         tls: tls::client(t.table("tls", "service.*.tls"), source),
         door: door::read(&mut t),
     };
@@ -320,6 +334,9 @@ fn connections(mut t: Table<'_>) -> Connections {
         idle: idle.get().map_or(d.idle.min(max), |at| at.value),
         idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
         fresh: t.duration("fresh", d.fresh),
+        protocol: protocol::read(&mut t, d.protocol),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
     };
     t.finish(misplaced);
     connections

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::error::{Fault, Span};
+use super::nodes::{self, Nodes};
 use super::reader::{At, Field, Table, Value, describe};
 use super::units;
 
@@ -42,6 +43,22 @@ impl<'t> Table<'t> {
         };
         self.refuse_empty(value, empty);
         self.strings_of(value)
+    }
+
+    /// A list of nodes, with at least one in it.
+    pub(super) fn some_nodes(&mut self, key: &'static str, empty: &str) -> Field<Nodes<'t>> {
+        let Some(value) = self.take(key) else {
+            return Field::Missing;
+        };
+        self.nodes_of(value, empty)
+    }
+
+    fn nodes_of(&self, value: &'t Value<'t>, empty: &str) -> Field<Nodes<'t>> {
+        self.refuse_empty(value, empty);
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.wrong(value, "a list of nodes");
+        };
+        Field::Is(At { value: items.iter().filter_map(|item| nodes::entry(self, item)).collect(), span: value.span() })
     }
 
     fn refuse_empty(&self, value: &Value<'_>, message: &str) {
@@ -156,23 +173,20 @@ impl<'t> Table<'t> {
         tables
     }
 
-    /// The table under `key`, whose keys are free and whose values are lists of strings; in the order of the file.
+    /// The table under `key`, whose keys are free and whose values are lists of nodes; in the order of the file.
     #[expect(clippy::type_complexity, reason = "a name for it would say less")]
-    pub(super) fn named_strings(
+    pub(super) fn named_nodes(
         &mut self,
         key: &'static str,
         empty: &str,
-    ) -> Field<Vec<(At<&'t str>, Field<Vec<At<&'t str>>>)>> {
+    ) -> Field<Vec<(At<&'t str>, Field<Nodes<'t>>)>> {
         let Some(value) = self.take(key) else {
             return Field::Missing;
         };
         let DeValue::Table(entries) = value.get_ref() else {
             return self.wrong(value, "a table");
         };
-        let read = |(name, value): (&'t Spanned<_>, &'t Value<'t>)| {
-            self.refuse_empty(value, empty);
-            (at_key(name), self.strings_of(value))
-        };
+        let read = |(name, value): (&'t Spanned<_>, &'t Value<'t>)| (at_key(name), self.nodes_of(value, empty));
         let mut lists: Vec<_> = entries.iter().map(read).collect();
         lists.sort_by_key(|(name, _)| name.span.start);
         Field::Is(At { value: lists, span: value.span() })

@@ -7,6 +7,7 @@
 //! Nothing past this module asks whether a value makes sense.
 
 mod again;
+mod balance;
 mod cache;
 mod claims;
 mod defaults;
@@ -16,6 +17,8 @@ mod file;
 mod include;
 mod lists;
 mod load;
+mod nodes;
+mod protocol;
 mod reader;
 mod stamp;
 mod syntax;
@@ -27,10 +30,12 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use balance::{Balance, Eject, HashBy, Hold, Kinds, Policy};
 pub use cache::Cache;
 pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
+pub use protocol::NodeProtocol;
 pub use stamp::Stamp;
 pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
 
@@ -109,6 +114,11 @@ pub struct Limits {
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: usize,
+    /// An HTTP/2 client with open streams that sends nothing for this long is asked for a sign of life, and closed after
+    /// as long again without one.
+    pub ping: Duration,
     /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
     pub handshake: Duration,
     /// TLS handshakes under way at once, over all listeners.
@@ -146,6 +156,8 @@ pub struct Service {
     pub release: Version,
     /// The nodes of each version. `release` is among them.
     pub versions: BTreeMap<Version, Vec<NodeAddress>>,
+    /// The nodes of each version that have another weight than 1; a version without such nodes is not in here.
+    pub weights: BTreeMap<Version, BTreeMap<NodeAddress, u32>>,
     /// How nodes are probed.
     pub health: Health,
     /// How a new version takes over.
@@ -158,10 +170,24 @@ pub struct Service {
     pub retry: Retry,
     /// How connections to nodes are kept.
     pub connections: Connections,
+    /// How a node is chosen.
+    pub balance: Balance,
+    /// When a node is left out because of how it answers.
+    pub eject: Eject,
+    /// What happens to a request for which no node is ready.
+    pub hold: Hold,
     /// How nodes at `https://` are spoken to.
     pub tls: ClientTls,
     /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
     pub door: Option<Arc<Door>>,
+}
+
+impl Service {
+    /// The weight of a node: its part of the traffic beside the others'. None if it is not among these nodes.
+    pub fn weight(&self, version: &Version, address: &NodeAddress) -> Option<u32> {
+        let weight = self.weights.get(version).and_then(|weights| weights.get(address).copied());
+        weight.or_else(|| self.versions.get(version)?.contains(address).then_some(1))
+    }
 }
 
 /// A host, or a host and a path prefix.
@@ -318,6 +344,12 @@ pub struct Connections {
     /// An idle one is closed after this long; a node's `Keep-Alive: timeout=` shortens it.
     pub idle_timeout: Duration,
     /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago; and none of
-    /// a node that was seen to close connections within a second.
+    /// a node that was seen to close connections within a second. An idle HTTP/2 connection is asked with a PING instead.
     pub fresh: Duration,
+    /// Which HTTP the nodes speak.
+    pub protocol: NodeProtocol,
+    /// HTTP/2: streams on one connection at once; a node may allow fewer.
+    pub streams: usize,
+    /// HTTP/2: a connection with open streams that is silent for this long is asked with a PING.
+    pub ping: Duration,
 }

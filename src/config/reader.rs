@@ -187,6 +187,37 @@ impl<'t> Table<'t> {
         self.parsed(key, default, "a percentage like \"5%\"", units::percent)
     }
 
+    /// A percentage of more than zero and not more than `most` (a part of 1), and where it stands.
+    pub(super) fn some_percent(&mut self, key: &'static str, most: f64) -> Field<f64> {
+        self.located(key, "a percentage like \"5%\"", |text| match units::percent(text)? {
+            part if part > 0.0 && part <= most => Ok(part),
+            _ => Err(Fault::new(format!("`{key}` must be more than 0% and at most {}%", most * 100.0))),
+        })
+    }
+
+    /// A duration of more than zero, and where it stands.
+    pub(super) fn duration_at(&mut self, key: &'static str) -> Field<Duration> {
+        self.located(key, "a duration like \"30s\"", |text| match units::duration(text)? {
+            Duration::ZERO => Err(Fault::new(format!("`{key}` must be more than zero"))),
+            duration => Ok(duration),
+        })
+    }
+
+    /// A value that is written as text: parsed, and where it stands.
+    fn located<T>(&mut self, key: &'static str, wanted: &str, parse: impl Fn(&str) -> Result<T, Fault>) -> Field<T> {
+        let value = self.take(key);
+        let Field::Is(text) = self.string_of(value, wanted) else {
+            return if value.is_some() { Field::Broken } else { Field::Missing };
+        };
+        match parse(text.value) {
+            Ok(value) => Field::Is(At { value, span: text.span }),
+            Err(fault) => {
+                self.findings.add(&text.span, fault);
+                Field::Broken
+            }
+        }
+    }
+
     /// A whole number, and where it stands.
     pub(super) fn count(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Field<usize> {
         let Some(value) = self.take(key) else {

@@ -3,16 +3,16 @@
 //! Pure: no files, no clock, no environment. Goes on after an error, with a value that makes no second one; the caller
 //! uses the result only if nothing was found.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{Fault, Findings, Span, listed, nearest};
-use super::file::{File, RawHealth, RawListener, RawService, Strings};
+use super::file::{File, RawHealth, RawListener, RawService};
 use super::reader::{At, Field};
-use super::{Admin, Config, Health, Listener, Probe, Service, defaults, words};
+use super::{Admin, Config, Health, Listener, Probe, Service, defaults, nodes, words};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A Unix socket's path must fit into the kernel's address structure.
@@ -127,7 +127,8 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
     let written = raw.matches.get().map(|at| &at.value[..]).unwrap_or_default();
     let read = |at: &At<&str>| Some((parsed(at, findings, words::pattern)?, at.span.clone()));
     let (matches, matches_at) = written.iter().filter_map(read).unzip();
-    let versions = versions(raw, findings);
+    let mut weights = BTreeMap::new();
+    let versions = versions(raw, &mut weights, findings);
     let release = release(raw, &versions, findings);
     let service = Service {
         name: ServiceName::new(raw.name.value),
@@ -136,20 +137,34 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         strip_prefix: raw.strip_prefix,
         release,
         versions,
+        weights,
         health: health(&raw.health, findings),
         rollout: raw.rollout.clone(),
         drain: raw.drain.clone(),
         timeouts: raw.timeouts.clone(),
         retry: raw.retry.clone(),
         connections: raw.connections.clone(),
+        balance: raw.balance.clone(),
+        eject: raw.eject.clone(),
+        hold: raw.hold.clone(),
         tls: raw.tls.clone(),
         door: raw.door.clone().map(Arc::new),
     };
     Checked { service, name_at: raw.name.span.clone(), matches_at }
 }
 
-fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, Vec<NodeAddress>> {
+fn versions(
+    raw: &RawService<'_>,
+    weights: &mut BTreeMap<Version, BTreeMap<NodeAddress, u32>>,
+    findings: &Findings<'_>,
+) -> BTreeMap<Version, Vec<NodeAddress>> {
     let mut versions = BTreeMap::new();
+    let mut take = |version: Version, list: nodes::Checked| {
+        if !list.weights.is_empty() {
+            weights.insert(version.clone(), list.weights);
+        }
+        versions.insert(version, list.addresses);
+    };
     let name = raw.name.value;
     if let Some(nodes_at) = raw.nodes.get() {
         if !raw.versions.is_missing() || !raw.release.is_missing() {
@@ -159,7 +174,7 @@ fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, 
                 fault.hint("keep `nodes` for a service without named versions, or move the nodes to a version"),
             );
         }
-        versions.insert(Version::unnamed(), nodes(&nodes_at.value, findings));
+        take(Version::unnamed(), nodes::check(&nodes_at.value, raw.connections.protocol, findings));
     } else if raw.nodes.is_missing() && raw.versions.is_missing() {
         let fault = Fault::new(format!("service `{name}` has no nodes"));
         let hint = match raw.release.get() {
@@ -176,25 +191,11 @@ fn versions(raw: &RawService<'_>, findings: &Findings<'_>) -> BTreeMap<Version, 
         }
         for (version, list) in &at.value {
             parsed(version, findings, words::version);
-            let list = list.get().map(|at| nodes(&at.value, findings)).unwrap_or_default();
-            versions.insert(Version::new(version.value), list);
+            let list = list.get().map(|at| nodes::check(&at.value, raw.connections.protocol, findings));
+            take(Version::new(version.value), list.unwrap_or_default());
         }
     }
     versions
-}
-
-fn nodes(written: &Strings<'_>, findings: &Findings<'_>) -> Vec<NodeAddress> {
-    let mut seen = HashSet::with_capacity(written.len());
-    let mut nodes = Vec::with_capacity(written.len());
-    for at in written {
-        if let Some(plain) = parsed(at, findings, words::node) {
-            if !seen.insert(plain) {
-                findings.add(&at.span, Fault::new(format!("the node {} is in this list twice", at.value)));
-            }
-            nodes.push(NodeAddress::new(at.value));
-        }
-    }
-    nodes
 }
 
 fn release(raw: &RawService<'_>, versions: &BTreeMap<Version, Vec<NodeAddress>>, findings: &Findings<'_>) -> Version {

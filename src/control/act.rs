@@ -46,6 +46,7 @@ impl Controller {
                         Rc::clone(&self.mailbox),
                     );
                     let member = Member {
+                        weight: entry.settings.weight(&node.version, &node.address).unwrap_or(1),
                         node: pooled,
                         prober,
                         told: known.map_or(NodeState::Joining, |known| known.state),

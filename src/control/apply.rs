@@ -138,6 +138,10 @@ impl Controller {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
+        for (node, member) in &mut entry.members {
+            // A node that is on its way out keeps what it had.
+            member.weight = service.weight(&node.version, &node.address).unwrap_or(member.weight);
+        }
         entry.settings = Arc::clone(&service);
         entry.tuning.send_replace(service);
         self.turn.views.insert(name.clone());

@@ -8,20 +8,43 @@ use std::sync::Arc;
 
 use crate::config::{self, Config};
 use crate::model::ServiceName;
-use crate::pool::{Edge, Node, Router, ServiceView, Slice, Snapshot};
-use crate::rollout::{NodeRef, Split};
+use crate::pool::balance;
+use crate::pool::{Edge, Hold, Node, Router, ServiceView, Slice, Snapshot};
+use crate::rollout::{self, NodeRef, Split};
 
-/// One service as the workers shall see it. A node that `find` does not know is left out; so is a version without any.
+/// One service as the workers shall see it. `find` gives a node and its weight now, in units of [`balance::ONE`]; a node that it does not
+/// know is left out, and so is a version without any.
+///
+/// A version's share is what the split says, as far as its nodes have their full weight and no other: heavy nodes raise
+/// it, nodes that warm up lower it.
 pub(super) fn view(
     settings: &Arc<config::Service>,
     split: &Split,
-    find: impl Fn(&NodeRef) -> Option<Arc<Node>>,
+    hold: &Arc<Hold>,
+    find: impl Fn(&NodeRef) -> Option<(Arc<Node>, u32)>,
 ) -> Arc<ServiceView> {
-    let slices = split.slices.iter().filter_map(|slice| {
-        let nodes: Vec<_> = slice.nodes.iter().filter_map(&find).collect();
-        (!nodes.is_empty()).then(|| Slice { version: slice.version.clone(), share: slice.share, nodes })
-    });
-    Arc::new(ServiceView { settings: Arc::clone(settings), slices: slices.collect(), all_down: split.all_down })
+    let found: Vec<_> = split
+        .slices
+        .iter()
+        .filter_map(|slice| {
+            let nodes: Vec<_> = slice.nodes.iter().filter_map(&find).collect();
+            (!nodes.is_empty()).then_some((slice, nodes))
+        })
+        .collect();
+    let weighed: Vec<u64> = found
+        .iter()
+        .map(|(slice, nodes)| {
+            let sum: u64 = nodes.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            u64::from(slice.share.0) * sum / nodes.len() as u64
+        })
+        .collect();
+    let shares = balance::divide(&weighed);
+    let slice = |((slice, nodes), share): ((&rollout::Slice, _), _)| {
+        Slice::new(slice.version.clone(), share, nodes, &settings.balance.policy)
+    };
+    let slices = found.into_iter().zip(shares).map(slice).collect();
+    let (settings, hold) = (Arc::clone(settings), Arc::clone(hold));
+    Arc::new(ServiceView { settings, slices, all_down: split.all_down, hold })
 }
 
 /// Holds the parts of the next snapshot.
@@ -72,14 +95,17 @@ impl Assembler {
 
     /// Takes over what holds for every request. Whether anything differs.
     pub(super) fn set_edge(&mut self, config: &Config) -> bool {
+        let forwards_clients = config.listeners.iter().any(|listener| listener.accepting.forwards_clients());
         let same = self.edge.trusted_proxies == config.trusted_proxies
             && self.edge.limits == config.limits
-            && self.edge.errors == config.errors;
+            && self.edge.errors == config.errors
+            && self.edge.forwards_clients == forwards_clients;
         if !same {
             self.edge = Arc::new(Edge {
                 trusted_proxies: config.trusted_proxies.clone(),
                 limits: config.limits.clone(),
                 errors: config.errors.clone(),
+                forwards_clients,
             });
         }
         !same

@@ -174,7 +174,6 @@ impl Read {
             self.files.extend(service.tls.ca.iter().chain(own).map(|file| file.path.clone()));
         }
     }
-
 }
 
 impl Certificates {

@@ -12,7 +12,7 @@ use super::state::{MAX_HISTORY, Record};
 use crate::api::{CutNode, Ended, HistoryEntry, Outcome, ProbeReport};
 use crate::config;
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Timestamp, Version};
-use crate::pool::Node;
+use crate::pool::{Hold, Node};
 use crate::rollout::{Ending, Machine, NodeRef, Wanted};
 
 /// What is kept of a service beside its change number and its history, so that `kill -9` loses nothing.
@@ -68,6 +68,8 @@ pub(super) enum Draining {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) node: Arc<Node>,
+    /// As the configuration says, or last said if it has no such node any more.
+    pub(super) weight: u32,
     /// Ends with this.
     pub(super) prober: Prober,
     /// The state that was told in the log last.
@@ -85,6 +87,8 @@ pub(super) struct Entry {
     pub(super) tuning: watch::Sender<Arc<config::Service>>,
     pub(super) machine: Machine,
     pub(super) members: BTreeMap<NodeRef, Member>,
+    /// Where its requests wait; in every view of it.
+    pub(super) hold: Arc<Hold>,
     /// The change number.
     pub(super) number: u64,
     pub(super) change: Change,
@@ -113,6 +117,7 @@ impl Entry {
             settings,
             machine: Machine::new(),
             members: BTreeMap::new(),
+            hold: Arc::default(),
             number: 0,
             change: Change::default(),
             durable: true,

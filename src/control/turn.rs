@@ -17,6 +17,7 @@ use super::drain;
 use super::entry::Draining;
 use super::settle::DURABLE_WITHIN;
 use crate::model::ServiceName;
+use crate::pool::balance::ONE;
 use crate::pool::{Command, Node};
 use crate::rollout::NodeRef;
 
@@ -83,8 +84,9 @@ impl Controller {
             }
             entry.told_all_down = split.all_down;
             let members = &entry.members;
-            let view =
-                build::view(&entry.settings, &split, |node| members.get(node).map(|member| Arc::clone(&member.node)));
+            let view = build::view(&entry.settings, &split, &entry.hold, |node| {
+                members.get(node).map(|member| (Arc::clone(&member.node), member.weight * ONE))
+            });
             if turn.routes {
                 fresh.insert(name.clone(), view);
             } else {

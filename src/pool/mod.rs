@@ -6,7 +6,9 @@
 pub mod balance;
 pub mod entrance;
 pub mod gate;
+pub mod hold;
 pub mod node;
+pub mod ring;
 pub mod router;
 pub mod snapshot;
 pub mod stats;
@@ -25,9 +27,10 @@ use tokio::sync::mpsc;
 
 pub use command::{Command, CutReason, CutSpec, ShutdownSpec, SocketId};
 pub use entrance::Entrance;
+pub use hold::Hold;
 pub use node::Node;
 pub use router::Router;
-pub use snapshot::{Edge, ServiceView, Slice, Snapshot};
+pub use snapshot::{Edge, ServiceView, Slice, Snapshot, Turn};
 pub use stats::WorkerStats;
 
 /// The meeting place.
@@ -44,7 +47,12 @@ pub struct Pool {
     workers: Vec<mpsc::UnboundedSender<Command>>,
     /// One a worker; each written by its own worker only.
     stats: Vec<Arc<crossbeam_utils::CachePadded<WorkerStats>>>,
+    /// Taken by the controller.
+    suspects: Mutex<Option<mpsc::Receiver<Arc<Node>>>>,
 }
+
+/// Suspects that the controller has not looked at yet; more are not told, for they fail again.
+const SUSPECTS: usize = 256;
 
 /// A worker's end of the pool.
 #[derive(Debug)]
@@ -59,18 +67,22 @@ pub struct Subscription {
     pub commands: mpsc::UnboundedReceiver<Command>,
     /// This worker's counters.
     pub stats: Arc<crossbeam_utils::CachePadded<WorkerStats>>,
+    /// Where a node is told that failed `eject.failures` times in a row. Never waited for.
+    pub suspects: mpsc::Sender<Arc<Node>>,
 }
 
 impl Pool {
     /// An empty pool for this many workers, and their ends.
     pub fn new(workers: usize) -> (Arc<Self>, Vec<Subscription>) {
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let (suspects, receiver) = mpsc::channel(SUSPECTS);
         let mut pool = Self {
             current: Arc::clone(&current),
             last: Mutex::new(None),
             generation: AtomicU64::new(0),
             workers: Vec::new(),
             stats: Vec::new(),
+            suspects: Mutex::new(Some(receiver)),
         };
         let subscriptions = (0..workers)
             .map(|worker| {
@@ -78,7 +90,8 @@ impl Pool {
                 let stats = Arc::new(crossbeam_utils::CachePadded::new(WorkerStats::default()));
                 pool.workers.push(sender);
                 pool.stats.push(Arc::clone(&stats));
-                Subscription { worker, workers, snapshot: Cache::new(Arc::clone(&current)), commands, stats }
+                let snapshot = Cache::new(Arc::clone(&current));
+                Subscription { worker, workers, snapshot, commands, stats, suspects: suspects.clone() }
             })
             .collect();
         (Arc::new(pool), subscriptions)
@@ -95,6 +108,10 @@ impl Pool {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         snapshot.generation = generation;
         let before = self.current.swap(Arc::new(snapshot));
+        // Who waits has looked at this one or an older one, and an older one's were called when this one came.
+        for service in &before.services {
+            service.hold.wake_all();
+        }
         self.tell(|| Command::Refresh);
         let retired = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(before);
         drop(retired);
@@ -121,6 +138,11 @@ impl Pool {
     /// Sends a command to one worker; `false` if it has ended.
     pub fn tell_one(&self, worker: usize, command: Command) -> bool {
         self.workers.get(worker).is_some_and(|sender| sender.send(command).is_ok())
+    }
+
+    /// Where workers tell of nodes that fail; once.
+    pub fn take_suspects(&self) -> Option<mpsc::Receiver<Arc<Node>>> {
+        self.suspects.lock().ok()?.take()
     }
 
     /// Every worker's counters.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -27,6 +27,9 @@ pub struct Node {
     gate: Gate,
     /// One a worker; each written by its own worker only.
     stats: Box<[CachePadded<NodeStats>]>,
+    /// Work that counts against `balance.max_requests`, over all workers. Untouched where no limit is configured, so that
+    /// there nothing is shared between cores.
+    slots: CachePadded<AtomicUsize>,
     /// Told when a claim ends on a closed gate, and when the gate closes; the drain waits here.
     vacated: Notify,
     /// Told when a worker could not connect; the prober waits here.
@@ -46,6 +49,7 @@ impl Node {
             id,
             gate: Gate::new(workers),
             stats: (0..workers).map(|_| CachePadded::new(NodeStats::default())).collect(),
+            slots: CachePadded::default(),
             vacated: Notify::new(),
             alarm: Arc::default(),
             tls: ArcSwapOption::empty(),
@@ -93,6 +97,22 @@ impl Node {
     /// Work in progress on one worker.
     pub fn inflight_on(&self, worker: usize) -> usize {
         self.gate.inflight_on(worker)
+    }
+
+    /// Takes one of the places at the node, unless `limit` are taken. Each `true` must be followed by one [`Self::leave`].
+    pub fn enter(&self, limit: usize) -> bool {
+        let more = |taken| (taken < limit).then_some(taken + 1);
+        self.slots.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives the place back.
+    pub fn leave(&self) {
+        self.slots.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether so many places are taken.
+    pub fn is_full(&self, limit: usize) -> bool {
+        self.slots.load(Ordering::SeqCst) >= limit
     }
 
     /// Waits until a closed node holds no work, or until `deadline`. `true`: it is vacant, for good.

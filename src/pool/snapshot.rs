@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::balance;
+use super::balance::{self, ONE, Weights};
+use super::hold::Hold;
 use super::node::Node;
+use super::ring::Ring;
 use super::router::Router;
-use crate::config;
+use crate::config::{self, Policy};
 use crate::model::{Share, Version};
 
 /// Everything a worker needs to answer a request. One pointer, swapped at once.
@@ -30,6 +32,8 @@ pub struct Edge {
     pub limits: config::Limits,
     /// What clients see when something goes wrong and no service says otherwise.
     pub errors: Option<Arc<config::Errors>>,
+    /// Whether some listener tells nodes who a client is by its certificate: then no client may say so itself.
+    pub forwards_clients: bool,
 }
 
 /// One service as it serves.
@@ -41,6 +45,8 @@ pub struct ServiceView {
     pub slices: Vec<Slice>,
     /// True if every node is unhealthy and all are in here regardless.
     pub all_down: bool,
+    /// Where its requests wait while no node is ready. The same one for as long as the service lives.
+    pub hold: Arc<Hold>,
 }
 
 /// One version's part of the traffic.
@@ -52,31 +58,141 @@ pub struct Slice {
     pub share: Share,
     /// Its nodes; never empty.
     pub nodes: Vec<Arc<Node>>,
+    /// What the policy needs to know beside; none for nodes of equal weight under the default policy.
+    plan: Option<Box<Plan>>,
+}
+
+/// What a policy needs to choose among the nodes of a slice.
+#[derive(Debug)]
+struct Plan {
+    /// None if all are alike.
+    weights: Option<Weights>,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    LeastOfTwo,
+    /// One round, as places in the list of nodes; empty if all are alike, for then the list is the round.
+    Round(Box<[u32]>),
+    /// With what [`config::Policy::Hash`] says of spilling.
+    Ring(Ring, Option<f64>),
+}
+
+/// What a choice depends on, beside the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// This worker's requests to the service, counted.
+    pub turn: u32,
+    /// Fresh.
+    pub random: u64,
+    /// The hash of the request's key, if the policy asks for one and the request has it.
+    pub key: Option<u64>,
+}
+
+impl Slice {
+    /// One version's part: its nodes, each with its weight in units of [`balance::ONE`].
+    pub fn new(version: Version, share: Share, nodes: Vec<(Arc<Node>, u32)>, policy: &Policy) -> Self {
+        let (nodes, weights): (Vec<_>, Vec<_>) = nodes.into_iter().unzip();
+        let ring = || Ring::new(nodes.iter().map(|node| node.id.address.as_str()).zip(weights.iter().copied()), ONE);
+        let known = Weights::new(&weights);
+        let way = match policy {
+            // With one node there is nothing to choose, and ten thousand such services must not cost anything.
+            _ if nodes.len() < 2 => Way::LeastOfTwo,
+            Policy::LeastRequest => Way::LeastOfTwo,
+            Policy::RoundRobin => Way::Round(known.as_ref().map(balance::round).unwrap_or_default()),
+            Policy::Hash { spill, .. } => Way::Ring(ring(), *spill),
+        };
+        let plan = match (&way, known) {
+            (Way::LeastOfTwo, None) => None,
+            (_, weights) => Some(Box::new(Plan { weights, way })),
+        };
+        Self { version, share, nodes, plan }
+    }
+
+    /// `rotation` counts this worker's requests to the slice, if it is asked.
+    fn choose(
+        &self,
+        turn: Turn,
+        rotation: impl FnOnce() -> u32,
+        load: &impl Fn(&Node) -> usize,
+        usable: impl Fn(&Node) -> bool,
+    ) -> Option<&Arc<Node>> {
+        let weights = self.plan.as_ref().and_then(|plan| plan.weights.as_ref());
+        match (self.plan.as_ref().map(|plan| &plan.way), turn.key) {
+            (Some(Way::Ring(ring, spill)), Some(key)) => {
+                let in_turn = || ring.at(key).map(|index| &self.nodes[index]);
+                let Some(spill) = spill else {
+                    return in_turn().find(|node| usable(node));
+                };
+                self.unloaded(ring, key, *spill, load, &usable).or_else(|| in_turn().find(|node| usable(node)))
+            }
+            (Some(Way::Round(round)), _) => {
+                let steps = if round.is_empty() { self.nodes.len() } else { round.len() };
+                let first = rotation() as usize % steps;
+                let places = (first..steps).chain(0..first);
+                let mut nodes = places.map(|at| &self.nodes[round.get(at).map_or(at, |place| *place as usize)]);
+                nodes.find(|node| usable(node))
+            }
+            _ => balance::least_of_two(&self.nodes, weights, turn.random, load, usable),
+        }
+    }
+
+    /// The first node on the ring that has not much more than its part of the work (consistent hashing with bounded loads).
+    fn unloaded(
+        &self,
+        ring: &Ring,
+        key: u64,
+        spill: f64,
+        load: &impl Fn(&Node) -> usize,
+        usable: &impl Fn(&Node) -> bool,
+    ) -> Option<&Arc<Node>> {
+        let weights = self.plan.as_ref().and_then(|plan| plan.weights.as_ref());
+        let mut average = None;
+        let index = ring.at(key).find(|index| {
+            let node = &self.nodes[*index];
+            let work = load(node);
+            usable(node)
+                && (work == 0 || {
+                    // Asked only if it matters, because it means to look at every node.
+                    let average = *average.get_or_insert_with(|| {
+                        let all: usize = self.nodes.iter().map(|node| load(node)).sum();
+                        let parts = weights.map_or(self.nodes.len() as u64, Weights::total);
+                        (all + 1) as f64 / parts as f64
+                    });
+                    let part = weights.map_or(1, |weights| weights.of(*index));
+                    (work as f64) < ((1.0 + spill) * average * part as f64).ceil()
+                })
+        })?;
+        self.nodes.get(index)
+    }
 }
 
 impl ServiceView {
-    /// Chooses a node: a version by `turn`, then the less loaded of two random ones that are not `avoided`.
-    /// If all are avoided, avoiding is given up for those not `excluded` (tried already, or closed).
+    /// Chooses a node: a version by its share, then a node of it by the policy, among those that are not `avoided`.
+    /// If all are avoided, avoiding is given up for those not `excluded` (tried already, closed, or full).
     ///
-    /// `turn` counts this worker's requests to the service, `random` is fresh, `load` is this worker's count for a node.
+    /// `rotation` counts this worker's requests to a slice, `load` is this worker's count for a node.
     pub fn choose(
         &self,
-        turn: u32,
-        random: u64,
+        turn: Turn,
+        rotation: impl Fn(usize) -> u32,
         load: impl Fn(&Node) -> usize,
         avoided: impl Fn(&Node) -> bool,
         excluded: impl Fn(&Node) -> bool,
     ) -> Option<&Arc<Node>> {
-        let first = balance::slice_of(turn, self.slices.iter().map(|slice| slice.share));
+        // Whoever has a key stays with one version as long as its share allows: a share that grows moves keys one way only.
+        let point = turn.key.map_or_else(|| balance::point_of(turn.turn), |key| key as u32);
+        let first = balance::slice_at(point, self.slices.iter().map(|slice| slice.share));
         let usable = |node: &Node| !avoided(node) && !excluded(node);
         let chosen = self.slices.get(first)?;
-        if let Some(node) = balance::least_of_two(&chosen.nodes, random, &load, usable) {
+        if let Some(node) = chosen.choose(turn, || rotation(first), &load, usable) {
             return Some(node);
         }
         // Another version is better than no answer.
-        let others = || self.slices.iter().cycle().skip(first).take(self.slices.len());
-        others()
-            .find_map(|slice| balance::least_of_two(&slice.nodes, random, &load, usable))
-            .or_else(|| others().find_map(|slice| balance::least_of_two(&slice.nodes, random, &load, |n| !excluded(n))))
+        let others = || (first..self.slices.len()).chain(0..first).map(|index| (index, &self.slices[index]));
+        others().find_map(|(index, slice)| slice.choose(turn, || rotation(index), &load, usable)).or_else(|| {
+            others().find_map(|(index, slice)| slice.choose(turn, || rotation(index), &load, |n| !excluded(n)))
+        })
     }
 }

@@ -18,6 +18,28 @@ impl Count {
     }
 }
 
+/// How many times in a row something failed; only one thread may write it.
+#[derive(Debug, Default)]
+pub struct Streak(AtomicU64);
+
+impl Streak {
+    /// One more; how many it makes.
+    pub fn add_one(&self) -> u64 {
+        let now = self.0.load(Ordering::Relaxed) + 1;
+        self.0.store(now, Ordering::Relaxed);
+        now
+    }
+
+    /// Ends the row. Whether there was one.
+    pub fn end(&self) -> bool {
+        let was = self.0.load(Ordering::Relaxed) > 0;
+        if was {
+            self.0.store(0, Ordering::Relaxed);
+        }
+        was
+    }
+}
+
 /// What one worker did with one node.
 #[derive(Debug, Default)]
 pub struct NodeStats {
@@ -25,6 +47,10 @@ pub struct NodeStats {
     pub requests: Count,
     /// Those that ended in a 5xx, a reset, a timeout or a truncated body.
     pub failures: Count,
+    /// Among them, those of the kinds that `eject.on` names.
+    pub strikes: Count,
+    /// The same, in a row.
+    pub streak: Streak,
 }
 
 /// What one worker did in all, for status and for tests.
@@ -46,4 +72,6 @@ pub struct WorkerStats {
     pub failed: Count,
     /// Requests sent again to another node.
     pub retried: Count,
+    /// HTTP/2 connections that Sluice ended because they brought more trouble than requests.
+    pub abusive: Count,
 }

@@ -9,10 +9,13 @@ use ipnet::IpNet;
 
 use super::front::Front;
 use super::headers::Seen;
+use crate::pool::Edge;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const VERIFIED: HeaderName = HeaderName::from_static("x-client-verified");
+const SUBJECT: HeaderName = HeaderName::from_static("x-client-subject");
 
 /// Sets the forwarding fields for the node.
 pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet]) {
@@ -48,6 +51,21 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
     if let Some(element) = element {
         let chain = continued(headers, &FORWARDED, &element);
         headers.insert(FORWARDED, chain);
+    }
+}
+
+/// Tells the node who the client is by its certificate. Whatever the client itself said there goes, whichever listener it came to.
+pub fn set_client(headers: &mut HeaderMap, front: &Front, edge: &Edge) {
+    if !edge.forwards_clients {
+        return;
+    }
+    headers.remove(VERIFIED);
+    headers.remove(SUBJECT);
+    if let Some(facts) = front.facts() {
+        headers.insert(VERIFIED, HeaderValue::from_static(if facts.subject.is_some() { "yes" } else { "no" }));
+        if let Some(subject) = &facts.subject {
+            headers.insert(SUBJECT, subject.clone());
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! One client connection: what the worker sees of it, and its limits between requests. `h1` runs it.
+//! One client connection: what the worker sees of it, and its limits between requests. `h1` or `h2` runs it.
 
 mod h1;
+mod h2;
+mod preface;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
@@ -13,10 +15,11 @@ use std::time::Instant;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use self::h2::meter::Meter;
 use super::accept;
 use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
-use crate::config::Limits;
+use crate::config::{Limits, Protocol};
 use crate::net::tls::ClientFacts;
 use crate::net::{Pulse, Stream};
 use crate::pool::Entrance;
@@ -50,6 +53,8 @@ pub struct Front {
     read: Cell<u64>,
     /// Set by a request's body that was given up before its end: the client may still be sending.
     unread: Cell<bool>,
+    /// HTTP/2: what the client costs; set by the connection.
+    meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
 }
@@ -80,6 +85,8 @@ enum Order {
     Close,
     /// A head has been arriving for too long.
     HeadTimeout,
+    /// HTTP/2: ask the client for a sign of life.
+    Ping,
     /// Drop it.
     Kill,
 }
@@ -136,6 +143,11 @@ impl Front {
         self.rest.set(None);
     }
 
+    /// How many streams and calls are under way: each stream counts as two while a node works on it.
+    fn streams(&self) -> usize {
+        self.busy.get()
+    }
+
     fn is_busy(&self) -> bool {
         self.busy.get() > 0
     }
@@ -171,6 +183,9 @@ impl Front {
 
     /// The watchdog's look at this connection. `linger_until` is set while Sluice ends.
     pub fn check(&self, now: Instant, limits: &Limits, linger_until: Option<Instant>) {
+        if let Some(meter) = self.meter.get() {
+            return h2::check(self, meter, now, limits, linger_until.is_some());
+        }
         if self.is_busy() {
             return;
         }
@@ -237,6 +252,7 @@ pub fn serve(
         forwarded: ForwardedCache::default(),
         read: Cell::new(0),
         unread: Cell::new(false),
+        meter: OnceCell::new(),
         rest: Cell::new(None),
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
@@ -254,5 +270,14 @@ async fn run(worker: Rc<Worker>, front: Rc<Front>, tcp: TcpStream, _connected: C
         front.count_anew();
         stream
     };
-    h1::run(worker, front, stream).await;
+    let http2 = if stream.is_tls() {
+        Some(stream.protocol() == Some(Protocol::Http2))
+    } else {
+        preface::speaks_http2(&front, &stream, worker.view().edge().limits.head).await
+    };
+    match http2 {
+        Some(false) => h1::run(worker, front, stream).await,
+        Some(true) => h2::run(worker, front, stream).await,
+        None => {}
+    }
 }

@@ -6,19 +6,22 @@
 mod accept;
 mod body;
 mod call;
+mod claim;
 mod client_body;
 mod cuts;
+mod date;
 pub mod error;
-mod events;
+pub mod events;
 mod forwarded;
 mod front;
 mod handler;
 pub mod headers;
 mod replay;
+mod to_https;
 mod upgrade;
 mod upstream;
 mod view;
-mod websocket;
+pub mod websocket;
 mod worker;
 
 pub use error::FAULT;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::upstream::Upstream;
+use super::upstream::h2::Carriers;
 use crate::model::ServiceName;
 use crate::pool::{Edge, Node, Router, ServiceView, Snapshot};
 
@@ -29,6 +30,8 @@ pub struct ServiceLocal {
     turn: Cell<u32>,
     /// Replays that are still allowed.
     tokens: Cell<f64>,
+    /// Round robin: this worker's requests to each slice. Empty under any other policy.
+    rotations: RefCell<Vec<u32>>,
 }
 
 /// Replays that may happen whatever the traffic, for a burst such as the death of a node under load.
@@ -50,8 +53,8 @@ impl View {
             match before.and_then(|before| before.local_at(index, name)) {
                 Some(known) => Rc::clone(known),
                 None => {
-                    let turn = Cell::new(random.u32(..));
-                    Rc::new(ServiceLocal { name: name.clone(), turn, tokens: Cell::new(RESERVE) })
+                    let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
+                    Rc::new(ServiceLocal { name: name.clone(), turn, tokens, rotations: RefCell::default() })
                 }
             }
         };
@@ -100,6 +103,17 @@ impl ServiceLocal {
         turn
     }
 
+    /// The next turn in a slice. Workers begin at different places, or the first node would get the first request of each.
+    pub fn rotation(&self, slice: usize) -> u32 {
+        let mut rotations = self.rotations.borrow_mut();
+        if rotations.len() <= slice {
+            rotations.resize(slice + 1, self.turn.get());
+        }
+        let turn = rotations[slice];
+        rotations[slice] = turn.wrapping_add(1);
+        turn
+    }
+
     /// A request came: a part of a replay is earned.
     pub fn earn(&self, budget: f64) {
         self.tokens.set((self.tokens.get() + budget).min(RESERVE));
@@ -123,6 +137,8 @@ pub struct LocalNode {
     /// Idle connections, the most recently used last.
     #[expect(clippy::vec_box, reason = "a connection is boxed for its whole life; unboxing it would only move it")]
     idle: RefCell<Vec<Box<Upstream>>>,
+    /// HTTP/2 connections.
+    pub carriers: Carriers,
     /// Connections that are open or being opened; written by [`Slot`].
     open: Cell<usize>,
     /// Told when a connection comes free or is closed.
@@ -148,6 +164,7 @@ impl LocalNode {
         Rc::new(Self {
             node,
             idle: RefCell::default(),
+            carriers: Carriers::default(),
             open: Cell::new(0),
             freed: Notify::new(),
             trouble: Cell::new(None),
@@ -200,13 +217,21 @@ impl LocalNode {
 
     /// A connection could not be made: the node is tried last for a while, and the prober is told.
     pub fn failed(&self, now: Instant) {
+        self.carriers.forget();
         let fails = self.trouble.get().map_or(0, |(fails, _)| fails) + 1;
         let pause = Duration::from_millis(100 << fails.min(6)).min(Duration::from_secs(5));
         self.trouble.set(Some((fails, now + pause)));
         self.node.raise_alarm();
     }
 
-    /// A connection was made.
+    /// It failed too often in a row: it is tried last for a while, and the prober is told.
+    pub fn avoid(&self, until: Instant) {
+        let fails = self.trouble.get().map_or(0, |(fails, _)| fails);
+        self.trouble.set(Some((fails, until)));
+        self.node.raise_alarm();
+    }
+
+    /// A connection was made, or an answer came after failures.
     pub fn recovered(&self) {
         self.trouble.set(None);
     }
@@ -268,40 +293,5 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.freed.notify_one();
-    }
-}
-
-/// A claim on a node: while it lives, the node is not drained. Not `Send`: it is released on the worker that counted it.
-#[derive(Debug)]
-pub struct Permit {
-    local: Rc<LocalNode>,
-    worker: usize,
-}
-
-impl Permit {
-    /// Claims the node, unless its gate is closed.
-    pub fn claim(local: Rc<LocalNode>, worker: usize) -> Option<Self> {
-        local.node.claim(worker).then(|| Self { local, worker })
-    }
-
-    /// The node.
-    pub fn local(&self) -> &Rc<LocalNode> {
-        &self.local
-    }
-
-    /// The node is given a request.
-    pub fn count_request(&self) {
-        self.local.node.stats(self.worker).requests.add_one();
-    }
-
-    /// The node answered with a failure, or did not answer as it should.
-    pub fn count_failure(&self) {
-        self.local.node.stats(self.worker).failures.add_one();
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.local.node.release(self.worker);
     }
 }

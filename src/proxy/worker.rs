@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, Cache};
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use super::accept::Handshakes;
@@ -43,6 +43,8 @@ pub struct Worker {
     /// Whether any node had trouble lately; saves looking each one up for every request.
     troubled: Cell<bool>,
     random: RefCell<fastrand::Rng>,
+    /// To the controller; see [`Subscription::suspects`].
+    suspects: mpsc::Sender<Arc<Node>>,
     /// Every call under way.
     pub calls: RefCell<Slab<Rc<Call>>>,
     fronts: RefCell<Slab<Rc<Front>>>,
@@ -97,7 +99,7 @@ pub fn start(subscriptions: Vec<Subscription>) -> io::Result<Vec<JoinHandle<()>>
 }
 
 async fn run(subscription: Subscription) {
-    let Subscription { worker: index, workers, mut snapshot, mut commands, stats } = subscription;
+    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, suspects } = subscription;
     let mut random = fastrand::Rng::new();
     let view = Rc::new(View::new(Arc::clone(snapshot.load()), None, &mut random));
     let worker = Rc::new(Worker {
@@ -109,6 +111,7 @@ async fn run(subscription: Subscription) {
         nodes: RefCell::default(),
         troubled: Cell::new(false),
         random: RefCell::new(random),
+        suspects,
         calls: RefCell::default(),
         fronts: RefCell::default(),
         sockets: RefCell::default(),
@@ -199,6 +202,14 @@ impl Worker {
         &self.handshakes
     }
 
+    /// A node failed so often in a row that the controller should look at it; here it is tried last meanwhile.
+    pub fn suspect(&self, local: &LocalNode, time: Duration) {
+        self.troubled.set(true);
+        local.avoid(Instant::now() + time);
+        // Full: it will fail again.
+        let _ = self.suspects.try_send(Arc::clone(&local.node));
+    }
+
     /// Whether Sluice is ending: every response then closes its connection.
     pub fn is_closing(&self) -> bool {
         self.closing.get().is_some()
@@ -244,6 +255,7 @@ impl Worker {
         let closed: Vec<_> = self.nodes.borrow().values().filter(|local| local.node.is_closed()).cloned().collect();
         for local in closed {
             local.sweep(|_| true);
+            local.carriers.retire();
             self.nodes.borrow_mut().remove(&local.node.key);
         }
     }
@@ -281,6 +293,7 @@ impl Worker {
         for local in locals {
             troubled |= local.has_trouble();
             local.sweep(|upstream| upstream.is_stale(now));
+            local.carriers.watch(now);
         }
         self.troubled.set(troubled);
     }

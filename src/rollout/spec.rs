@@ -81,6 +81,10 @@ impl PartialEq for Settings {
             timeouts,
             retry,
             connections,
+            weights,
+            balance,
+            eject,
+            hold,
             tls,
             door,
         } = &*self.0;
@@ -88,6 +92,7 @@ impl PartialEq for Settings {
         (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
             && (retry, connections) == (&other.retry, &other.connections)
+            && (weights, balance, eject, hold) == (&other.weights, &other.balance, &other.eject, &other.hold)
             && (tls, door) == (&other.tls, &other.door)
     }
 }

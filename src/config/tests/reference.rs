@@ -48,6 +48,10 @@ fn the_reference_holds_the_defaults() {
         assert_eq!(service.timeouts, Timeouts::default());
         assert_eq!(service.retry, Retry::default());
         assert_eq!(service.connections, Connections::default());
+        assert_eq!(service.balance, Balance::default());
+        assert_eq!(service.eject, Eject::default());
+        assert_eq!(service.hold, Hold::default());
+        assert!(service.weights.is_empty());
         assert!(!service.strip_prefix);
         assert_eq!(service.door, None);
     }

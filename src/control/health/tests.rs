@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::{Target, probe, watch_node};
 use crate::api::ProbeReport;
 use crate::config::{
-    AllDown, ClientTls, Connections, Drain, Health, HostPattern, Match, Probe, Retry, Rollout, Service, Strategy,
-    Timeouts,
+    AllDown, Balance, ClientTls, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout,
+    Service, Strategy, Timeouts,
 };
 use crate::model::{NodeAddress, Timestamp, Version};
 
@@ -45,7 +45,11 @@ fn service(health: Health) -> Arc<Service> {
         drain: Drain { requests: second, streams: second, websockets: second, spread: second },
         timeouts: Timeouts { connect: second, response: second, body: second, tunnel: second },
         retry: Retry { attempts: 1, budget: 0.0, buffer: 0 },
-        connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second },
+        connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second, ..Connections::default() },
+        weights: std::collections::BTreeMap::default(),
+        balance: Balance::default(),
+        eject: Eject::default(),
+        hold: Hold::default(),
         tls: ClientTls::default(),
         door: None,
     })

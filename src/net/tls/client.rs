@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::files;
@@ -59,9 +59,7 @@ impl Client {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(&provider))))
         } else {
             let roots = match &ca {
-                Some((file, bytes)) => {
-                    Arc::new(files::roots(&file.path, bytes).map_err(|error| error.told(file))?)
-                }
+                Some((file, bytes)) => Arc::new(files::roots(&file.path, bytes).map_err(|error| error.told(file))?),
                 None => system_roots()?,
             };
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();

@@ -34,7 +34,11 @@ fn written(name: &X509Name<'_>) -> String {
             }
             let oid = attribute.attr_type().to_id_string();
             // Writing into a `String` cannot fail.
-            let _ = write!(out, "{}=", SHORT.iter().find(|(known, _)| *known == oid).map_or(oid.as_str(), |(_, word)| word));
+            let _ = write!(
+                out,
+                "{}=",
+                SHORT.iter().find(|(known, _)| *known == oid).map_or(oid.as_str(), |(_, word)| word)
+            );
             match attribute.as_str() {
                 Ok(text) => escape(text, &mut out),
                 Err(_) => {

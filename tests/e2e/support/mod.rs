@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod control;
+pub mod h2node;
+pub mod http2;
 pub mod node;
 pub mod tls;
 
@@ -16,10 +18,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sluicegate::config::{self, Config};
-use sluicegate::model::{NodeAddress, NodeId, Share, Version};
+use sluicegate::model::{NodeAddress, NodeId, ServiceName, Share, Version};
 use sluicegate::net::listener;
 use sluicegate::net::tls::{Client, Server};
-use sluicegate::pool::{Command, Edge, Entrance, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
+use sluicegate::pool::balance::ONE;
+use sluicegate::pool::{Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
 use sluicegate::proxy;
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -32,6 +35,7 @@ pub struct Proxy {
     pub nodes: BTreeMap<NodeAddress, Arc<Node>>,
     /// What becomes of the listener's connections.
     pub entrance: Arc<ArcSwap<Entrance>>,
+    pub holds: BTreeMap<ServiceName, Arc<Hold>>,
     config: Config,
 }
 
@@ -61,7 +65,7 @@ impl Proxy {
         let (pool, subscriptions) = Pool::new(workers);
         proxy::start(subscriptions).expect("workers start");
         let address = ([127, 0, 0, 1], 0).into();
-        let mut proxy = Self { address, pool, nodes: BTreeMap::new(), entrance, config };
+        let mut proxy = Self { address, pool, nodes: BTreeMap::new(), holds: BTreeMap::new(), entrance, config };
         proxy.publish(|_| true);
         let bind = proxy.config.listeners[0].bind;
         let sockets = listener::bind(bind, workers).expect("a free port");
@@ -82,7 +86,8 @@ impl Proxy {
             let speaks_tls = service.versions.values().flatten().any(NodeAddress::is_tls);
             let tls = speaks_tls.then(|| Client::load(&service.tls, None).expect("TLS to nodes"));
             matches.extend(service.matches.iter().map(|pattern| (pattern, index)));
-            let nodes: Vec<Arc<Node>> = service.versions[&service.release]
+            let weight = |address| service.weight(&service.release, address).unwrap_or(1) * ONE;
+            let nodes: Vec<(Arc<Node>, u32)> = service.versions[&service.release]
                 .iter()
                 .filter(|address| serves(address))
                 .map(|address| {
@@ -96,17 +101,20 @@ impl Proxy {
                         node.set_tls(tls.clone());
                         node
                     };
-                    Arc::clone(self.nodes.entry(address.clone()).or_insert_with(made))
+                    let node = self.nodes.entry(address.clone()).or_insert_with(made);
+                    (Arc::clone(node), weight(address))
                 })
                 .collect();
-            let slice = Slice { version: Version::unnamed(), share: Share::ALL, nodes };
+            let slice = Slice::new(Version::unnamed(), Share::ALL, nodes, &service.balance.policy);
             let slices = if slice.nodes.is_empty() { Vec::new() } else { vec![slice] };
-            services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false }));
+            let hold = Arc::clone(self.holds.entry(service.name.clone()).or_default());
+            services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false, hold }));
         }
         let edge = Edge {
             trusted_proxies: self.config.trusted_proxies.clone(),
             limits: self.config.limits.clone(),
             errors: self.config.errors.clone(),
+            forwards_clients: self.config.listeners[0].accepting.forwards_clients(),
         };
         self.pool.publish(Snapshot {
             generation: 0,

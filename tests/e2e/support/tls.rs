@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -74,8 +74,11 @@ impl Authority {
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let files =
-            Files { cert: self.path(&format!("{name}.crt")), key: self.path(&format!("{name}.key")), serial: self.serial };
+        let files = Files {
+            cert: self.path(&format!("{name}.crt")),
+            key: self.path(&format!("{name}.key")),
+            serial: self.serial,
+        };
         fs::write(&files.cert, certificate.pem()).expect("a file");
         fs::write(&files.key, key.serialize_pem()).expect("a file");
         files
@@ -114,11 +117,7 @@ impl Authority {
         self.client_with(rustls::ALL_VERSIONS, None)
     }
 
-    pub fn client_with(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        own: Option<&Files>,
-    ) -> ClientConfig {
+    pub fn client_with(&self, versions: &[&'static SupportedProtocolVersion], own: Option<&Files>) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .expect("versions")
@@ -176,4 +175,3 @@ pub fn listener(certificates: &[&Files], more: &str) -> String {
 pub fn quoted(path: &Path) -> String {
     format!("{path:?}")
 }
-

@@ -1,0 +1,239 @@
+//! Which node a request gets: chosen, claimed, and counted. And where it waits if there is none.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{COOKIE, HeaderMap};
+use tokio::time::{Instant, timeout_at};
+
+use super::call::{Call, Verdict};
+use super::view::{LocalNode, ServiceLocal};
+use super::worker::Worker;
+use crate::config::{self, HashBy, Kinds};
+use crate::pool::hold::Place;
+use crate::pool::{Hold, ServiceView, Turn, ring};
+
+/// A node that failed so often that it was reported is tried last for this long: the controller decides meanwhile.
+const SUSPECTED: Duration = Duration::from_secs(1);
+
+/// A claim on a node: while it lives, the node is not drained. Not `Send`: it is released on the worker that counted it.
+#[derive(Debug)]
+pub struct Permit {
+    local: Rc<LocalNode>,
+    worker: Rc<Worker>,
+    /// How many failures in a row are reported, and of which kinds; none if that is off.
+    watch: Option<(u32, Kinds)>,
+    /// Set if the service limits requests at a node: who waits for the place.
+    place: Option<Arc<Hold>>,
+}
+
+/// How a request failed at a node. Only what the node is to blame for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection.
+    Connect,
+    /// The connection broke, or what came was no usable answer.
+    Reset,
+    /// No answer in time.
+    Timeout,
+    /// A status of 500 or more.
+    Status,
+    /// Counted, but proves nothing about the node.
+    Other,
+}
+
+/// Why there is no claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No node is left.
+    NoNode,
+    /// Every node that is left has as many requests as it may have.
+    Full,
+    /// The chosen node closed just now, or its last place was taken: look again.
+    Again,
+}
+
+impl Permit {
+    /// Claims the node, unless its gate is closed or it is full.
+    fn claim(local: Rc<LocalNode>, worker: &Rc<Worker>, service: &ServiceView) -> Option<Self> {
+        if !local.node.claim(worker.index()) {
+            return None;
+        }
+        let eject = &service.settings.eject;
+        let watch = (eject.failures > 0).then_some((eject.failures, eject.on));
+        // From here on the claim is released when this is dropped.
+        let mut permit = Self { local, worker: Rc::clone(worker), watch, place: None };
+        if let Some(limit) = service.settings.balance.max_requests {
+            if !permit.local.node.enter(limit) {
+                return None;
+            }
+            permit.place = Some(Arc::clone(&service.hold));
+        }
+        Some(permit)
+    }
+
+    /// The node.
+    pub fn local(&self) -> &Rc<LocalNode> {
+        &self.local
+    }
+
+    /// The node is given a request.
+    pub fn count_request(&self) {
+        self.local.node.stats(self.worker.index()).requests.add_one();
+    }
+
+    /// The node answered as a node that works.
+    pub fn count_success(&self) {
+        if self.local.node.stats(self.worker.index()).streak.end() {
+            self.local.recovered();
+        }
+    }
+
+    /// The node answered with a failure, or did not answer as it should.
+    pub fn count_failure(&self, failure: Failure) {
+        let stats = self.local.node.stats(self.worker.index());
+        stats.failures.add_one();
+        let Some((most, kinds)) = self.watch else {
+            return;
+        };
+        let counts = match failure {
+            Failure::Connect => kinds.connect,
+            Failure::Reset => kinds.reset,
+            Failure::Timeout => kinds.timeout,
+            Failure::Status => kinds.status,
+            Failure::Other => return,
+        };
+        if !counts {
+            // It answered, if not well: the row is over.
+            if failure == Failure::Status {
+                self.count_success();
+            }
+            return;
+        }
+        stats.strikes.add_one();
+        if stats.streak.add_one() >= u64::from(most) {
+            stats.streak.end();
+            self.worker.suspect(&self.local, SUSPECTED);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.local.node.release(self.worker.index());
+        if let Some(hold) = self.place.take() {
+            self.local.node.leave();
+            hold.wake_one();
+        }
+    }
+}
+
+/// Chooses a node and claims it.
+pub fn claim(
+    worker: &Rc<Worker>,
+    call: &Call,
+    service: &ServiceView,
+    local: &ServiceLocal,
+    key: Option<u64>,
+    tried: &[u64],
+) -> Result<Permit, Refusal> {
+    let limit = service.settings.balance.max_requests;
+    let gone = |node: &crate::pool::Node| tried.contains(&node.key) || node.is_closed();
+    let chosen = service.choose(
+        Turn { turn: local.turn(), random: worker.random(), key },
+        |slice| local.rotation(slice),
+        |node| node.inflight_on(worker.index()),
+        |node| worker.avoids(node, call.started),
+        |node| gone(node) || limit.is_some_and(|limit| node.is_full(limit)),
+    );
+    let Some(node) = chosen else {
+        let full = limit.is_some() && service.slices.iter().flat_map(|slice| &slice.nodes).any(|node| !gone(node));
+        return Err(if full { Refusal::Full } else { Refusal::NoNode });
+    };
+    let local = worker.local(node);
+    call.set_node(Some(Rc::clone(&local)));
+    Permit::claim(local, worker, service).ok_or_else(|| {
+        call.set_node(None);
+        Refusal::Again
+    })
+}
+
+/// The hash of what the service tells requests by, if it does, and if the request has it.
+pub fn key(settings: &config::Service, headers: &HeaderMap, client: impl FnOnce() -> std::net::IpAddr) -> Option<u64> {
+    let config::Policy::Hash { by, .. } = &settings.balance.policy else {
+        return None;
+    };
+    match by {
+        HashBy::Client => Some(match client() {
+            std::net::IpAddr::V4(ip) => ring::hash(&ip.octets()),
+            std::net::IpAddr::V6(ip) => ring::hash(&ip.octets()),
+        }),
+        HashBy::Header(name) => headers.get(name).map(|value| ring::hash(value.as_bytes())),
+        HashBy::Cookie(name) => cookie(headers, name).map(ring::hash),
+    }
+}
+
+/// The value of a cookie (RFC 6265 §4.2.1). In HTTP/2 each may stand in a field of its own.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let pairs = headers.get_all(COOKIE).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// A request's wait for a node, from its first to the last.
+#[derive(Debug)]
+pub struct Wait {
+    place: Place,
+    until: Instant,
+}
+
+impl Wait {
+    /// Takes a place among those who wait; none if the service has no such places, or all are taken.
+    pub fn begin(service: &ServiceView) -> Option<Self> {
+        let hold = &service.settings.hold;
+        if hold.wait.is_zero() {
+            return None;
+        }
+        Some(Self { place: service.hold.enter(hold.most)?, until: Instant::now() + hold.wait })
+    }
+
+    /// Waits until `look` finds something, which it is asked again whenever nodes come or places come free; none when the
+    /// time is over. A client that goes takes its request along.
+    pub async fn until<T>(&self, call: &Call, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>, Verdict> {
+        loop {
+            let mut called = pin!(self.place.called());
+            called.as_mut().enable();
+            if let Some(found) = look() {
+                return Ok(Some(found));
+            }
+            if call.unless_judged(timeout_at(self.until, called)).await?.is_err() {
+                self.place.expire();
+                return Ok(None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "xid=1; id=2;sid=3".parse().expect("a value"));
+        headers.append(COOKIE, "late=4=5; empty=".parse().expect("a value"));
+        for (name, value) in [
+            ("id", Some("2")),
+            ("sid", Some("3")),
+            ("xid", Some("1")),
+            ("late", Some("4=5")),
+            ("empty", Some("")),
+            ("i", None),
+            ("d", None),
+        ] {
+            assert_eq!(cookie(&headers, name), value.map(str::as_bytes), "{name}");
+        }
+    }
+}
