@@ -1,6 +1,6 @@
 //! What can go wrong with a request, and the one place where that becomes a response.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::body::RespBody;
@@ -33,6 +33,8 @@ pub enum Fault {
     ClientTimeout,
     /// The client's body broke off or was malformed.
     ClientBody,
+    /// It is served over HTTPS, at this place.
+    ToHttps(Box<HeaderValue>),
     /// No service takes this host and path.
     NoService,
     /// The service has no node that may get a request.
@@ -72,6 +74,7 @@ impl Fault {
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ToHttps(_) => StatusCode::PERMANENT_REDIRECT,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
@@ -89,6 +92,7 @@ impl Fault {
             Self::ExpectationFailed => "expectation-failed",
             Self::ClientTimeout => "client-timeout",
             Self::ClientBody => "client-body",
+            Self::ToHttps(_) => "to-https",
             Self::NoService => "no-service",
             Self::NoNode => "no-node",
             Self::Connect => "connect",
@@ -115,6 +119,7 @@ impl Fault {
             Self::ExpectationFailed => "only 100-continue can be expected",
             Self::ClientTimeout => "the request body stopped arriving",
             Self::ClientBody => "the request body is malformed or broke off",
+            Self::ToHttps(_) => "this is served over HTTPS",
             Self::NoService => "no service is configured for this host and path",
             Self::NoNode => "no node of this service can take a request now",
             Self::Connect => "the service could not be reached",
@@ -153,6 +158,9 @@ impl Fault {
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);
+        }
+        if let Self::ToHttps(place) = self {
+            headers.insert(LOCATION, HeaderValue::clone(place));
         }
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -20,6 +20,7 @@ use super::events::EventBorder;
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
+use super::to_https;
 use super::upgrade::Tunnel;
 use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
 use super::view::{ServiceLocal, View};
@@ -80,7 +81,10 @@ async fn answer(
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
     let view = worker.view();
-    let admitted = headers::examine(&request, has_body).and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
+    let admitted = headers::examine(&request, has_body).and_then(|seen| {
+        to_https::check(&call.front, request.uri(), seen.host.as_ref())?;
+        Ok((route(&view, &request, &seen)?, seen))
+    });
     let ((route, service, local), seen) = match admitted {
         Ok((_, seen)) if seen.max_forwards == Some(0) => return Ok(error::options()),
         Ok(admitted) => admitted,
@@ -108,6 +112,7 @@ async fn answer(
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
     forwarded::set(&mut parts.headers, &call.front, &seen, &view.edge().trusted_proxies);
+    forwarded::set_client(&mut parts.headers, &call.front, view.edge());
     if has_body {
         call.limit_client(service.settings.timeouts.body);
     }

@@ -3,6 +3,7 @@
 //! Read `worker` for the thread, `front` for a client connection, and `handler` for one request from top to bottom. Nothing
 //! here knows what a rollout is, or how a node's health is found out.
 
+mod accept;
 mod body;
 mod call;
 mod claim;
@@ -16,6 +17,7 @@ mod front;
 mod handler;
 pub mod headers;
 mod replay;
+mod to_https;
 mod upgrade;
 mod upstream;
 mod view;

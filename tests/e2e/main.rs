@@ -21,4 +21,5 @@ mod routing;
 mod shutdown;
 mod streaming;
 mod timeouts;
+mod tls;
 mod tunnel;

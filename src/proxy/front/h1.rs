@@ -91,7 +91,12 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
             }
             let answer = b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
                 content-length: 0\r\nconnection: close\r\n\r\n";
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
+            let said = async {
+                stream.write_all(answer).await?;
+                // Over TLS, an end without a word would look like an attack.
+                stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
         }
         End::Done => {
             if let Some(tunnel) = tunnel {
