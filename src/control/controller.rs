@@ -16,6 +16,7 @@ use super::calls::Caller;
 use super::clock::Clock;
 use super::entry::{Draining, Entry, Kept};
 use super::listeners::Listeners;
+use super::outliers;
 use super::probing::Mailbox;
 use super::reading::Reading;
 use super::shutdown::{self, Summary};
@@ -114,6 +115,8 @@ pub(super) struct Controller {
     pub(super) deadlines: BTreeSet<(Timestamp, ServiceName)>,
     /// Services that somebody follows.
     pub(super) followed: BTreeSet<ServiceName>,
+    /// Services with nodes that warm up; kept by the publication.
+    pub(super) warming: BTreeSet<ServiceName>,
     pub(super) writer: Option<Rc<Writer>>,
     pub(super) happened: mpsc::Sender<Happened>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -136,6 +139,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
     let mut watcher = Watcher::new(POLL, SETTLE);
     watcher.follow(&initial.files, &initial.folders);
     let mut reading: Reading<Caller> = Reading::new(config_path, std::mem::take(&mut initial.cache));
+    let mut suspects = pool.take_suspects();
     let mut controller = Controller {
         listeners: Listeners::new(Arc::clone(&pool)),
         pool,
@@ -150,6 +154,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         assembler: Assembler::default(),
         deadlines: BTreeSet::new(),
         followed: BTreeSet::new(),
+        warming: BTreeSet::new(),
         writer: None,
         happened,
         mailbox: Rc::clone(&mailbox),
@@ -161,6 +166,8 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
 
     let mut listen_retry = Instant::now();
     let mut follow = Instant::now();
+    let mut look = Instant::now();
+    let mut warm: Option<Instant> = None;
     // Set when shutdown began: when its delay is over.
     let mut closing: Option<Instant> = None;
     let mut deaf = false;
@@ -200,6 +207,12 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 }
             }
             () = until(tick), if tick.is_some() => controller.tick(),
+            node = outliers::next(&mut suspects) => controller.note_suspect(&node),
+            () = sleep_until(look) => {
+                look = Instant::now() + outliers::LOOK;
+                controller.look_at_outliers();
+            }
+            () = until(warm), if warm.is_some() => warm = controller.warm_up(),
             Some(call) = calls.recv() => {
                 if let Some(caller) = controller.answer(call) {
                     reading.ask(Some(caller));
@@ -230,6 +243,9 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
             }
         }
         controller.end_turn();
+        if warm.is_none() && !controller.warming.is_empty() {
+            warm = Some(Instant::now());
+        }
     }
     // From here on a verb is told that the proxy is shutting down.
     drop(calls);
