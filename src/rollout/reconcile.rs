@@ -88,7 +88,7 @@ impl Machine {
     fn plan(&self, target: &Target) -> Plan {
         let change = self.change.as_ref();
         let protects = change.is_some_and(|change| change.arrived.is_none())
-            && self.nodes.iter().any(|entry| entry.serves() && !target.holds(&entry.node));
+            && self.nodes.iter().any(|entry| entry.is_on_duty() && entry.healthy && !target.holds(&entry.node));
         plan(Situation {
             strategy: self.wanted.as_ref().map_or(Strategy::Rolling, |wanted| wanted.strategy),
             keep: self.wanted.as_ref().map_or(Duration::ZERO, |wanted| wanted.keep),
@@ -173,7 +173,8 @@ impl Machine {
                 .nodes
                 .iter()
                 .any(|entry| entry.is_alive() && entry.healthy && entry.setback.is_none() && target.holds(&entry.node))
-            || !self.nodes.iter().any(NodeEntry::serves)
+            // A node that is left out would serve again before none does.
+            || !self.nodes.iter().any(|entry| entry.is_on_duty() && entry.healthy)
     }
 
     fn admit(&mut self, target: &Target, now: Timestamp) {

@@ -3,12 +3,14 @@
 
 mod support;
 
+mod balance;
 mod conformance;
 mod cuts;
 mod drain;
 mod faults;
 mod framing;
 mod headers;
+mod hold;
 mod kill;
 mod limits;
 mod proxying;

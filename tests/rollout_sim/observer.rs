@@ -63,7 +63,8 @@ impl Observer {
 
         let after = self.healthy_in_split();
         if let Event::Failing { .. } = &event {
-            let (now_out, on_duty) = out(machine);
+            // What a deadline that had passed does beside it may take nodes off duty.
+            let (now_out, on_duty) = (out(machine).0, out_before.1);
             let most = self.wanted.as_ref().map_or(0, |wanted| wanted.ejection.most.0 as usize);
             ensure(now_out <= out_before.0 || (now_out * 10_000 <= on_duty * most && now_out < on_duty), || {
                 format!("{now_out} of {on_duty} nodes are out, above the ceiling")
