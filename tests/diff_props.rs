@@ -53,7 +53,7 @@ fn service() -> impl Strategy<Value = Service> {
             drain: Drain { requests: SECOND, streams: SECOND, websockets: SECOND, spread: SECOND },
             timeouts: Timeouts { connect: SECOND, response: SECOND, body: SECOND, tunnel: SECOND },
             retry: Retry { attempts: 3, budget: 0.2, buffer: 1024 },
-            connections: Connections { max: 10 + number as usize, idle: 5, idle_timeout: SECOND, fresh: SECOND },
+            connections: Connections { max: 10 + number as usize, idle: 5, ..Connections::default() },
             weights: BTreeMap::new(),
             balance: Balance { slow_start: SECOND * number as u32, ..Balance::default() },
             eject: Eject::default(),

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{AllDown, Connections, Drain, Health, Limits, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts};
+use super::{
+    AllDown, Connections, Drain, Health, Limits, NodeProtocol, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts,
+};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -31,6 +33,10 @@ impl Default for Limits {
             head: seconds(10),
             // A little above the 60 s after which browsers and cloud load balancers close, so that the client closes first.
             idle: seconds(75),
+            // What RFC 9113 §6.5.2 asks for at least is 100; browsers stay below.
+            streams: 128,
+            // A dead peer holds its node for a minute at most; an idle phone is not woken, because only open streams count.
+            ping: seconds(30),
             // Two round trips on a bad line; who connects and says nothing costs little until then.
             handshake: seconds(10),
             // A core makes some two thousand a second: a burst beyond this waits its turn, and those served meanwhile do not.
@@ -142,6 +148,12 @@ impl Default for Connections {
             idle_timeout: seconds(30),
             // Used a moment ago, so the node has hardly decided to close it.
             fresh: Duration::from_millis(10),
+            // Every server speaks it.
+            protocol: NodeProtocol::Http1,
+            // What RFC 9113 §6.5.2 recommends a server to allow at least.
+            streams: 100,
+            // Above the five minutes below which gRPC servers take pings for abuse, and close.
+            ping: seconds(360),
         }
     }
 }

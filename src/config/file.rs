@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::balance;
 use super::error::{Fault, Findings};
 use super::nodes::Nodes;
+use super::protocol;
 use super::reader::{At, Field, Table};
 use super::tls::{self, Accepting, ClientTls};
 use super::{
@@ -179,6 +180,8 @@ fn limits(mut t: Table<'_>) -> Limits {
         headers: t.count_or("headers", d.headers, 1..=10_000),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
         handshake: t.some_duration("handshake", d.handshake),
         handshakes: t.count_or("handshakes", d.handshakes, 1..=1_000_000),
         body: t.some_size("body", 1..=1 << 40).map(|size| size as u64),
@@ -331,6 +334,9 @@ fn connections(mut t: Table<'_>) -> Connections {
         idle: idle.get().map_or(d.idle.min(max), |at| at.value),
         idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
         fresh: t.duration("fresh", d.fresh),
+        protocol: protocol::read(&mut t, d.protocol),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
     };
     t.finish(misplaced);
     connections

@@ -18,6 +18,7 @@ mod include;
 mod lists;
 mod load;
 mod nodes;
+mod protocol;
 mod reader;
 mod stamp;
 mod syntax;
@@ -34,6 +35,7 @@ pub use cache::Cache;
 pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
+pub use protocol::NodeProtocol;
 pub use stamp::Stamp;
 pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
 
@@ -112,6 +114,11 @@ pub struct Limits {
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: usize,
+    /// An HTTP/2 client with open streams that sends nothing for this long is asked for a sign of life, and closed after
+    /// as long again without one.
+    pub ping: Duration,
     /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
     pub handshake: Duration,
     /// TLS handshakes under way at once, over all listeners.
@@ -337,6 +344,12 @@ pub struct Connections {
     /// An idle one is closed after this long; a node's `Keep-Alive: timeout=` shortens it.
     pub idle_timeout: Duration,
     /// A request that must not be sent twice takes an idle connection only if it was used less than this long ago; and none of
-    /// a node that was seen to close connections within a second.
+    /// a node that was seen to close connections within a second. An idle HTTP/2 connection is asked with a PING instead.
     pub fresh: Duration,
+    /// Which HTTP the nodes speak.
+    pub protocol: NodeProtocol,
+    /// HTTP/2: streams on one connection at once; a node may allow fewer.
+    pub streams: usize,
+    /// HTTP/2: a connection with open streams that is silent for this long is asked with a PING.
+    pub ping: Duration,
 }

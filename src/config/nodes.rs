@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::error::{Fault, Findings};
 use super::reader::{At, Field, Table, Value};
-use super::words;
+use super::{NodeProtocol, protocol, words};
 use crate::model::NodeAddress;
 
 /// The largest weight: nodes that differ by more belong to different services.
@@ -58,7 +58,7 @@ pub(super) fn entry<'t>(table: &Table<'t>, item: &'t Value<'t>) -> Option<RawNod
 }
 
 /// Checks every address of a list, and that none is in it twice.
-pub(super) fn check(written: &Nodes<'_>, findings: &Findings<'_>) -> Checked {
+pub(super) fn check(written: &Nodes<'_>, protocol: NodeProtocol, findings: &Findings<'_>) -> Checked {
     let mut seen = HashSet::with_capacity(written.len());
     let mut checked = Checked::default();
     for RawNode { address: at, weight } in written {
@@ -68,6 +68,9 @@ pub(super) fn check(written: &Nodes<'_>, findings: &Findings<'_>) -> Checked {
                     findings.add(&at.span, Fault::new(format!("the node {} is in this list twice", at.value)));
                 }
                 let address = NodeAddress::new(at.value);
+                if let Err(fault) = protocol::check_node(at.value, protocol) {
+                    findings.add(&at.span, fault);
+                }
                 if let Some(weight) = weight.filter(|weight| *weight != 1) {
                     checked.weights.insert(address.clone(), weight as u32);
                 }

@@ -174,7 +174,7 @@ fn versions(
                 fault.hint("keep `nodes` for a service without named versions, or move the nodes to a version"),
             );
         }
-        take(Version::unnamed(), nodes::check(&nodes_at.value, findings));
+        take(Version::unnamed(), nodes::check(&nodes_at.value, raw.connections.protocol, findings));
     } else if raw.nodes.is_missing() && raw.versions.is_missing() {
         let fault = Fault::new(format!("service `{name}` has no nodes"));
         let hint = match raw.release.get() {
@@ -191,8 +191,8 @@ fn versions(
         }
         for (version, list) in &at.value {
             parsed(version, findings, words::version);
-            let list = list.get().map(|at| nodes::check(&at.value, findings)).unwrap_or_default();
-            take(Version::new(version.value), list);
+            let list = list.get().map(|at| nodes::check(&at.value, raw.connections.protocol, findings));
+            take(Version::new(version.value), list.unwrap_or_default());
         }
     }
     versions

@@ -4,6 +4,7 @@
 //! counts. Nothing else is shared.
 
 pub mod balance;
+pub mod entrance;
 pub mod gate;
 pub mod hold;
 pub mod node;
@@ -25,6 +26,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
 pub use command::{Command, CutReason, CutSpec, ShutdownSpec, SocketId};
+pub use entrance::Entrance;
 pub use hold::Hold;
 pub use node::Node;
 pub use router::Router;

@@ -11,7 +11,8 @@ use super::call::{Registered, Verdict};
 use super::claim::{Failure, Permit};
 use super::events::EventBorder;
 use super::upgrade::Tunnel;
-use super::upstream::{Detached, IdlePolicy, Upstream};
+use super::upstream::h2::Answer;
+use super::upstream::{Detached, Feed, IdlePolicy, Upstream};
 
 pub use super::client_body::ClientBody;
 pub use super::replay::ReqBody;
@@ -25,6 +26,10 @@ pub enum BodyError {
     /// The node's side of a response body failed.
     #[error("the node's response body failed: {0}")]
     Node(#[from] hyper::Error),
+    /// The same on a stream. Not a source: hyper would hand the node's reset code to the client, where `REFUSED_STREAM` says
+    /// that the request was not worked on.
+    #[error("the node's response body failed: {0}")]
+    Stream(h2::Error),
 }
 
 /// What the client gets.
@@ -67,7 +72,7 @@ impl Body for RespBody {
         match self {
             Self::Empty | Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Relay(relay) => relay.ahead.is_empty() && relay.incoming.is_end_stream(),
+            Self::Relay(relay) => relay.is_end_stream(),
         }
     }
 
@@ -80,12 +85,14 @@ impl Body for RespBody {
     }
 }
 
-/// Who lets the connection to the node make progress.
+/// Where the body comes from, and who lets the connection to the node make progress.
 enum Driver {
     /// This body, whenever the client's connection asks for more.
-    Body(Box<Upstream>),
+    Body(Incoming, Box<Upstream>),
     /// A task.
-    Task(#[expect(dead_code, reason = "held for its drop")] Detached),
+    Task(Incoming, #[expect(dead_code, reason = "held for its drop")] Detached),
+    /// The connection's own task.
+    Stream(Box<Answer>),
     /// Nobody: the response is complete or failed.
     Gone,
 }
@@ -94,7 +101,6 @@ enum Driver {
 pub struct Relay {
     /// What came with the head, last first.
     ahead: Vec<Frame<Bytes>>,
-    incoming: Incoming,
     driver: Driver,
     /// Set for server-sent events: where the stream may be ended.
     border: Option<EventBorder>,
@@ -108,80 +114,95 @@ pub struct Relay {
 /// What came with the head of a response.
 pub enum Start {
     /// All of the body: nothing is left at the node.
-    Whole(Bytes),
+    Whole(Bytes, Feed),
     /// A part, last piece first, and the rest follows.
-    Part(Vec<Frame<Bytes>>, Incoming),
+    Part(Vec<Frame<Bytes>>, Feed),
     /// It broke off already.
-    Failed(hyper::Error),
+    Failed(BodyError),
 }
 
 /// Takes what is at hand of a body right after its head. A small answer is usually complete then, and is passed on in one
-/// piece with its head. The connection is driven with `cx`, so that more wakes the client's task.
-pub fn begin(cx: &mut Context<'_>, upstream: &mut Upstream, mut incoming: Incoming) -> Start {
+/// piece with its head. More of it wakes the client's task.
+pub fn begin(cx: &mut Context<'_>, mut feed: Feed) -> Start {
     let mut silent = Context::from_waker(Waker::noop());
     let mut first: Option<Frame<Bytes>> = None;
     let mut driven = false;
     loop {
-        if incoming.is_end_stream() {
-            break;
-        }
-        match Pin::new(&mut incoming).poll_frame(&mut silent) {
-            Poll::Ready(None) => break,
-            Poll::Ready(Some(Ok(frame))) if first.is_none() && frame.is_data() => {
+        let polled = match &mut feed {
+            Feed::Http1(incoming, _) if incoming.is_end_stream() => break,
+            Feed::Http2(answer) if answer.is_end_stream() => break,
+            Feed::Http1(incoming, _) => Pin::new(incoming).poll_frame(&mut silent).map_err(BodyError::Node),
+            Feed::Http2(answer) => answer.poll_frame(cx),
+        };
+        match (polled, &mut feed) {
+            (Poll::Ready(None), _) => break,
+            (Poll::Ready(Some(Ok(frame))), _) if first.is_none() && frame.is_data() => {
                 first = Some(frame);
                 driven = false;
             }
-            Poll::Ready(Some(Ok(next))) => {
-                return Start::Part([Some(next), first].into_iter().flatten().collect(), incoming);
+            (Poll::Ready(Some(Ok(next))), _) => {
+                return Start::Part([Some(next), first].into_iter().flatten().collect(), feed);
             }
-            Poll::Ready(Some(Err(error))) => return Start::Failed(error),
-            Poll::Pending if driven => {
-                return Start::Part(first.into_iter().collect(), incoming);
-            }
-            Poll::Pending => {
+            (Poll::Ready(Some(Err(error))), _) => return Start::Failed(error),
+            (Poll::Pending, Feed::Http1(_, upstream)) if !driven => {
                 upstream.drive(cx);
                 driven = true;
             }
+            (Poll::Pending, _) => return Start::Part(first.into_iter().collect(), feed),
         }
     }
-    Start::Whole(first.and_then(|frame| frame.into_data().ok()).unwrap_or_default())
+    Start::Whole(first.and_then(|frame| frame.into_data().ok()).unwrap_or_default(), feed)
 }
 
 impl Relay {
     /// Passes on what follows. `detached`: the request's body is still on its way.
-    #[expect(clippy::too_many_arguments, reason = "each is a field, and there is one caller")]
     pub fn new(
         ahead: Vec<Frame<Bytes>>,
-        incoming: Incoming,
-        upstream: Box<Upstream>,
+        feed: Feed,
         detached: bool,
         border: Option<EventBorder>,
         idle: IdlePolicy,
         permit: Permit,
         call: Registered,
     ) -> Self {
-        let driver = if detached { Driver::Task(upstream.detach()) } else { Driver::Body(upstream) };
-        Self { ahead, incoming, driver, border, idle, permit: Some(permit), call: Some(call) }
+        let driver = match feed {
+            Feed::Http1(incoming, upstream) if detached => Driver::Task(incoming, upstream.detach()),
+            Feed::Http1(incoming, upstream) => Driver::Body(incoming, upstream),
+            Feed::Http2(answer) => Driver::Stream(answer),
+        };
+        Self { ahead, driver, border, idle, permit: Some(permit), call: Some(call) }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty()
+            && match &self.driver {
+                Driver::Body(incoming, _) | Driver::Task(incoming, _) => incoming.is_end_stream(),
+                Driver::Stream(answer) => answer.is_end_stream(),
+                Driver::Gone => true,
+            }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.ahead.pop() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let Driver::Body(upstream) = &mut self.driver else {
-            return Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::Node);
+        let (incoming, upstream) = match &mut self.driver {
+            Driver::Body(incoming, upstream) => (incoming, upstream),
+            Driver::Task(incoming, _) => return Pin::new(incoming).poll_frame(cx).map_err(BodyError::Node),
+            Driver::Stream(answer) => return answer.poll_frame(cx),
+            Driver::Gone => return Poll::Ready(None),
         };
         // What is at hand first; then the connection, which alone can bring more, so only it needs the waker.
         let mut silent = Context::from_waker(Waker::noop());
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(&mut silent);
+        let mut polled = Pin::new(&mut *incoming).poll_frame(&mut silent);
         if polled.is_pending() {
             upstream.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(&mut silent);
+            polled = Pin::new(&mut *incoming).poll_frame(&mut silent);
         }
         if polled.is_pending() {
             // Asking the body just now may have been what lets the connection read on.
             upstream.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(&mut silent);
+            polled = Pin::new(&mut *incoming).poll_frame(&mut silent);
         }
         polled.map_err(BodyError::Node)
     }
@@ -210,7 +231,7 @@ impl Relay {
                     call.count_piece();
                 }
                 let Some(border) = &mut self.border else {
-                    if self.ahead.is_empty() && self.incoming.is_end_stream() {
+                    if self.is_end_stream() {
                         self.end(true);
                     }
                     return Poll::Ready(Some(Ok(frame)));
@@ -235,7 +256,7 @@ impl Relay {
     /// Lets go of the node, then of the call.
     fn end(&mut self, whole: bool) {
         let driver = std::mem::replace(&mut self.driver, Driver::Gone);
-        if let (true, Driver::Body(upstream)) = (whole, driver) {
+        if let (true, Driver::Body(_, upstream)) = (whole, driver) {
             upstream.give_back(self.idle);
         }
         self.permit = None;
@@ -244,7 +265,11 @@ impl Relay {
 
     fn size_hint(&self) -> SizeHint {
         let ahead = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
-        let rest = self.incoming.size_hint();
+        let rest = match &self.driver {
+            Driver::Body(incoming, _) | Driver::Task(incoming, _) => incoming.size_hint(),
+            Driver::Stream(answer) if !answer.is_end_stream() => SizeHint::new(),
+            Driver::Stream(_) | Driver::Gone => SizeHint::with_exact(0),
+        };
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
             None => SizeHint::new(),

@@ -1,6 +1,6 @@
 //! What can go wrong with a request, and the one place where that becomes a response.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use super::body::RespBody;
@@ -25,12 +25,16 @@ pub enum Fault {
     BadRequest(&'static str),
     /// A method that a reverse proxy does not offer: CONNECT, TRACE.
     MethodNotAllowed,
+    /// An extended CONNECT for anything but a WebSocket (RFC 8441).
+    UnknownProtocol,
     /// `Expect` with anything but `100-continue`.
     ExpectationFailed,
     /// The client stopped sending its body.
     ClientTimeout,
     /// The client's body broke off or was malformed.
     ClientBody,
+    /// It is served over HTTPS, at this place.
+    ToHttps(Box<HeaderValue>),
     /// No service takes this host and path.
     NoService,
     /// The service has no node that may get a request.
@@ -41,6 +45,10 @@ pub enum Fault {
     NodeTls,
     /// Every try ended in a connection that was not accepted in time.
     ConnectTimeout,
+    /// There is a connection, and the node does not speak HTTP/2 on it, as the configuration says it does.
+    Protocol,
+    /// The client asks for another protocol, and the nodes speak HTTP/2 only.
+    NoUpgrade,
     /// Every node has as many connections as it may have, and none came free in time.
     NodeBusy,
     /// Every node has as many requests as it may have.
@@ -63,10 +71,13 @@ impl Fault {
         match self {
             Self::BadRequest(_) | Self::ClientBody => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ToHttps(_) => StatusCode::PERMANENT_REDIRECT,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::Connect | Self::NodeTls | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
+            Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
             Self::NoNode | Self::NodeBusy | Self::NodesFull | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -77,14 +88,18 @@ impl Fault {
         match self {
             Self::BadRequest(_) => "bad-request",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::UnknownProtocol => "unknown-protocol",
             Self::ExpectationFailed => "expectation-failed",
             Self::ClientTimeout => "client-timeout",
             Self::ClientBody => "client-body",
+            Self::ToHttps(_) => "to-https",
             Self::NoService => "no-service",
             Self::NoNode => "no-node",
             Self::Connect => "connect",
             Self::NodeTls => "node-tls",
             Self::ConnectTimeout => "connect-timeout",
+            Self::Protocol => "protocol",
+            Self::NoUpgrade => "no-upgrade",
             Self::NodeBusy => "node-busy",
             Self::NodesFull => "nodes-full",
             Self::Reset => "reset",
@@ -100,14 +115,18 @@ impl Fault {
         match self {
             Self::BadRequest(why) => why,
             Self::MethodNotAllowed => "this method is not offered here",
+            Self::UnknownProtocol => "only WebSockets can be opened with CONNECT",
             Self::ExpectationFailed => "only 100-continue can be expected",
             Self::ClientTimeout => "the request body stopped arriving",
             Self::ClientBody => "the request body is malformed or broke off",
+            Self::ToHttps(_) => "this is served over HTTPS",
             Self::NoService => "no service is configured for this host and path",
             Self::NoNode => "no node of this service can take a request now",
             Self::Connect => "the service could not be reached",
             Self::NodeTls => "the service could not prove who it is",
             Self::ConnectTimeout => "the service did not accept a connection in time",
+            Self::Protocol => "the service does not speak the protocol it is said to speak",
+            Self::NoUpgrade => "this service offers no change of protocol, and so no WebSockets",
             Self::NodeBusy => "the service is at its connection limit",
             Self::NodesFull => "every node of this service has as many requests as it may have",
             Self::Reset => "the service closed the connection without an answer",
@@ -139,6 +158,9 @@ impl Fault {
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);
+        }
+        if let Self::ToHttps(place) = self {
+            headers.insert(LOCATION, HeaderValue::clone(place));
         }
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,27 +1,42 @@
-//! One client connection: what the worker sees of it, and its limits between requests. `h1` runs it.
+//! One client connection: what the worker sees of it, and its limits between requests. `h1` or `h2` runs it.
 
 mod h1;
+mod h2;
+mod preface;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use self::h2::meter::Meter;
+use super::accept;
 use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
-use crate::config::Limits;
+use crate::config::{Limits, Protocol};
+use crate::net::tls::ClientFacts;
 use crate::net::{Pulse, Stream};
+use crate::pool::Entrance;
 
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
 pub struct Front {
     /// The client, or who stands for it. Set by a PROXY header before the first request.
     remote: Cell<SocketAddr>,
+    /// The listener that it came to, as it was then.
+    entrance: Arc<Entrance>,
+    /// Whether the client speaks TLS; set when its handshake is done.
+    secure: Cell<bool>,
+    /// Who the client is by its certificate, if nodes shall be told; set when its handshake is done.
+    facts: OnceCell<Box<ClientFacts>>,
+    /// Since when it is on the way to its first request; cleared when it is there.
+    opening: Cell<Option<Instant>>,
     /// What moved over the connection.
     pub pulse: Rc<Pulse>,
     /// How many calls are under way; counted by the calls.
@@ -38,6 +53,8 @@ pub struct Front {
     read: Cell<u64>,
     /// Set by a request's body that was given up before its end: the client may still be sending.
     unread: Cell<bool>,
+    /// HTTP/2: what the client costs; set by the connection.
+    meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
 }
@@ -68,6 +85,8 @@ enum Order {
     Close,
     /// A head has been arriving for too long.
     HeadTimeout,
+    /// HTTP/2: ask the client for a sign of life.
+    Ping,
     /// Drop it.
     Kill,
 }
@@ -76,6 +95,35 @@ impl Front {
     /// The client: the peer, or whom a trusted peer's PROXY header names.
     pub fn remote(&self) -> SocketAddr {
         self.remote.get()
+    }
+
+    /// The listener that it came to, as it was then.
+    pub fn entrance(&self) -> &Entrance {
+        &self.entrance
+    }
+
+    /// Whether the client speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure.get()
+    }
+
+    /// Who the client is by its certificate, if nodes shall be told.
+    pub fn facts(&self) -> Option<&ClientFacts> {
+        self.facts.get().map(|facts| &**facts)
+    }
+
+    /// Told by a PROXY header.
+    pub fn introduce(&self, client: SocketAddr) {
+        self.remote.set(client);
+    }
+
+    /// Told when the TLS handshake is done.
+    pub fn secured(&self, facts: Option<ClientFacts>) {
+        self.secure.set(true);
+        if let Some(facts) = facts {
+            // It is the first time.
+            let _ = self.facts.set(Box::new(facts));
+        }
     }
 
     /// Told by a call that begins.
@@ -93,6 +141,11 @@ impl Front {
     fn count_anew(&self) {
         self.read.set(self.pulse.read());
         self.rest.set(None);
+    }
+
+    /// How many streams and calls are under way: each stream counts as two while a node works on it.
+    fn streams(&self) -> usize {
+        self.busy.get()
     }
 
     fn is_busy(&self) -> bool {
@@ -130,7 +183,16 @@ impl Front {
 
     /// The watchdog's look at this connection. `linger_until` is set while Sluice ends.
     pub fn check(&self, now: Instant, limits: &Limits, linger_until: Option<Instant>) {
+        if let Some(meter) = self.meter.get() {
+            return h2::check(self, meter, now, limits, linger_until.is_some());
+        }
         if self.is_busy() {
+            return;
+        }
+        if let Some(since) = self.opening.get() {
+            if now - since >= limits.handshake || linger_until.is_some_and(|until| now >= until) {
+                self.kill();
+            }
             return;
         }
         let written = self.pulse.written();
@@ -169,11 +231,20 @@ impl Front {
 }
 
 /// Enters a client connection, at once, and serves it to its end.
-pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> {
-    let stream = Stream::new(tcp);
+pub fn serve(
+    worker: Rc<Worker>,
+    tcp: TcpStream,
+    remote: SocketAddr,
+    entrance: Arc<Entrance>,
+) -> impl Future<Output = ()> {
+    let opening = (!entrance.is_plain()).then(Instant::now);
     let front = Rc::new(Front {
         remote: Cell::new(remote),
-        pulse: stream.pulse(),
+        entrance,
+        secure: Cell::new(false),
+        facts: OnceCell::new(),
+        opening: Cell::new(opening),
+        pulse: Rc::default(),
         busy: Cell::new(0),
         order: Cell::new(None),
         waker: RefCell::new(None),
@@ -181,13 +252,32 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
         forwarded: ForwardedCache::default(),
         read: Cell::new(0),
         unread: Cell::new(false),
+        meter: OnceCell::new(),
         rest: Cell::new(None),
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
     let connected = worker.register(&front);
-    run(worker, front, stream, connected)
+    run(worker, front, tcp, connected)
 }
 
-async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: Connected) {
-    h1::run(worker, front, stream).await;
+async fn run(worker: Rc<Worker>, front: Rc<Front>, tcp: TcpStream, _connected: Connected) {
+    let stream = if front.opening.get().is_none() {
+        Stream::counted_by(tcp, Rc::clone(&front.pulse))
+    } else {
+        // In a box: what a handshake needs is not kept for the life of the connection.
+        let Some(stream) = Box::pin(accept::open(&worker, &front, tcp)).await else { return };
+        front.opening.set(None);
+        front.count_anew();
+        stream
+    };
+    let http2 = if stream.is_tls() {
+        Some(stream.protocol() == Some(Protocol::Http2))
+    } else {
+        preface::speaks_http2(&front, &stream, worker.view().edge().limits.head).await
+    };
+    match http2 {
+        Some(false) => h1::run(worker, front, stream).await,
+        Some(true) => h2::run(worker, front, stream).await,
+        None => {}
+    }
 }

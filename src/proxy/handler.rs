@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
 use super::call::{Registered, Stage, Verdict};
@@ -20,11 +20,12 @@ use super::events::EventBorder;
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
+use super::to_https;
 use super::upgrade::Tunnel;
-use super::upstream::{self, Demand, IdlePolicy, Loss, Sent, Upstream};
+use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
 use super::view::{ServiceLocal, View};
 use super::worker::Worker;
-use crate::config;
+use crate::config::{self, NodeProtocol};
 use crate::model::WorkKind;
 use crate::net::ConnectError;
 use crate::pool::router::{Route, normalised};
@@ -43,10 +44,7 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
     worker.stats().requests.add_one();
     let mut response = match answer(&worker, call, request).await {
         Ok(response) => response,
-        Err(fault) => {
-            worker.stats().failed.add_one();
-            fault.response()
-        }
+        Err(fault) => failed(&worker, &fault),
     };
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -54,11 +52,24 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
     response
 }
 
+/// Answers a request that was found to be none before it came here.
+pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    worker.stats().requests.add_one();
+    failed(worker, fault)
+}
+
+fn failed(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    worker.stats().failed.add_one();
+    fault.response()
+}
+
 /// A request that was examined and made ready for a node.
 struct Outgoing {
     parts: Parts,
     seen: Seen,
     source: Option<Rc<Source>>,
+    /// It may have to be sent twice.
+    repeatable: bool,
     /// What the service tells requests by, if it does.
     key: Option<u64>,
 }
@@ -70,14 +81,17 @@ async fn answer(
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
     let view = worker.view();
-    let admitted = headers::examine(&request, has_body).and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
+    let admitted = headers::examine(&request, has_body).and_then(|seen| {
+        to_https::check(&call.front, request.uri(), seen.host.as_ref())?;
+        Ok((route(&view, &request, &seen)?, seen))
+    });
     let ((route, service, local), seen) = match admitted {
         Ok((_, seen)) if seen.max_forwards == Some(0) => return Ok(error::options()),
         Ok(admitted) => admitted,
         Err(fault) => {
             if has_body && !request.headers().contains_key(EXPECT) {
                 let source = Source::new(call.shared(), request.into_body(), 0);
-                if !fault.closes() {
+                if !fault.closes() && !call.is_stream() {
                     Box::pin(linger(&source)).await;
                 }
             }
@@ -98,22 +112,32 @@ async fn answer(
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
     forwarded::set(&mut parts.headers, &call.front, &seen, &view.edge().trusted_proxies);
+    forwarded::set_client(&mut parts.headers, &call.front, view.edge());
     if has_body {
         call.limit_client(service.settings.timeouts.body);
     }
     if seen.expects_continue {
         call.hold_body();
     }
-    let held = if seen.idempotent { service.settings.retry.buffer } else { 0 };
+    // Over HTTP/2 a node can say that it did nothing with a request, and then any may go again.
+    let protocol = service.settings.connections.protocol;
+    if seen.upgrade.is_some() && matches!(protocol, NodeProtocol::H2 | NodeProtocol::H2c) {
+        return Err(Fault::NoUpgrade);
+    }
+    let multiplexed = protocol.may_multiplex();
+    let repeatable = seen.idempotent || multiplexed;
+    let held = if repeatable { service.settings.retry.buffer } else { 0 };
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
     let key = claim::key(&service.settings, &parts.headers, || call.front.remote().ip().to_canonical());
-    let outgoing = Outgoing { parts, seen, source: source.clone(), key };
+    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, key };
+    let lingers = !call.is_stream();
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if matches!(&result, Err(fault) if fault.closes()) {
         // The connection lingers when it closes; the answer need not wait for that.
         return result;
     }
-    if let (Err(_), Some(source)) = (&result, &source) {
+    // A stream is closed without harm to others; only HTTP/1 has to read on to keep its connection.
+    if let (Err(_), Some(source), true) = (&result, &source, lingers) {
         Box::pin(linger(source)).await;
     }
     result
@@ -145,6 +169,7 @@ async fn try_nodes(
     let mut unsent: Option<Request<ReqBody>> = None;
     let mut fault = Fault::NoNode;
     let mut sends = 0;
+    let mut refusals = 0;
     let mut wait: Option<Wait> = None;
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
@@ -207,11 +232,10 @@ async fn try_nodes(
         let replayable = outgoing.seen.idempotent;
         // The call's own time is the time only for its first try.
         let now = if tried.is_empty() && sends == 0 { call.started } else { Instant::now() };
-        let demand = Demand { replayable, again: sends > 0, now };
+        let upgrade = outgoing.seen.upgrade.is_some();
+        let demand = Demand { replayable, again: sends > 0, now, upgrade };
         match upstream::send(worker, &call, permit.local(), settings, request, demand).await {
-            Sent::Response(response, upstream) => {
-                return accept(worker, call, permit, upstream, response, &outgoing, settings).await;
-            }
+            Sent::Response(response) => return accept(worker, call, permit, response, &outgoing, settings).await,
             Sent::Unsent(request, loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
                 fault = outgoing.fault(&loss);
@@ -221,6 +245,19 @@ async fn try_nodes(
                 if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
                     return Err(fault);
                 }
+            }
+            Sent::Refused(loss) => {
+                tracing::debug!(node = %permit.local().node.id, %loss, "refused");
+                fault = outgoing.fault(&loss);
+                refusals += 1;
+                let whole = outgoing.repeatable && outgoing.source.as_ref().is_none_or(|source| source.is_whole());
+                // Nothing was done, so it costs nothing of the budget; and if there is no other node, this one may take it on
+                // another connection.
+                if !whole || refusals >= settings.retry.attempts as usize + SPARE_TRIES {
+                    permit.count_failure(blame(&loss));
+                    return Err(fault);
+                }
+                stale = Some(permit.local().node.key);
             }
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
@@ -261,7 +298,7 @@ impl Outgoing {
         *request.uri_mut() = self.parts.uri.clone();
         // A request that cannot go twice needs no copy of its head.
         *request.headers_mut() =
-            if self.seen.idempotent { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
+            if self.repeatable { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
         if self.seen.expects_continue {
             // The callback has to be `Sync`, so it raises a flag that the body looks at; the connection's task runs both.
             let asked = Arc::new(AtomicBool::new(false));
@@ -282,6 +319,8 @@ impl Outgoing {
         match loss {
             Loss::Connect(ConnectError::Unreachable(_)) => Fault::Connect,
             Loss::Connect(ConnectError::Tls(_)) => Fault::NodeTls,
+            Loss::Protocol(_) | Loss::SpeaksHttp1 => Fault::Protocol,
+            Loss::Head(_) => Fault::BadRequest("the request cannot be said in HTTP/2"),
             Loss::Busy => Fault::NodeBusy,
             Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Fault::ConnectTimeout,
             Loss::Judged(Verdict::TimedOut(_)) => {
@@ -290,8 +329,10 @@ impl Outgoing {
             }
             Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
             Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
+            Loss::Upload => Fault::ClientBody,
             Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
-            Loss::Stale(_) | Loss::Broken(_) => Fault::Reset,
+            Loss::Stream(error) if error.is_library() => Fault::BadResponse,
+            Loss::Stale(_) | Loss::Broken(_) | Loss::Stream(_) => Fault::Reset,
         }
     }
 }
@@ -299,11 +340,16 @@ impl Outgoing {
 /// What a loss says about the node.
 fn blame(loss: &Loss) -> Failure {
     match loss {
-        Loss::Connect(_) | Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Failure::Connect,
+        Loss::Connect(_) | Loss::Protocol(_) | Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Failure::Connect,
         Loss::Judged(Verdict::TimedOut(_)) => Failure::Timeout,
-        Loss::Broken(_) => Failure::Reset,
-        // Ours to limit, a habit of idle connections, or a decision from outside.
-        Loss::Busy | Loss::Stale(_) | Loss::Judged(Verdict::Cut(_)) => Failure::Other,
+        Loss::Broken(_) | Loss::Stream(_) => Failure::Reset,
+        // Ours to limit, a habit of idle connections, the client's doing, or a decision from outside.
+        Loss::Busy
+        | Loss::Stale(_)
+        | Loss::SpeaksHttp1
+        | Loss::Upload
+        | Loss::Head(_)
+        | Loss::Judged(Verdict::Cut(_)) => Failure::Other,
     }
 }
 
@@ -312,12 +358,11 @@ async fn accept(
     worker: &Rc<Worker>,
     call: Registered,
     permit: Permit,
-    mut upstream: Box<Upstream>,
-    response: Response<Incoming>,
+    response: Response<Feed>,
     outgoing: &Outgoing,
     settings: &config::Service,
 ) -> Result<Response<RespBody>, Fault> {
-    let (mut head, incoming) = response.into_parts();
+    let (mut head, mut feed) = response.into_parts();
     let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version).inspect_err(|_| {
         permit.count_failure(Failure::Reset);
     })?;
@@ -326,10 +371,12 @@ async fn accept(
     } else {
         permit.count_success();
     }
-    upstream.set_keep_alive(keep_alive);
+    if let Feed::Http1(_, upstream) = &mut feed {
+        upstream.set_keep_alive(keep_alive);
+    }
     head.version = Version::HTTP_11;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(protocol) = &outgoing.seen.upgrade else {
+        let (Some(protocol), Feed::Http1(_, upstream)) = (&outgoing.seen.upgrade, feed) else {
             permit.count_failure(Failure::Reset);
             return Err(Fault::BadResponse);
         };
@@ -344,12 +391,8 @@ async fn accept(
     let connections = &settings.connections;
     let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
     let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
-    let mut incoming = Some(incoming);
-    let start = poll_fn(|cx| match incoming.take() {
-        Some(incoming) => Poll::Ready(Some(body::begin(cx, &mut upstream, incoming))),
-        None => Poll::Ready(None),
-    })
-    .await;
+    let mut feed = Some(feed);
+    let start = poll_fn(|cx| Poll::Ready(feed.take().map(|feed| body::begin(cx, feed)))).await;
     let body = match start {
         None => RespBody::Empty,
         Some(Start::Failed(error)) => {
@@ -358,21 +401,25 @@ async fn accept(
             permit.count_failure(Failure::Reset);
             return Err(Fault::BadResponse);
         }
-        Some(Start::Whole(bytes)) => {
-            upstream.give_back(idle);
+        Some(Start::Whole(bytes, feed)) => {
+            if let Feed::Http1(_, upstream) = feed {
+                upstream.give_back(idle);
+            }
             drop(permit);
-            if let Some(source) = uploading {
+            if let Some(source) = uploading
+                && !call.is_stream()
+            {
                 Box::pin(linger(source)).await;
             }
             RespBody::Full(bytes)
         }
-        Some(Start::Part(ahead, incoming)) => {
+        Some(Start::Part(ahead, feed)) => {
             let stream = border.is_some();
             call.set_kind(if stream { WorkKind::Stream } else { WorkKind::Request });
             call.enter(Stage::Flow, if stream { settings.timeouts.tunnel } else { settings.timeouts.body });
             let border = border.flatten();
             let detached = uploading.is_some();
-            RespBody::Relay(Box::new(Relay::new(ahead, incoming, upstream, detached, border, idle, permit, call)))
+            RespBody::Relay(Box::new(Relay::new(ahead, feed, detached, border, idle, permit, call)))
         }
     };
     Ok(Response::from_parts(head, body))

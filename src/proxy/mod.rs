@@ -3,22 +3,25 @@
 //! Read `worker` for the thread, `front` for a client connection, and `handler` for one request from top to bottom. Nothing
 //! here knows what a rollout is, or how a node's health is found out.
 
+mod accept;
 mod body;
 mod call;
 mod claim;
 mod client_body;
 mod cuts;
+mod date;
 pub mod error;
-mod events;
+pub mod events;
 mod forwarded;
 mod front;
 mod handler;
 pub mod headers;
 mod replay;
+mod to_https;
 mod upgrade;
 mod upstream;
 mod view;
-mod websocket;
+pub mod websocket;
 mod worker;
 
 pub use error::FAULT;

@@ -1,49 +1,45 @@
-//! One connection to a node, and one exchange on it.
+//! One exchange with a node, whichever HTTP it speaks.
 //!
-//! hyper's connection future is not a task of its own here: whoever holds the connection drives it. A request with a
-//! small answer therefore costs one wake-up of one task, the client connection's, and nothing is handed from task to task.
-//! An idle connection is driven by nobody; it is looked at before it is used again.
+//! An HTTP/1 connection belongs to one exchange at a time and is driven by it ([`h1`]); an HTTP/2 connection is a task of its
+//! own that carries many ([`h2`]).
 
-use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
+mod h1;
+pub mod h2;
+
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 
 use super::body::ReqBody;
-use super::call::{Call, Stage, Verdict};
-use super::view::{Fitness, LocalNode, Slot};
+use super::call::{Call, Verdict};
+use super::view::LocalNode;
 use super::worker::Worker;
-use crate::config::{self, Protocol};
-use crate::net::stream::Probe;
-use crate::net::{self, ConnectError, Dial, Pulse, Stream};
+use crate::config::{self, NodeProtocol, Protocol};
+use crate::net::{self, ConnectError, Dial, Stream};
 
-/// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
-const HEAD_SIZE: usize = 128 * 1024;
+pub use h1::{Detached, Upstream};
 
-/// A connection to a node.
-pub struct Upstream {
-    send: SendRequest<ReqBody>,
-    /// Taken when it failed with a request queued, so that the request comes back.
-    connection: Option<Connection<TokioIo<Stream>, ReqBody>>,
-    /// The connection future has finished, and must not be polled again. After a 101 it still holds the stream.
-    ended: bool,
-    probe: Probe,
-    pulse: Rc<Pulse>,
-    slot: Slot,
-    /// When the last response on it ended.
-    idle_since: Instant,
-    /// How long the node keeps it, if it said so.
-    keep_alive: Option<Duration>,
-    /// How long it may lie idle; told when it is given back.
-    idle_limit: Duration,
+/// How an exchange came out.
+pub enum Sent {
+    /// The head of a response, and what brings the rest.
+    Response(Response<Feed>),
+    /// Nothing was written: the request is here again, whole, and may go anywhere.
+    Unsent(Request<ReqBody>, Loss),
+    /// The node said that it did nothing with it (RFC 9113 §8.7): it may go again as long as its body is whole, whatever its
+    /// method.
+    Refused(Loss),
+    /// The node may have seen it. It may go again only if that does no harm.
+    Lost(Loss),
+}
+
+/// What brings the rest of a response.
+pub enum Feed {
+    /// A connection that is this exchange's own.
+    Http1(Incoming, Box<Upstream>),
+    /// A stream of a connection that carries others too.
+    Http2(Box<h2::Answer>),
 }
 
 /// How many idle connections of a node are kept, and how long.
@@ -55,22 +51,6 @@ pub struct IdlePolicy {
     pub limit: Duration,
 }
 
-impl std::fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("node", &self.slot.local().node.id).finish_non_exhaustive()
-    }
-}
-
-/// How an exchange came out.
-pub enum Sent {
-    /// The head of a response.
-    Response(Response<Incoming>, Box<Upstream>),
-    /// Nothing was written: the request is here again, whole, and may go anywhere.
-    Unsent(Request<ReqBody>, Loss),
-    /// The node may have seen it. It may go again only if that does no harm.
-    Lost(Loss),
-}
-
 /// What decides which connection a request may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
@@ -80,6 +60,8 @@ pub struct Demand {
     pub again: bool,
     /// The time.
     pub now: Instant,
+    /// It asks for another protocol (RFC 9110 §7.8), which is done over HTTP/1.1.
+    pub upgrade: bool,
 }
 
 /// Why an exchange failed.
@@ -87,12 +69,22 @@ pub struct Demand {
 pub enum Loss {
     /// No connection.
     Connect(ConnectError),
+    /// There is a connection, and the node does not speak HTTP/2 on it.
+    Protocol(String),
+    /// It may speak either, and chose HTTP/1.1.
+    SpeaksHttp1,
     /// The node's connection limit.
     Busy,
     /// A connection that had been idle ended without a byte of an answer: most likely the node had just given it up.
     Stale(hyper::Error),
     /// The connection broke.
     Broken(hyper::Error),
+    /// The stream or its connection broke.
+    Stream(::h2::Error),
+    /// The client's body failed, and the stream was reset for that.
+    Upload,
+    /// The head cannot be said in HTTP/2.
+    Head(String),
     /// From outside.
     Judged(Verdict),
 }
@@ -101,242 +93,51 @@ impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Protocol(error) => write!(f, "the node does not speak HTTP/2: {error}"),
+            Self::SpeaksHttp1 => write!(f, "the node chose HTTP/1.1"),
             Self::Busy => write!(f, "the node is at its connection limit"),
             Self::Stale(error) => write!(f, "the idle connection was closed: {error}"),
             Self::Broken(error) => write!(f, "the exchange failed: {error}"),
+            Self::Stream(error) => write!(f, "the stream failed: {error}"),
+            Self::Upload => write!(f, "the client's body failed"),
+            Self::Head(error) => write!(f, "the head cannot be said in HTTP/2: {error}"),
             Self::Judged(verdict) => write!(f, "ended from outside: {verdict:?}"),
         }
     }
 }
 
-impl Upstream {
-    async fn connect(local: &Rc<LocalNode>) -> Result<Box<Self>, ConnectError> {
-        let slot = Slot::new(local);
-        let tls = local.node.tls();
-        let dial = Dial { address: &local.node.id.address, tls: tls.as_deref(), offer: &[Protocol::Http1] };
-        let stream = net::connect(dial).await?.forgiving(true);
-        let (probe, pulse) = (stream.probe(), stream.pulse());
-        let (send, connection) = Builder::new()
-            .max_header_size(HEAD_SIZE)
-            .max_buf_size(2 * HEAD_SIZE)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        let idle_since = Instant::now();
-        Ok(Box::new(Self {
-            send,
-            connection: Some(connection),
-            ended: false,
-            probe,
-            pulse,
-            slot,
-            idle_since,
-            keep_alive: None,
-            idle_limit: Duration::ZERO,
-        }))
-    }
-
-    /// The counts of the connection.
-    pub fn pulse(&self) -> Rc<Pulse> {
-        Rc::clone(&self.pulse)
-    }
-
-    /// Lets the connection make progress. `true` once it has ended.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(connection) = &mut self.connection
-            && !self.ended
-        {
-            // An error, if it was one, reaches the response or its body.
-            self.ended = Pin::new(connection).poll(cx).is_ready();
-        }
-        self.ended
-    }
-
-    /// Drives the connection until it ends.
-    async fn run_to_end(&mut self) {
-        poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-    }
-
-    /// Told from the response's head: `Keep-Alive: timeout=`.
-    pub fn set_keep_alive(&mut self, timeout: Option<Duration>) {
-        self.keep_alive = timeout;
-    }
-
-    /// What it is good for, having been idle.
-    fn fitness(&self, now: Instant, replayable: bool, settings: &config::Connections) -> Fitness {
-        let idle = now.saturating_duration_since(self.idle_since);
-        if idle >= self.idle_limit {
-            return Fitness::Dead;
-        }
-        let local = self.slot.local();
-        let steady = local.is_steady(now);
-        if !replayable && (!steady || idle >= settings.fresh) {
-            return Fitness::TooOld;
-        }
-        // A replayable request may do without the system call: an end that the event loop has seen hands the request back
-        // unsent, and one that it has not seen yet costs a replay. At a node that hangs up soon that would be too many.
-        let trusted = replayable && steady;
-        if !trusted && !self.probe.is_quiet() {
-            local.hung_up(idle, now);
-            return Fitness::Dead;
-        }
-        Fitness::Fit
-    }
-
-    /// Whether an idle connection should be closed.
-    pub fn is_stale(&self, now: Instant) -> bool {
-        let idle = now.saturating_duration_since(self.idle_since);
-        let quiet = self.probe.is_quiet();
-        if !quiet {
-            self.slot.local().hung_up(idle, now);
-        }
-        !quiet || idle >= self.idle_limit
-    }
-
-    /// Gives the connection back after a whole response, if it can be used again.
-    pub fn give_back(mut self: Box<Self>, policy: IdlePolicy) {
-        // Driven to idleness with a waker that wakes nobody: an idle connection must not wake the client that used it last.
-        let ended = self.drive(&mut Context::from_waker(Waker::noop()));
-        let local = Rc::clone(self.slot.local());
-        // Not ready means that the request's body is unfinished, and hyper would keep the connection for ever.
-        if !ended && self.send.is_ready() && !local.node.is_closed() {
-            self.idle_since = Instant::now();
-            // A node that names its own limit gets a fifth of it as a margin.
-            let named = self.keep_alive.map(|timeout| timeout * 4 / 5);
-            self.idle_limit = named.map_or(policy.limit, |named| named.min(policy.limit));
-            local.keep_idle(self, policy.most);
-        }
-    }
-
-    /// After a 101: the bare stream, and what was read beyond the head.
-    pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
-        self.run_to_end().await;
-        let parts = self.connection.take()?.into_parts();
-        // In a tunnel no answer can be waiting behind a failed write.
-        Some((parts.io.into_inner().forgiving(false), parts.read_buf, self.slot))
-    }
-
-    /// Has a task of its own drive the connection until it ends: for the rare exchange whose request body is still on its
-    /// way while the response flows, so that a client that does not read yet can go on sending. Such a connection is not
-    /// used again.
-    pub fn detach(mut self: Box<Self>) -> Detached {
-        Detached(tokio::task::spawn_local(async move { self.run_to_end().await }))
-    }
-}
-
-/// A connection that drives itself; dropped with this.
-#[derive(Debug)]
-pub struct Detached(tokio::task::JoinHandle<()>);
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Sends a request to a node, on an idle connection or a new one.
+/// Sends a request to a node.
 pub async fn send(
     worker: &Worker,
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    mut request: Request<ReqBody>,
+    request: Request<ReqBody>,
     demand: Demand,
 ) -> Sent {
-    let Demand { replayable, again, mut now } = demand;
-    loop {
-        let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections);
-        let idle = if again { None } else { local.take_idle(fit) };
-        let reused = idle.is_some();
-        let mut upstream = match idle {
-            Some(upstream) => upstream,
-            // In a box, as every rare path of a request: its state would be moved with that of each request.
-            None => match Box::pin(open(worker, call, local, settings)).await {
-                Ok(upstream) => upstream,
-                Err(loss) => return Sent::Unsent(request, loss),
-            },
-        };
-        let pulse = upstream.pulse();
-        let read = pulse.read();
-        call.set_upstream(pulse);
-        call.enter(Stage::Response, settings.timeouts.response);
-        match exchange(call, &mut upstream, request).await {
-            Ok(Ok(response)) => return Sent::Response(response, upstream),
-            Ok(Err(mut error)) => {
-                let unsent = error.take_message();
-                let silent = reused && upstream.pulse.read() == read;
-                if silent {
-                    local.hung_up(now.saturating_duration_since(upstream.idle_since), now);
-                }
-                match unsent {
-                    // A reused connection had just closed. Another one of the same node is no further try.
-                    Some(unsent) if reused => request = unsent,
-                    Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
-                    None if silent => return Sent::Lost(Loss::Stale(error.into_error())),
-                    None => return Sent::Lost(Loss::Broken(error.into_error())),
-                }
-            }
-            Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
-        }
-        now = Instant::now();
+    let may_choose = || {
+        let speaks_http1 = local.carriers.chosen() == Some(Protocol::Http1);
+        local.node.id.address.is_tls() && !demand.upgrade && !speaks_http1
+    };
+    let http2 = match settings.connections.protocol {
+        NodeProtocol::Http1 => false,
+        NodeProtocol::H2 | NodeProtocol::H2c => true,
+        // Only TLS has a way to choose.
+        NodeProtocol::Auto => may_choose(),
+    };
+    if !http2 {
+        return h1::send(worker, call, local, settings, request, demand).await;
+    }
+    match Box::pin(h2::send(worker, call, local, settings, request, demand)).await {
+        Sent::Unsent(request, Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, request, demand).await,
+        sent => sent,
     }
 }
 
-async fn exchange(
-    call: &Call,
-    upstream: &mut Upstream,
-    request: Request<ReqBody>,
-) -> Result<Result<Response<Incoming>, TrySendError<Request<ReqBody>>>, Verdict> {
-    let mut response = pin!(upstream.send.try_send_request(request));
-    // Only the connection, which is driven here, can bring the response: no waker is needed for that.
-    let mut silent = Context::from_waker(Waker::noop());
-    call.unless_judged(poll_fn(move |cx| {
-        let ended = upstream.drive(cx);
-        let polled = response.as_mut().poll(&mut silent);
-        if polled.is_ready() || !ended {
-            return polled;
-        }
-        // What was queued and never written is handed back when the connection is dropped.
-        upstream.connection = None;
-        response.as_mut().poll(&mut silent)
-    }))
-    .await
-}
-
-/// A new connection, or one that comes free while the node is at its limit.
-async fn open(
-    worker: &Worker,
-    call: &Call,
-    local: &Rc<LocalNode>,
-    settings: &config::Service,
-) -> Result<Box<Upstream>, Loss> {
-    call.enter(Stage::Connect, settings.timeouts.connect);
-    while local.open() >= worker.part_of(settings.connections.max) {
-        call.unless_judged(local.freed.notified()).await.map_err(|verdict| match verdict {
-            Verdict::TimedOut(_) => Loss::Busy,
-            Verdict::Cut(_) => Loss::Judged(verdict),
-        })?;
-        let now = Instant::now();
-        if let Some(upstream) = local.take_idle(|upstream| upstream.fitness(now, false, &settings.connections)) {
-            return Ok(upstream);
-        }
-        // At the limit a connection that is too old for this request has to make room for a new one.
-        local.sweep(|_| local.open() >= worker.part_of(settings.connections.max));
-    }
-    match call.unless_judged(Upstream::connect(local)).await {
-        Ok(Ok(upstream)) => {
-            local.recovered();
-            Ok(upstream)
-        }
-        Ok(Err(error)) => {
-            worker.trouble_at(local);
-            Err(Loss::Connect(error))
-        }
-        Err(verdict) => {
-            if matches!(verdict, Verdict::TimedOut(_)) {
-                worker.trouble_at(local);
-            }
-            Err(Loss::Judged(verdict))
-        }
-    }
+/// A new connection to a node, offering these over TLS.
+async fn connect(local: &LocalNode, offer: &[Protocol]) -> Result<Stream, ConnectError> {
+    let tls = local.node.tls();
+    let dial = Dial { address: &local.node.id.address, tls: tls.as_deref(), offer };
+    // What is written to a node that has closed is no error: its answer may lie in our buffer.
+    Ok(net::connect(dial).await?.forgiving(true))
 }

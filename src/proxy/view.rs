@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::upstream::Upstream;
+use super::upstream::h2::Carriers;
 use crate::model::ServiceName;
 use crate::pool::{Edge, Node, Router, ServiceView, Snapshot};
 
@@ -136,6 +137,8 @@ pub struct LocalNode {
     /// Idle connections, the most recently used last.
     #[expect(clippy::vec_box, reason = "a connection is boxed for its whole life; unboxing it would only move it")]
     idle: RefCell<Vec<Box<Upstream>>>,
+    /// HTTP/2 connections.
+    pub carriers: Carriers,
     /// Connections that are open or being opened; written by [`Slot`].
     open: Cell<usize>,
     /// Told when a connection comes free or is closed.
@@ -161,6 +164,7 @@ impl LocalNode {
         Rc::new(Self {
             node,
             idle: RefCell::default(),
+            carriers: Carriers::default(),
             open: Cell::new(0),
             freed: Notify::new(),
             trouble: Cell::new(None),
@@ -213,6 +217,7 @@ impl LocalNode {
 
     /// A connection could not be made: the node is tried last for a while, and the prober is told.
     pub fn failed(&self, now: Instant) {
+        self.carriers.forget();
         let fails = self.trouble.get().map_or(0, |(fails, _)| fails) + 1;
         let pause = Duration::from_millis(100 << fails.min(6)).min(Duration::from_secs(5));
         self.trouble.set(Some((fails, now + pause)));

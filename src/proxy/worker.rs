@@ -17,11 +17,12 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
+use super::accept::Handshakes;
 use super::call::Call;
 use super::cuts::Cuts;
 use super::front::{self, Front};
 use super::view::{LocalNode, View};
-use crate::pool::{Command, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
+use crate::pool::{Command, Entrance, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
 
 /// How often limits are looked at. A limit may be overrun by this much.
 const TICK: Duration = Duration::from_millis(100);
@@ -50,6 +51,7 @@ pub struct Worker {
     /// The listening sockets, and how each is told to stop.
     sockets: RefCell<HashMap<SocketId, Rc<Notify>>>,
     cuts: Cuts,
+    handshakes: Handshakes,
     closing: Cell<Option<Closing>>,
 }
 
@@ -114,6 +116,7 @@ async fn run(subscription: Subscription) {
         fronts: RefCell::default(),
         sockets: RefCell::default(),
         cuts: Cuts::default(),
+        handshakes: Handshakes::default(),
         closing: Cell::new(None),
     });
     let mut ticks = tokio::time::interval(TICK);
@@ -194,6 +197,11 @@ impl Worker {
         local.failed(Instant::now());
     }
 
+    /// TLS handshakes under way.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
     /// A node failed so often in a row that the controller should look at it; here it is tried last meanwhile.
     pub fn suspect(&self, local: &LocalNode, time: Duration) {
         self.troubled.set(true);
@@ -214,7 +222,7 @@ impl Worker {
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
             Command::Refresh => self.refresh(),
-            Command::Listen { id, socket } => self.listen(id, socket),
+            Command::Listen { id, socket, entrance } => self.listen(id, socket, entrance),
             Command::Unlisten { id } => {
                 if let Some(stop) = self.sockets.borrow().get(&id) {
                     stop.notify_one();
@@ -247,6 +255,7 @@ impl Worker {
         let closed: Vec<_> = self.nodes.borrow().values().filter(|local| local.node.is_closed()).cloned().collect();
         for local in closed {
             local.sweep(|_| true);
+            local.carriers.retire();
             self.nodes.borrow_mut().remove(&local.node.key);
         }
     }
@@ -284,6 +293,7 @@ impl Worker {
         for local in locals {
             troubled |= local.has_trouble();
             local.sweep(|upstream| upstream.is_stale(now));
+            local.carriers.watch(now);
         }
         self.troubled.set(troubled);
     }
@@ -299,26 +309,31 @@ impl Worker {
         self.cuts.begin_shutdown(calls, now, spec.deadline, &mut self.random.borrow_mut());
     }
 
-    fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener) {
+    fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener, entrance: Arc<ArcSwap<Entrance>>) {
         let stop = Rc::new(Notify::new());
         self.sockets.borrow_mut().insert(id, Rc::clone(&stop));
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            if let Err(error) = worker.accept(socket, &stop).await {
+            if let Err(error) = worker.accept(socket, &entrance, &stop).await {
                 tracing::error!(%error, "a listener failed");
             }
             worker.sockets.borrow_mut().remove(&id);
         });
     }
 
-    async fn accept(self: &Rc<Self>, socket: std::net::TcpListener, stop: &Notify) -> io::Result<()> {
+    async fn accept(
+        self: &Rc<Self>,
+        socket: std::net::TcpListener,
+        entrance: &ArcSwap<Entrance>,
+        stop: &Notify,
+    ) -> io::Result<()> {
         let listener = TcpListener::from_std(socket)?;
         loop {
             tokio::select! {
                 biased;
                 () = stop.notified() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) => self.admit(stream, remote),
+                    Ok((stream, remote)) => self.admit(stream, remote, entrance),
                     // No descriptors left, or the client is gone already. The first needs a pause, or this spins.
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
@@ -331,23 +346,25 @@ impl Worker {
         let socket = listener.into_std()?;
         while let Ok((stream, remote)) = socket.accept() {
             stream.set_nonblocking(true)?;
-            self.admit(TcpStream::from_std(stream)?, remote);
+            self.admit(TcpStream::from_std(stream)?, remote, entrance);
         }
         Ok(())
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, entrance: &ArcSwap<Entrance>) {
         let limit = self.part_of(self.view().edge().limits.connections);
         if self.fronts.borrow().len() >= limit {
             self.stats.refused.add_one();
             let answer = b"HTTP/1.1 503 Service Unavailable\r\nx-sluice-error: connection-limit\r\nretry-after: 1\r\n\
                 content-length: 0\r\nconnection: close\r\n\r\n";
-            // Best effort: over the limit nobody is waited for.
-            let _ = stream.try_write(answer);
+            // Best effort: over the limit nobody is waited for. Over TLS this is no answer.
+            if !entrance.load().is_tls {
+                let _ = stream.try_write(answer);
+            }
             return;
         }
         self.stats.accepted.add_one();
-        tokio::task::spawn_local(front::serve(Rc::clone(self), stream, remote));
+        tokio::task::spawn_local(front::serve(Rc::clone(self), stream, remote, entrance.load_full()));
     }
 
     /// Enters a client connection.

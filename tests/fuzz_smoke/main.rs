@@ -70,3 +70,8 @@ fn a_path_is_normalised_once_and_for_all() {
 fn a_node_gets_nothing_that_was_meant_for_the_proxy_alone() {
     run("headers", targets::headers);
 }
+
+#[test]
+fn a_border_between_messages_is_found_however_the_bytes_arrive() {
+    run("borders", targets::borders);
+}

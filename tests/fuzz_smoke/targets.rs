@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue, Method, Request, Version};
 use sluicegate::config;
 use sluicegate::pool::Router;
 use sluicegate::pool::router::normalised;
+use sluicegate::proxy::events::EventBorder;
 use sluicegate::proxy::headers::{self, BodyLength};
+use sluicegate::proxy::websocket::FrameTracker;
 
 /// A configuration is taken, or every reason why not can be shown.
 pub fn config_file(data: &[u8]) {
@@ -60,4 +62,32 @@ pub fn headers(data: &[u8]) {
     assert!(fields.get_all(CONNECTION).iter().all(|value| value == "upgrade" || value == "te"));
     assert_eq!(fields.contains_key(EXPECT), seen.expects_continue);
     assert!(fields.get_all("host").iter().count() <= 1);
+}
+
+/// Where a connection may be ended between two messages: of a WebSocket, then of server-sent events. However the bytes are
+/// cut into pieces, the borders are the same, and no border lies inside a message.
+pub fn borders(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let piece = usize::from(*cut).max(1);
+    let (mut whole, mut parts) = (FrameTracker::default(), FrameTracker::default());
+    let border = whole.advance(data);
+    for piece in data.chunks(piece) {
+        parts.advance(piece);
+    }
+    assert_eq!((whole.is_at_border(), whole.has_closed()), (parts.is_at_border(), parts.has_closed()));
+    let mut again = FrameTracker::default();
+    let up_to = border.unwrap_or(0);
+    again.advance(&data[..up_to]);
+    assert!(again.is_at_border(), "the last border is one");
+    assert!(again.advance(&data[up_to..]).is_none(), "and there is none behind it");
+
+    let (mut whole, mut parts) = (EventBorder::default(), EventBorder::default());
+    let border = whole.advance(data);
+    for piece in data.chunks(piece) {
+        parts.advance(piece);
+    }
+    assert_eq!(whole.is_at_border(), parts.is_at_border());
+    if let Some(up_to) = border {
+        assert!(up_to <= data.len() && matches!(data[up_to - 1], b'\r' | b'\n'));
+    }
 }

@@ -45,7 +45,7 @@ fn service(health: Health) -> Arc<Service> {
         drain: Drain { requests: second, streams: second, websockets: second, spread: second },
         timeouts: Timeouts { connect: second, response: second, body: second, tunnel: second },
         retry: Retry { attempts: 1, budget: 0.0, buffer: 0 },
-        connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second },
+        connections: Connections { max: 1, idle: 1, idle_timeout: second, fresh: second, ..Connections::default() },
         weights: std::collections::BTreeMap::default(),
         balance: Balance::default(),
         eject: Eject::default(),

@@ -68,7 +68,7 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
             Some(Order::Kill) => return Poll::Ready(End::Dropped),
             Some(Order::HeadTimeout) if !front.is_busy() => return Poll::Ready(End::HeadTimeout),
             Some(Order::Close) => Pin::new(&mut connection).graceful_shutdown(),
-            Some(Order::HeadTimeout) | None => {}
+            Some(Order::HeadTimeout | Order::Ping) | None => {}
         }
         Pin::new(&mut connection).poll(cx).map(|result| match result {
             Ok(()) => End::Done,
@@ -91,7 +91,12 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
             }
             let answer = b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
                 content-length: 0\r\nconnection: close\r\n\r\n";
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
+            let said = async {
+                stream.write_all(answer).await?;
+                // Over TLS, an end without a word would look like an attack.
+                stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
         }
         End::Done => {
             if let Some(tunnel) = tunnel {

@@ -1,0 +1,65 @@
+//! A request's head and trailers, said in HTTP/2 (RFC 9113 §8).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Uri, Version};
+
+/// Turns the head as it is for an HTTP/1 node into that for an HTTP/2 one: `Host` becomes `:authority`, and what belongs to
+/// an HTTP/1 connection goes. `TE: trailers` stays, and so do joined cookies (§8.2.3). `Err`: a part that HTTP/2 has no
+/// form for.
+pub(super) fn request(mut parts: Parts, secure: bool) -> Result<Request<()>, String> {
+    let host = parts.headers.remove(HOST).ok_or("there is no host")?;
+    let authority = Authority::try_from(host.as_bytes()).map_err(|error| error.to_string())?;
+    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        parts.headers.remove(name);
+    }
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = uri.map_err(|error| error.to_string())?;
+    *request.headers_mut() = parts.headers;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(request)
+}
+
+/// Removes from trailers what would frame or address a message if it stood in its head (RFC 9110 §6.5.1), and what HTTP/2
+/// forbids.
+pub(super) fn clean(trailers: &mut HeaderMap) {
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, HOST, CONTENT_LENGTH, KEEP_ALIVE, PROXY_CONNECTION] {
+        trailers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_loses_what_belongs_to_http1_and_keeps_the_rest() {
+        let request = http::Request::get("/a?b")
+            .header("host", "shop.test:8080")
+            .header("connection", "te")
+            .header("te", "trailers")
+            .header("transfer-encoding", "chunked")
+            .header("cookie", "a=1; b=2");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let request = super::request(parts, true).unwrap();
+        assert_eq!(request.uri(), "https://shop.test:8080/a?b");
+        let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["te", "cookie"]);
+        assert_eq!(request.headers()["cookie"], "a=1; b=2");
+    }
+
+    #[test]
+    fn the_asterisk_of_options_stays() {
+        let (parts, ()) = http::Request::options("*").header("host", "a.test").body(()).unwrap().into_parts();
+        let request = super::request(parts, false).unwrap();
+        assert_eq!(request.uri().path(), "*");
+        assert_eq!(request.uri().scheme_str(), Some("http"));
+    }
+}
