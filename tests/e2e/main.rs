@@ -22,4 +22,5 @@ mod shutdown;
 mod streaming;
 mod timeouts;
 mod tls;
+mod tls_reload;
 mod tunnel;
