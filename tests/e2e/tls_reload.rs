@@ -1,5 +1,6 @@
 //! Certificates that are replaced while clients come: by the whole proxy, from files, as operators and their tools do it.
 
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,9 +22,9 @@ use crate::support::node::TestNode;
 use crate::support::tls::{Authority, Files, connect, listener, quoted, serial};
 
 /// A whole proxy with its files.
-struct Stage {
-    folder: tempfile::TempDir,
-    address: SocketAddr,
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    pub address: SocketAddr,
     proxy: Option<Running>,
 }
 
@@ -35,7 +36,8 @@ impl Drop for Stage {
     }
 }
 
-fn text(folder: &Path, node: SocketAddr, tls: &str, more: &str) -> String {
+/// A configuration with one node.
+pub fn text(folder: &Path, node: impl Display, tls: &str, more: &str) -> String {
     let folder = folder.display();
     format!(
         "state_dir = \"{folder}/state\"\nworkers = 2\n[admin]\nsocket = \"{folder}/admin.sock\"\n\
@@ -46,10 +48,16 @@ fn text(folder: &Path, node: SocketAddr, tls: &str, more: &str) -> String {
 }
 
 impl Stage {
-    async fn start(node: SocketAddr, tls: &str) -> Self {
+    /// Starts the proxy; returns when the node serves.
+    pub async fn start(node: impl Display, tls: &str) -> Self {
+        Self::start_with(node, tls, "").await
+    }
+
+    /// The same; `more` is TOML for the service.
+    pub async fn start_with(node: impl Display, tls: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("sluice.toml");
-        fs::write(&config, text(folder.path(), node, tls, "")).expect("a configuration");
+        fs::write(&config, text(folder.path(), node, tls, more)).expect("a configuration");
         let options = app::Options { config, socket: None, state_dir: None };
         let started = tokio::task::spawn_blocking(move || app::start(&options));
         let proxy = started.await.expect("no panic").expect("the proxy starts");
@@ -59,13 +67,13 @@ impl Stage {
         stage
     }
 
-    fn save(&self, text: &str) {
+    pub fn save(&self, text: &str) {
         let beside = self.folder.path().join("new");
         fs::write(&beside, text).expect("a file");
         fs::rename(beside, self.folder.path().join("sluice.toml")).expect("a file");
     }
 
-    fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         let socket = self.folder.path().join("admin.sock");
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         let output = command.args(["status", "--json"]).env("SLUICE_SOCKET", socket).output().expect("the verb runs");
@@ -73,7 +81,7 @@ impl Stage {
         serde_json::from_slice(&output.stdout).expect("a status")
     }
 
-    async fn until(&self, what: &str, so: impl Fn(&Status) -> bool) -> Status {
+    pub async fn until(&self, what: &str, so: impl Fn(&Status) -> bool) -> Status {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let status = self.status();
@@ -195,7 +203,12 @@ async fn a_bad_pair_changes_nothing_and_is_told_until_it_is_mended() {
         assert_eq!(serial(&stream), began, "{name}");
     }
     // An edit that has nothing to do with it is applied meanwhile.
-    let edited = text(stage.folder.path(), node.address, &listener(&[&files], ""), "strip_prefix = true\nhealth = { interval = \"2s\" }");
+    let edited = text(
+        stage.folder.path(),
+        node.address,
+        &listener(&[&files], ""),
+        "strip_prefix = true\nhealth = { interval = \"2s\" }",
+    );
     let before = stage.status().config.loaded;
     stage.save(&edited);
     stage.until("the edit is applied", |status| status.config.loaded > before && !status.config.stale).await;
