@@ -5,6 +5,12 @@ mod support;
 
 mod conformance;
 mod cuts;
+mod door;
+mod door_auth;
+#[cfg(feature = "compression")]
+mod door_compression;
+mod door_errors;
+mod door_limits;
 mod drain;
 mod faults;
 mod framing;
