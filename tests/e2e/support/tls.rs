@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -11,11 +11,12 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio_rustls::{TlsConnector, client};
+use tokio_rustls::rustls::{self, ClientConfig, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::PATIENCE;
 
@@ -174,4 +175,82 @@ pub fn listener(certificates: &[&Files], more: &str) -> String {
 /// A path as TOML.
 pub fn quoted(path: &Path) -> String {
     format!("{path:?}")
+}
+
+/// A node that speaks TLS. Dropped, it stops accepting and drops its connections.
+pub struct TlsNode {
+    pub address: SocketAddr,
+    /// How each handshake was made.
+    pub kinds: Arc<Mutex<Vec<Option<HandshakeKind>>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for TlsNode {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl TlsNode {
+    /// Runs `script` for each connection.
+    pub async fn start<F>(
+        config: ServerConfig,
+        script: impl Fn(server::TlsStream<TcpStream>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let script = Arc::new(script);
+        let kinds = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&kinds);
+        let task = tokio::spawn(async move {
+            let mut scripts = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, script, seen) = (acceptor.clone(), Arc::clone(&script), Arc::clone(&seen));
+                scripts.spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        seen.lock().expect("no panic while locked").push(stream.get_ref().1.handshake_kind());
+                        script(stream).await;
+                    }
+                });
+            }
+        });
+        Self { address, kinds, task }
+    }
+
+    /// Answers every request without a body with 200 and `body`.
+    pub async fn answering(config: ServerConfig, body: &'static str, close: bool) -> Self {
+        Self::start(config, move |mut stream| async move {
+            while head(&mut stream).await.is_some() {
+                let close = if close { "connection: close\r\n" } else { "" };
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{close}\r\n{body}", body.len());
+                if stream.write_all(answer.as_bytes()).await.is_err() || !close.is_empty() {
+                    let _ = stream.shutdown().await;
+                    return;
+                }
+            }
+        })
+        .await
+    }
+
+    /// As a node is configured.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub fn kinds(&self) -> Vec<Option<HandshakeKind>> {
+        self.kinds.lock().expect("no panic while locked").clone()
+    }
+}
+
+/// A request's head.
+pub async fn head(stream: &mut server::TlsStream<TcpStream>) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
 }
