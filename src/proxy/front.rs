@@ -29,6 +29,8 @@ use crate::pool::Entrance;
 pub struct Front {
     /// The client, or who stands for it. Set by a PROXY header before the first request.
     remote: Cell<SocketAddr>,
+    /// Where it is connected to.
+    local: Option<SocketAddr>,
     /// The listener that it came to, as it was then.
     entrance: Arc<Entrance>,
     /// Whether the client speaks TLS; set when its handshake is done.
@@ -95,6 +97,11 @@ impl Front {
     /// The client: the peer, or whom a trusted peer's PROXY header names.
     pub fn remote(&self) -> SocketAddr {
         self.remote.get()
+    }
+
+    /// The address that the peer is connected to.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local
     }
 
     /// The listener that it came to, as it was then.
@@ -240,6 +247,7 @@ pub fn serve(
     let opening = (!entrance.is_plain()).then(Instant::now);
     let front = Rc::new(Front {
         remote: Cell::new(remote),
+        local: tcp.local_addr().ok(),
         entrance,
         secure: Cell::new(false),
         facts: OnceCell::new(),
