@@ -43,6 +43,8 @@ pub struct Front {
     pub pulse: Rc<Pulse>,
     /// How many calls are under way; counted by the calls.
     busy: Cell<usize>,
+    /// How many calls there were; counted by the calls.
+    served: Cell<usize>,
     /// Set by the watchdog, the control plane or a call; taken by the connection's task.
     order: Cell<Option<Order>>,
     /// The connection's task.
@@ -136,7 +138,13 @@ impl Front {
     /// Told by a call that begins.
     pub fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
+        self.served.set(self.served.get() + 1);
         self.count_anew();
+    }
+
+    /// How many calls there were, with those under way.
+    pub fn served(&self) -> usize {
+        self.served.get()
     }
 
     /// Told by a call that ends.
@@ -254,6 +262,7 @@ pub fn serve(
         opening: Cell::new(opening),
         pulse: Rc::default(),
         busy: Cell::new(0),
+        served: Cell::new(0),
         order: Cell::new(None),
         waker: RefCell::new(None),
         tunnel: RefCell::new(None),

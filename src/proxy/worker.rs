@@ -20,9 +20,11 @@ use tokio::time::MissedTickBehavior;
 use super::accept::Handshakes;
 use super::call::Call;
 use super::cuts::Cuts;
+use super::door::Kit;
 use super::front::{self, Front};
 use super::view::{LocalNode, View};
-use crate::pool::{Command, Entrance, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
+use crate::pool::meters;
+use crate::pool::{Command, Entrance, Meters, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
 
 /// How often limits are looked at. A limit may be overrun by this much.
 const TICK: Duration = Duration::from_millis(100);
@@ -53,6 +55,10 @@ pub struct Worker {
     cuts: Cuts,
     handshakes: Handshakes,
     closing: Cell<Option<Closing>>,
+    /// What all workers count together.
+    pub meters: Arc<Meters>,
+    /// What the policies of services keep.
+    pub door: Kit,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +105,7 @@ pub fn start(subscriptions: Vec<Subscription>) -> io::Result<Vec<JoinHandle<()>>
 }
 
 async fn run(subscription: Subscription) {
-    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, suspects } = subscription;
+    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, meters, suspects } = subscription;
     let mut random = fastrand::Rng::new();
     let view = Rc::new(View::new(Arc::clone(snapshot.load()), None, &mut random));
     let worker = Rc::new(Worker {
@@ -118,6 +124,8 @@ async fn run(subscription: Subscription) {
         cuts: Cuts::default(),
         handshakes: Handshakes::default(),
         closing: Cell::new(None),
+        meters,
+        door: Kit::default(),
     });
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -296,6 +304,7 @@ impl Worker {
             local.carriers.watch(now);
         }
         self.troubled.set(troubled);
+        self.door.sweep(now);
     }
 
     fn close(self: &Rc<Self>, spec: &ShutdownSpec) {
@@ -363,8 +372,43 @@ impl Worker {
             }
             return;
         }
+        let counted = match self.count_address(remote) {
+            Ok(counted) => counted,
+            Err(()) => {
+                self.stats.refused.add_one();
+                let answer = b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
+                    content-length: 0\r\nconnection: close\r\n\r\n";
+                if !entrance.load().is_tls {
+                    let _ = stream.try_write(answer);
+                }
+                return;
+            }
+        };
         self.stats.accepted.add_one();
-        tokio::task::spawn_local(front::serve(Rc::clone(self), stream, remote, entrance.load_full()));
+        let served = front::serve(Rc::clone(self), stream, remote, entrance.load_full());
+        tokio::task::spawn_local(async move {
+            served.await;
+            drop(counted);
+        });
+    }
+
+    /// Counts a connection from this peer, if that is limited. `Err`: it has too many.
+    fn count_address(&self, remote: SocketAddr) -> Result<Option<meters::Connected>, ()> {
+        let view = self.view();
+        let edge = view.edge();
+        let Some(most) = edge.limits.connections_per_address else {
+            return Ok(None);
+        };
+        let ip = remote.ip().to_canonical();
+        if edge.trusted_proxies.iter().any(|net| net.contains(&ip)) {
+            return Ok(None);
+        }
+        self.meters.connect(ip, most).map(Some).ok_or(())
+    }
+
+    /// Whether there are more requests under way than there may be, this one included.
+    pub fn is_full(&self, most: usize) -> bool {
+        self.calls.borrow().len() > self.part_of(most)
     }
 
     /// Enters a client connection.

@@ -3,13 +3,21 @@
 
 mod support;
 
+mod balance;
 mod conformance;
 mod cuts;
+mod door;
+mod door_auth;
+#[cfg(feature = "compression")]
+mod door_compression;
+mod door_errors;
+mod door_limits;
 mod drain;
 mod faults;
 mod framing;
 mod h2_requests;
 mod headers;
+mod hold;
 mod kill;
 mod limits;
 mod node_h2;

@@ -133,6 +133,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// The data of one chunk of a body; `None` at its end.
+    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+        // What is not whole stays in the buffer, so that this can be given up and begun again.
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|w| w == b"\r\n") {
+                let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+                let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+                if size == 0 {
+                    return None;
+                }
+                if self.buffer.len() >= end + 2 + size + 2 {
+                    let chunk: Vec<u8> = self.buffer.drain(..end + 2 + size + 2).collect();
+                    return Some(chunk[end + 2..end + 2 + size].to_vec());
+                }
+            }
+            self.more().await?;
+        }
+    }
+
     /// Exactly this many bytes.
     pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < count {

@@ -124,6 +124,21 @@ impl Proxy {
         });
     }
 
+    /// Serves another configuration from now on. As with the controller, what is the same stays the same.
+    pub fn edit(&mut self, services: &str) {
+        let text = format!("{services}\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n");
+        let loaded = config::load_str(&text, Path::new("test.toml"));
+        assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
+        let mut config = loaded.config.expect("a valid configuration");
+        for (name, service) in &mut config.services {
+            if let Some(running) = self.config.services.get(name).filter(|running| *running == service) {
+                *service = Arc::clone(running);
+            }
+        }
+        self.config = config;
+        self.publish(|_| true);
+    }
+
     /// The node at this address.
     pub fn node(&self, address: SocketAddr) -> &Arc<Node> {
         &self.nodes[&NodeAddress::new(address.to_string())]
