@@ -43,7 +43,7 @@ pub struct Front {
     pub pulse: Rc<Pulse>,
     /// How many calls are under way; counted by the calls.
     busy: Cell<usize>,
-    /// How many calls there were; counted by the calls.
+    /// How many requests there were; counted by the handler.
     served: Cell<usize>,
     /// Set by the watchdog, the control plane or a call; taken by the connection's task.
     order: Cell<Option<Order>>,
@@ -138,12 +138,12 @@ impl Front {
     /// Told by a call that begins.
     pub fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
-        self.served.set(self.served.get() + 1);
         self.count_anew();
     }
 
-    /// How many calls there were, with those under way.
-    pub fn served(&self) -> usize {
+    /// Counts a request, and tells how many there were with it.
+    pub fn count_request(&self) -> usize {
+        self.served.set(self.served.get() + 1);
         self.served.get()
     }
 

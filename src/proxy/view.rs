@@ -58,7 +58,7 @@ impl View {
                 None => {
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
                     let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
-                    Rc::new(ServiceLocal { name, turn, tokens, rotations, door })
+                    Rc::new(ServiceLocal { name, turn, tokens, door, rotations })
                 }
             }
         };
