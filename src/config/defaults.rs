@@ -73,6 +73,7 @@ impl Default for Health {
             fall: 3,
             // The checker is more likely wrong than every node at once.
             all_down: AllDown::Serve,
+            protocol: NodeProtocol::Http1,
         }
     }
 }

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
 
 use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
+use super::border::Nature;
 use super::call::{Registered, Stage, Verdict};
 use super::claim::{self, Failure, Permit, Refusal, Wait, claim};
 use super::error::{self, Fault};
-use super::events::EventBorder;
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
@@ -372,7 +372,7 @@ async fn accept(
         let tunnel = Tunnel::new(stream, ahead, call, permit, slot);
         return Ok(Response::from_parts(head, RespBody::Tunnel(Box::new(tunnel))));
     }
-    let border = stream_border(&head.headers);
+    let nature = Nature::of(&head.headers);
     let connections = &settings.connections;
     let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
     let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
@@ -397,28 +397,17 @@ async fn accept(
             RespBody::Full(bytes)
         }
         Some(Start::Part(ahead, feed)) => {
-            let stream = border.is_some();
-            call.set_kind(if stream { WorkKind::Stream } else { WorkKind::Request });
-            call.enter(Stage::Flow, if stream { settings.timeouts.tunnel } else { settings.timeouts.body });
-            let border = border.flatten();
+            let (kind, limit, border) = match nature {
+                Nature::Answer => (WorkKind::Request, settings.timeouts.body, None),
+                Nature::Stream(border) => (WorkKind::Stream, settings.timeouts.tunnel, border),
+            };
+            call.set_kind(kind);
+            call.enter(Stage::Flow, limit);
             let detached = uploading.is_some();
             RespBody::Relay(Box::new(Relay::new(ahead, feed, detached, border, idle, permit, call)))
         }
     };
     Ok(Response::from_parts(head, body))
-}
-
-/// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
-#[expect(clippy::option_option, reason = "two different questions: is it a stream, and can its borders be seen")]
-fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
-    let kind = headers.get(CONTENT_TYPE)?.as_bytes();
-    let is = |prefix: &str| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
-    if is("text/event-stream") {
-        // The borders of a compressed stream cannot be seen.
-        let plain = !headers.contains_key(http::header::CONTENT_ENCODING);
-        return Some(plain.then(EventBorder::default));
-    }
-    (is("application/grpc") || is("multipart/x-mixed-replace")).then_some(None)
 }
 
 /// Reads and drops what the client is still sending, within bounds.

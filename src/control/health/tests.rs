@@ -1,5 +1,6 @@
 //! Probes against tiny origins on real sockets.
 
+mod http2;
 mod pacing;
 mod scripted;
 
@@ -28,7 +29,7 @@ fn http() -> Probe {
 }
 
 fn health(probe: Probe) -> Health {
-    Health { probe, interval: Duration::from_secs(1), timeout: PATIENCE, rise: 2, fall: 3, all_down: AllDown::Serve }
+    Health { probe, interval: Duration::from_secs(1), timeout: PATIENCE, rise: 2, fall: 3, ..Health::default() }
 }
 
 fn service(health: Health) -> Arc<Service> {
