@@ -33,6 +33,10 @@ impl Default for Limits {
             head: seconds(10),
             // A little above the 60 s after which browsers and cloud load balancers close, so that the client closes first.
             idle: seconds(75),
+            // What RFC 9113 §6.5.2 asks for at least is 100; browsers stay below.
+            streams: 128,
+            // A dead peer holds its node for a minute at most; an idle phone is not woken, because only open streams count.
+            ping: seconds(30),
             // Two round trips on a bad line; who connects and says nothing costs little until then.
             handshake: seconds(10),
             // A core makes some two thousand a second: a burst beyond this waits its turn, and those served meanwhile do not.

@@ -181,6 +181,8 @@ fn limits(mut t: Table<'_>) -> Limits {
         headers: t.count_or("headers", d.headers, 1..=10_000),
         head: t.some_duration("head", d.head),
         idle: t.some_duration("idle", d.idle),
+        streams: t.count_or("streams", d.streams, 1..=10_000),
+        ping: t.some_duration("ping", d.ping),
         handshake: t.some_duration("handshake", d.handshake),
         handshakes: t.count_or("handshakes", d.handshakes, 1..=1_000_000),
         body: t.some_size("body", 1..=1 << 40).map(|size| size as u64),

@@ -114,6 +114,11 @@ pub struct Limits {
     pub head: Duration,
     /// A kept-alive connection without a request is closed after this long.
     pub idle: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: usize,
+    /// An HTTP/2 client with open streams that sends nothing for this long is asked for a sign of life, and closed after
+    /// as long again without one.
+    pub ping: Duration,
     /// A TLS handshake, and a PROXY header, must be complete this long after the connection was accepted.
     pub handshake: Duration,
     /// TLS handshakes under way at once, over all listeners.

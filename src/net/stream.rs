@@ -130,6 +130,14 @@ impl Stream {
         Rc::clone(&self.pulse)
     }
 
+    /// Looks at the first bytes without taking them; none at the end of the stream, and none of what TLS hides.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        match &*self.socket.borrow() {
+            Socket::Plain(tcp) => tcp.poll_peek(cx, buf),
+            Socket::Tls(_) => Poll::Ready(Ok(0)),
+        }
+    }
+
     /// A way to look at the socket later.
     pub fn probe(&self) -> Probe {
         Probe(Rc::clone(&self.socket))

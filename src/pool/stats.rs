@@ -66,4 +66,6 @@ pub struct WorkerStats {
     pub failed: Count,
     /// Requests sent again to another node.
     pub retried: Count,
+    /// HTTP/2 connections that Sluice ended because they brought more trouble than requests.
+    pub abusive: Count,
 }

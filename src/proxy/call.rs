@@ -21,6 +21,9 @@ use crate::model::{Holder, WorkKind};
 use crate::net::Pulse;
 use crate::pool::CutReason;
 
+/// How long a client may take nothing of an answer that came from no node.
+const UNSENT: Duration = Duration::from_secs(30);
+
 /// What a call waits for; each stage has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -80,6 +83,10 @@ pub struct Call {
     asked: RefCell<Option<Arc<AtomicBool>>>,
     /// Set by the handler for `Expect: 100-continue`, cleared by the watchdog after a second: the body is held back.
     held_since: Cell<Option<Instant>>,
+    /// The body was held back and is wanted now.
+    wants_body: Cell<bool>,
+    /// Set by the stream (HTTP/2): the client takes nothing now. It has its own limit for that.
+    client_stalls: Cell<bool>,
     /// Set by the watchdog: the client must not take what it got for the whole.
     killed: Cell<bool>,
     /// The watchdog's own: the count it last saw, and when that changed.
@@ -203,7 +210,28 @@ impl Call {
 
     /// Lets the body go.
     pub fn release_body(&self) {
-        self.held_since.set(None);
+        self.wants_body.set(self.held_since.take().is_some());
+    }
+
+    /// Whether the client of a body that was held back should be told to send it. hyper does so by itself in HTTP/1.
+    pub fn wants_body(&self) -> bool {
+        !self.holds_body() && self.wants_body.get()
+    }
+
+    /// Told by a stream whose client shuts its window, and when it opens it again.
+    pub fn set_client_stalls(&self, stalls: bool) {
+        self.client_stalls.set(stalls);
+    }
+
+    /// How long the client may take nothing of a stream.
+    pub fn patience(&self) -> Duration {
+        let limit = self.limit.get();
+        if limit.is_zero() { UNSENT } else { limit }
+    }
+
+    /// Whether its client's connection carries other calls too.
+    pub fn is_stream(&self) -> bool {
+        self.task.is_some()
     }
 
     /// What is raised when the node asks for the body.
@@ -274,7 +302,8 @@ impl Call {
             Stage::Response if self.awaits_client.get() => self.client_limit.get(),
             _ => self.limit.get(),
         };
-        if stage == Stage::Free || self.verdict.get().is_some() || now - self.moved.get() < limit {
+        let waits = stage == Stage::Free || (stage == Stage::Flow && self.client_stalls.get());
+        if waits || self.verdict.get().is_some() || now - self.moved.get() < limit {
             return;
         }
         self.verdict.set(Some(Verdict::TimedOut(stage)));
@@ -347,6 +376,8 @@ impl Registered {
             was_cut: Cell::new(false),
             asked: RefCell::new(None),
             held_since: Cell::new(None),
+            wants_body: Cell::new(false),
+            client_stalls: Cell::new(false),
             killed: Cell::new(false),
             beat: Cell::new(0),
             moved: Cell::new(started),

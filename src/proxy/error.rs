@@ -25,6 +25,8 @@ pub enum Fault {
     BadRequest(&'static str),
     /// A method that a reverse proxy does not offer: CONNECT, TRACE.
     MethodNotAllowed,
+    /// An extended CONNECT for anything but a WebSocket (RFC 8441).
+    UnknownProtocol,
     /// `Expect` with anything but `100-continue`.
     ExpectationFailed,
     /// The client stopped sending its body.
@@ -67,6 +69,7 @@ impl Fault {
         match self {
             Self::BadRequest(_) | Self::ClientBody => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoService => StatusCode::NOT_FOUND,
@@ -82,6 +85,7 @@ impl Fault {
         match self {
             Self::BadRequest(_) => "bad-request",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::UnknownProtocol => "unknown-protocol",
             Self::ExpectationFailed => "expectation-failed",
             Self::ClientTimeout => "client-timeout",
             Self::ClientBody => "client-body",
@@ -107,6 +111,7 @@ impl Fault {
         match self {
             Self::BadRequest(why) => why,
             Self::MethodNotAllowed => "this method is not offered here",
+            Self::UnknownProtocol => "only WebSockets can be opened with CONNECT",
             Self::ExpectationFailed => "only 100-continue can be expected",
             Self::ClientTimeout => "the request body stopped arriving",
             Self::ClientBody => "the request body is malformed or broke off",

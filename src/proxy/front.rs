@@ -1,8 +1,10 @@
-//! One client connection: what the worker sees of it, and its limits between requests. `h1` runs it.
+//! One client connection: what the worker sees of it, and its limits between requests. `h1` or `h2` runs it.
 
 mod h1;
+mod h2;
+mod preface;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,6 +14,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use self::h2::meter::Meter;
 use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
 use crate::config::Limits;
@@ -38,6 +41,8 @@ pub struct Front {
     read: Cell<u64>,
     /// Set by a request's body that was given up before its end: the client may still be sending.
     unread: Cell<bool>,
+    /// HTTP/2: what the client costs; set by the connection.
+    meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
 }
@@ -68,6 +73,8 @@ enum Order {
     Close,
     /// A head has been arriving for too long.
     HeadTimeout,
+    /// HTTP/2: ask the client for a sign of life.
+    Ping,
     /// Drop it.
     Kill,
 }
@@ -93,6 +100,11 @@ impl Front {
     fn count_anew(&self) {
         self.read.set(self.pulse.read());
         self.rest.set(None);
+    }
+
+    /// How many streams and calls are under way: each stream counts as two while a node works on it.
+    fn streams(&self) -> usize {
+        self.busy.get()
     }
 
     fn is_busy(&self) -> bool {
@@ -130,6 +142,9 @@ impl Front {
 
     /// The watchdog's look at this connection. `linger_until` is set while Sluice ends.
     pub fn check(&self, now: Instant, limits: &Limits, linger_until: Option<Instant>) {
+        if let Some(meter) = self.meter.get() {
+            return h2::check(self, meter, now, limits, linger_until.is_some());
+        }
         if self.is_busy() {
             return;
         }
@@ -181,6 +196,7 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
         forwarded: ForwardedCache::default(),
         read: Cell::new(0),
         unread: Cell::new(false),
+        meter: OnceCell::new(),
         rest: Cell::new(None),
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
@@ -189,5 +205,9 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
 }
 
 async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: Connected) {
-    h1::run(worker, front, stream).await;
+    match preface::speaks_http2(&front, &stream, worker.view().edge().limits.head).await {
+        Some(false) => h1::run(worker, front, stream).await,
+        Some(true) => h2::run(worker, front, stream).await,
+        None => {}
+    }
 }

@@ -43,15 +43,23 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
     worker.stats().requests.add_one();
     let mut response = match answer(&worker, call, request).await {
         Ok(response) => response,
-        Err(fault) => {
-            worker.stats().failed.add_one();
-            fault.response()
-        }
+        Err(fault) => failed(&worker, &fault),
     };
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Answers a request that was found to be none before it came here.
+pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    worker.stats().requests.add_one();
+    failed(worker, fault)
+}
+
+fn failed(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    worker.stats().failed.add_one();
+    fault.response()
 }
 
 /// A request that was examined and made ready for a node.
@@ -79,7 +87,7 @@ async fn answer(
         Err(fault) => {
             if has_body && !request.headers().contains_key(EXPECT) {
                 let source = Source::new(call.shared(), request.into_body(), 0);
-                if !fault.closes() {
+                if !fault.closes() && !call.is_stream() {
                     Box::pin(linger(&source)).await;
                 }
             }
@@ -117,12 +125,14 @@ async fn answer(
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
     let key = claim::key(&service.settings, &parts.headers, || call.front.remote().ip().to_canonical());
     let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, key };
+    let lingers = !call.is_stream();
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if matches!(&result, Err(fault) if fault.closes()) {
         // The connection lingers when it closes; the answer need not wait for that.
         return result;
     }
-    if let (Err(_), Some(source)) = (&result, &source) {
+    // A stream is closed without harm to others; only HTTP/1 has to read on to keep its connection.
+    if let (Err(_), Some(source), true) = (&result, &source, lingers) {
         Box::pin(linger(source)).await;
     }
     result
@@ -391,7 +401,9 @@ async fn accept(
                 upstream.give_back(idle);
             }
             drop(permit);
-            if let Some(source) = uploading {
+            if let Some(source) = uploading
+                && !call.is_stream()
+            {
                 Box::pin(linger(source)).await;
             }
             RespBody::Full(bytes)

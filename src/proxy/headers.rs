@@ -271,7 +271,11 @@ pub enum BodyLength {
 }
 
 fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(if version == Version::HTTP_10 { "1.0 sluice" } else { "1.1 sluice" })
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 sluice",
+        Version::HTTP_2 => "2.0 sluice",
+        _ => "1.1 sluice",
+    })
 }
 
 /// The target for the node: origin form, with `stripped` in place of the path if a prefix is to go.

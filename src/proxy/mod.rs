@@ -9,6 +9,7 @@ mod call;
 mod claim;
 mod client_body;
 mod cuts;
+mod date;
 pub mod error;
 pub mod events;
 mod forwarded;

@@ -8,6 +8,7 @@ mod cuts;
 mod drain;
 mod faults;
 mod framing;
+mod h2_requests;
 mod headers;
 mod kill;
 mod limits;

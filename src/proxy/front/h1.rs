@@ -68,7 +68,7 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
             Some(Order::Kill) => return Poll::Ready(End::Dropped),
             Some(Order::HeadTimeout) if !front.is_busy() => return Poll::Ready(End::HeadTimeout),
             Some(Order::Close) => Pin::new(&mut connection).graceful_shutdown(),
-            Some(Order::HeadTimeout) | None => {}
+            Some(Order::HeadTimeout | Order::Ping) | None => {}
         }
         Pin::new(&mut connection).poll(cx).map(|result| match result {
             Ok(()) => End::Done,

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod control;
 pub mod h2node;
+pub mod http2;
 pub mod node;
 
 use std::collections::BTreeMap;

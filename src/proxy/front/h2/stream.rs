@@ -1,0 +1,293 @@
+//! One stream: its request goes through the handler, and the answer goes out as fast as the client takes it.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, DATE, HeaderValue, SEC_WEBSOCKET_ACCEPT};
+use http::response::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body, Frame};
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::super::super::body::RespBody;
+use super::super::super::call::{Call, Registered};
+use super::super::super::client_body::ClientBody;
+use super::super::super::error::Fault;
+use super::super::super::worker::Worker;
+use super::super::super::{date, handler};
+use super::super::Front;
+use super::meter::{Meter, NOT_TAKEN, RESET_EARLY};
+use super::request::{CONNECTION_FIELDS, Prepared};
+use super::tunnel::Bytewise;
+
+/// How much of a window a stream asks for at once: what waits for it stays with the stream, where a reset finds it.
+const PIECE: usize = 16 * 1024;
+/// A client that takes nothing of a stream still gets more time if it takes this much for each of its streams meanwhile:
+/// then the line is slow, and not the client.
+const FAIR: u64 = 1024;
+
+/// The client reset the stream or is gone.
+struct Gone;
+
+/// Serves one request.
+pub async fn run(
+    worker: Rc<Worker>,
+    front: Rc<Front>,
+    meter: Rc<Meter>,
+    prepared: Prepared,
+    mut respond: SendResponse<Bytes>,
+) {
+    let Prepared { request, websocket, is_head } = prepared;
+    let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let (method, uri) = match &request {
+        Ok(request) => (request.method().clone(), request.uri().clone()),
+        Err(_) => (Method::CONNECT, Uri::default()),
+    };
+    let call = Registered::new(&worker, &front, Some(task), method, uri);
+    let state = Rc::clone(call.shared());
+    // In the connection's count until the client has it all, which is longer than a node works on it.
+    let _open = Open::new(&front);
+    let Some(response) = answer(&worker, call, &state, request, &mut respond).await else {
+        meter.spend(RESET_EARLY);
+        return;
+    };
+    let (mut head, body) = response.into_parts();
+    if let (RespBody::Tunnel(_), Some((key, received))) = (&body, websocket) {
+        open_tunnel(head, body, &key, received, &mut respond).await;
+        return;
+    }
+    rewrite(&mut head, &body);
+    let ends = is_head || body.is_end_stream();
+    // What it holds is let go before the client has read the head.
+    let body = if ends {
+        drop(body);
+        None
+    } else {
+        Some(body)
+    };
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return;
+    };
+    let Some(body) = body else { return meter.answered() };
+    let mut pump = Pump { body, waiting: Bytes::new(), last: false, stalled: None };
+    match poll_fn(|cx| pump.poll(cx, &mut stream, &state, &front, &meter)).await {
+        Ok(None) => meter.answered(),
+        Ok(Some(reason)) => stream.send_reset(reason),
+        Err(Gone) => {}
+    }
+}
+
+/// A stream's place in its connection's count.
+struct Open<'a>(&'a Front);
+
+impl<'a> Open<'a> {
+    fn new(front: &'a Front) -> Self {
+        front.begin();
+        Self(front)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Has the handler answer, for as long as the client wants to know.
+async fn answer(
+    worker: &Rc<Worker>,
+    call: Registered,
+    state: &Call,
+    request: Result<Request<ClientBody>, Fault>,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Response<RespBody>> {
+    let request = match request {
+        Ok(request) => request,
+        Err(fault) => return Some(handler::refuse(worker, &fault)),
+    };
+    let mut handler = pin!(handler::handle(Rc::clone(worker), call, request));
+    let mut said = false;
+    poll_fn(|cx| {
+        if state.poll_killed(cx).is_ready() {
+            respond.send_reset(Reason::CANCEL);
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(response) = handler.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        if !said && state.wants_body() {
+            said = true;
+            let mut head = Response::new(());
+            *head.status_mut() = StatusCode::CONTINUE;
+            // Best effort: a client that hears nothing sends its body after a while.
+            let _ = respond.send_informational(head);
+        }
+        respond.poll_reset(cx).map(|_| None)
+    })
+    .await
+}
+
+/// The last touches to a head.
+fn rewrite(head: &mut Parts, body: &RespBody) {
+    for name in CONNECTION_FIELDS {
+        head.headers.remove(name);
+    }
+    if !head.headers.contains_key(DATE) {
+        head.headers.insert(DATE, date::now());
+    }
+    if let RespBody::Full(bytes) = body
+        && !bytes.is_empty()
+        && !head.headers.contains_key(CONTENT_LENGTH)
+    {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    }
+}
+
+/// A WebSocket: 200 instead of 101 (RFC 8441 §5), and then its bytes as DATA.
+async fn open_tunnel(
+    mut head: Parts,
+    body: RespBody,
+    key: &HeaderValue,
+    received: RecvStream,
+    respond: &mut SendResponse<Bytes>,
+) {
+    let RespBody::Tunnel(tunnel) = body else { return };
+    let accept = head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+    // The client cannot check it, for it never saw the key.
+    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        drop(tunnel);
+        let (mut head, body) = Fault::BadResponse.response().into_parts();
+        rewrite(&mut head, &body);
+        // Too small to have to wait for a window, but for a client that shuts it on purpose.
+        let _ = respond.send_response(Response::from_parts(head, ()), true);
+        return;
+    }
+    head.status = StatusCode::OK;
+    rewrite(&mut head, &RespBody::Empty);
+    match respond.send_response(Response::from_parts(head, ()), false) {
+        Ok(stream) => tunnel.run(Bytewise::new(stream, received), Bytes::new()).await,
+        Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// Moves a body to the client.
+struct Pump {
+    body: RespBody,
+    /// What the client has no window for yet.
+    waiting: Bytes,
+    /// Nothing comes after what waits.
+    last: bool,
+    /// While the client's window is shut: when it has been so for too long, and what all streams together had sent before.
+    stalled: Option<(Pin<Box<Sleep>>, u64)>,
+}
+
+impl Pump {
+    /// Resolves when all is sent, with `Some` when the stream has to be reset instead.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut SendStream<Bytes>,
+        call: &Call,
+        front: &Front,
+        meter: &Meter,
+    ) -> Poll<Result<Option<Reason>, Gone>> {
+        if call.poll_killed(cx).is_ready() {
+            return Poll::Ready(Ok(Some(Reason::CANCEL)));
+        }
+        if stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        loop {
+            while !self.waiting.is_empty() {
+                stream.reserve_capacity(self.waiting.len().min(PIECE));
+                if stream.capacity() == 0 {
+                    match stream.poll_capacity(cx) {
+                        Poll::Ready(Some(Ok(_))) => continue,
+                        Poll::Ready(_) => return Poll::Ready(Err(Gone)),
+                        Poll::Pending => return self.poll_stalled(cx, call, front, meter),
+                    }
+                }
+                let piece = self.waiting.split_to(stream.capacity().min(self.waiting.len()));
+                let (size, whole) = (piece.len(), self.waiting.is_empty());
+                if stream.send_data(piece, whole && self.last).is_err() {
+                    return Poll::Ready(Err(Gone));
+                }
+                if self.stalled.take().is_some() {
+                    call.set_client_stalls(false);
+                }
+                meter.taken(size, whole);
+            }
+            if self.last {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Some(done) = self.take(frame, stream) {
+                        return Poll::Ready(done);
+                    }
+                }
+                Some(Err(_)) => return Poll::Ready(Ok(Some(Reason::INTERNAL_ERROR))),
+                None => return Poll::Ready(stream.send_data(Bytes::new(), true).map(|()| None).map_err(|_| Gone)),
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>, stream: &mut SendStream<Bytes>) -> Option<Result<Option<Reason>, Gone>> {
+        match frame.into_data() {
+            Ok(data) => {
+                self.last = self.body.is_end_stream();
+                if data.is_empty() && self.last {
+                    return Some(stream.send_data(data, true).map(|()| None).map_err(|_| Gone));
+                }
+                self.waiting = data;
+                None
+            }
+            Err(frame) => {
+                let trailers = allowed(frame.into_trailers().unwrap_or_default());
+                // No more data: what was asked for goes to other streams.
+                stream.reserve_capacity(0);
+                Some(stream.send_trailers(trailers).map(|()| None).map_err(|_| Gone))
+            }
+        }
+    }
+
+    /// The client takes nothing now. No timer is armed for one that does.
+    fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &Call,
+        front: &Front,
+        meter: &Meter,
+    ) -> Poll<Result<Option<Reason>, Gone>> {
+        let patience = call.patience();
+        call.set_client_stalls(true);
+        let taken = meter.all_taken();
+        let (timer, before) = self.stalled.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), taken));
+        while timer.as_mut().poll(cx).is_ready() {
+            if taken - *before < FAIR * front.streams() as u64 {
+                meter.spend(NOT_TAKEN);
+                return Poll::Ready(Ok(Some(Reason::CANCEL)));
+            }
+            *before = taken;
+            timer.as_mut().reset((Instant::now() + patience.max(Duration::from_millis(1))).into());
+        }
+        Poll::Pending
+    }
+}
+
+/// Trailers without what frames a message of HTTP/1 (RFC 9110 §6.5.1, RFC 9113 §8.2.2).
+fn allowed(mut trailers: HeaderMap) -> HeaderMap {
+    for name in ["connection", "content-length", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"]
+    {
+        trailers.remove(name);
+    }
+    trailers
+}
