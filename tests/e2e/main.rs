@@ -12,6 +12,7 @@ mod h2_requests;
 mod headers;
 mod kill;
 mod limits;
+mod matrix;
 mod node_h2;
 mod node_h2_ends;
 mod proxying;

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use super::{Target, probe, watch_node};
 use crate::api::ProbeReport;
 use crate::config::{
-    AllDown, Balance, ClientTls, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout,
-    Service, Strategy, Timeouts,
+    Balance, ClientTls, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout, Service,
+    Strategy, Timeouts,
 };
 use crate::model::{NodeAddress, Timestamp, Version};
 

@@ -107,7 +107,12 @@ async fn what_is_no_grpc_health_says_so() {
         let said = report.error.unwrap();
         assert!(said.starts_with(error), "{said:?}, not {error:?}");
     }
-    let (target, _) = origin("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(&listener);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    });
     let said = asked(&target, grpc("")).await.error.unwrap();
     assert!(said.contains("HTTP/2") || said.contains("closed") || said.contains("reset"), "{said}");
 }
