@@ -21,6 +21,9 @@ fn shop() -> ServiceStatus {
         phase: "rolling".into(),
         reason: None,
         all_down: false,
+        waiting: 0,
+        held: 0,
+        held_in_vain: 0,
         rollout: None,
         versions: Vec::new(),
         nodes: Vec::new(),
@@ -39,6 +42,7 @@ fn status() -> Status {
         ready: true,
         config: ConfigStatus::default(),
         journal: None,
+        certificates: sluicegate::api::CertificatesStatus::default(),
         listeners: Vec::new(),
         // Far more than a pipe holds.
         services: vec![shop(); 5000],

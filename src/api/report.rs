@@ -31,6 +31,9 @@ pub struct Status {
     pub journal: Option<String>,
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// What listeners show to clients, and what is wrong with files of what runs.
+    #[serde(default)]
+    pub certificates: CertificatesStatus,
     /// One entry a service, by name.
     pub services: Vec<ServiceStatus>,
 }
@@ -80,6 +83,30 @@ pub struct ListenerStatus {
     pub error: Option<String>,
 }
 
+/// Certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificatesStatus {
+    /// Those that are shown, by file.
+    pub list: Vec<CertificateStatus>,
+    /// Files that cannot be used now. What was read of them before goes on.
+    pub problems: Vec<Problem>,
+}
+
+/// One certificate that listeners show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The listeners that show it.
+    pub listeners: Vec<String>,
+    /// The file of its chain.
+    pub file: PathBuf,
+    /// The names that it proves.
+    pub names: Vec<String>,
+    /// From when on it holds.
+    pub not_before: Timestamp,
+    /// Until when it holds.
+    pub not_after: Timestamp,
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -97,6 +124,15 @@ pub struct ServiceStatus {
     pub reason: Option<String>,
     /// True if every node is unhealthy and traffic goes to all of them regardless.
     pub all_down: bool,
+    /// Requests that wait because no node is ready.
+    #[serde(default)]
+    pub waiting: usize,
+    /// Requests that have waited since the service was first seen.
+    #[serde(default)]
+    pub held: u64,
+    /// Of them, those that waited in vain.
+    #[serde(default)]
+    pub held_in_vain: u64,
     /// The rollout in progress.
     pub rollout: Option<RolloutStatus>,
     /// How traffic is split.
@@ -158,6 +194,12 @@ pub struct NodeStatus {
     pub reason: String,
     /// The last probe's result.
     pub probe: Option<ProbeReport>,
+    /// Its part of the traffic beside the others', as configured.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// When it comes back if it is ejected because of how it answers, or is warm if it warms up.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// Requests it is working on.
     pub in_flight: usize,
     /// Requests it was given.
@@ -166,6 +208,11 @@ pub struct NodeStatus {
     pub failures: u64,
     /// What holds it open, if it is draining; oldest first, bounded.
     pub holders: Vec<Holder>,
+}
+
+/// The weight of a node in a report that does not tell it.
+fn one() -> u32 {
+    1
 }
 
 /// The result of one probe.

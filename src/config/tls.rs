@@ -161,6 +161,13 @@ impl Default for Accepting {
     }
 }
 
+impl Accepting {
+    /// Whether nodes are told who a client is by its certificate.
+    pub fn forwards_clients(&self) -> bool {
+        self.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|auth| auth.forward)
+    }
+}
+
 /// What rustls with aws-lc-rs offers, in its own order of preference.
 const SUITES: [&str; 9] = [
     "TLS_AES_256_GCM_SHA384",

@@ -9,6 +9,7 @@ use super::entry::{Draining, Member};
 use super::probing::Prober;
 use crate::model::{Holder, NodeId, NodeState, ServiceName, Timestamp};
 use crate::pool::Node;
+use crate::rollout::outliers::Tally;
 use crate::rollout::{Action, Ending, Event, NodeRef};
 
 impl Controller {
@@ -33,6 +34,7 @@ impl Controller {
                         NodeId { service: name.clone(), version: node.version.clone(), address: node.address.clone() };
                     info!(service = %name, version = %node.version, node = %node.address, "node joins");
                     let pooled = Node::new(id, self.pool.workers());
+                    pooled.set_tls(self.held.certificates.client(name));
                     // A node that came back from the journal is as healthy as it was, until its probes say otherwise.
                     let known = entry.machine.nodes().find(|known| known.node == node);
                     let known = known.filter(|known| known.state != NodeState::Joining);
@@ -46,6 +48,7 @@ impl Controller {
                     );
                     let member = Member {
                         weight: entry.settings.weight(&node.version, &node.address).unwrap_or(1),
+                        tally: Tally::default(),
                         node: pooled,
                         prober,
                         told: known.map_or(NodeState::Joining, |known| known.state),

@@ -13,9 +13,11 @@ use tracing::{info, warn};
 
 use super::build::Assembler;
 use super::calls::Caller;
+use super::certificates::{self, Certificates, Held, Read};
 use super::clock::Clock;
 use super::entry::{Draining, Entry, Kept};
 use super::listeners::Listeners;
+use super::outliers;
 use super::probing::Mailbox;
 use super::reading::Reading;
 use super::shutdown::{self, Summary};
@@ -40,6 +42,9 @@ const LISTEN_RETRY: Duration = Duration::from_millis(500);
 
 /// Followers see counters and what holds a draining node this often, even if nothing else changes.
 const FOLLOW: Duration = Duration::from_millis(500);
+
+/// How often the ends of certificates are looked at.
+const EXPIRY: Duration = Duration::from_hours(1);
 
 /// Things taken in before the turn ends, if more come than can be done at once.
 const BATCH: usize = 512;
@@ -110,10 +115,14 @@ pub(super) struct Controller {
     pub(super) dormant: HashMap<ServiceName, Record<Kept>>,
     pub(super) assembler: Assembler,
     pub(super) listeners: Listeners,
+    /// Certificates, and what else is read from files that the configuration names.
+    pub(super) held: Held,
     /// The next moment that each service's machine waits for, soonest first.
     pub(super) deadlines: BTreeSet<(Timestamp, ServiceName)>,
     /// Services that somebody follows.
     pub(super) followed: BTreeSet<ServiceName>,
+    /// Services with nodes that warm up; kept by the publication.
+    pub(super) warming: BTreeSet<ServiceName>,
     pub(super) writer: Option<Rc<Writer>>,
     pub(super) happened: mpsc::Sender<Happened>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -134,10 +143,15 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
     let (happened, mut events) = mpsc::channel(EVENTS);
     let mailbox = Rc::new(Mailbox::default());
     let mut watcher = Watcher::new(POLL, SETTLE);
-    watcher.follow(&initial.files, &initial.folders);
-    let mut reading: Reading<Caller> = Reading::new(config_path, std::mem::take(&mut initial.cache));
+    let mut suspects = pool.take_suspects();
+    let read = certificates::read(&mut initial, &Certificates::default());
+    let (files, folders) = followed(&initial, &read);
+    watcher.follow(&files, &folders);
+    let mut reading: Reading<Caller> =
+        Reading::new(config_path, std::mem::take(&mut initial.cache), read.certificates.clone());
     let mut controller = Controller {
         listeners: Listeners::new(Arc::clone(&pool)),
+        held: Held::default(),
         pool,
         clock,
         started,
@@ -150,6 +164,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         assembler: Assembler::default(),
         deadlines: BTreeSet::new(),
         followed: BTreeSet::new(),
+        warming: BTreeSet::new(),
         writer: None,
         happened,
         mailbox: Rc::clone(&mailbox),
@@ -157,10 +172,14 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         closing: false,
         turn: Turn::default(),
     };
+    controller.held.take(read);
     start::start(&mut controller, initial, state_dir.as_deref())?;
 
     let mut listen_retry = Instant::now();
     let mut follow = Instant::now();
+    let mut look = Instant::now();
+    let mut warm: Option<Instant> = None;
+    let mut expiry = Instant::now() + EXPIRY;
     // Set when shutdown began: when its delay is over.
     let mut closing: Option<Instant> = None;
     let mut deaf = false;
@@ -200,17 +219,25 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 }
             }
             () = until(tick), if tick.is_some() => controller.tick(),
+            node = outliers::next(&mut suspects) => controller.note_suspect(&node),
+            () = sleep_until(look) => {
+                look = Instant::now() + outliers::LOOK;
+                controller.look_at_outliers();
+            }
+            () = until(warm), if warm.is_some() => warm = controller.warm_up(),
             Some(call) = calls.recv() => {
                 if let Some(caller) = controller.answer(call) {
                     reading.ask(Some(caller));
                 }
             }
             (loaded, callers) = reading.done() => {
-                if let Some(loaded) = loaded {
-                    let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
+                if let Some((loaded, read)) = loaded {
+                    let (files, folders) = followed(&loaded, &read);
+                    controller.held.take(read);
                     controller.apply(loaded);
                     // What callers are told must be what serves.
                     controller.end_turn();
+                    controller.spread_certificates();
                     // Last, because it asks the file system for every file.
                     watcher.follow(&files, &folders);
                 }
@@ -224,16 +251,36 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 controller.listeners.retry();
                 controller.set_ready();
             }
+            () = until(controller.held.again), if controller.held.again.is_some() => {
+                controller.held.again = None;
+                reading.ask(None);
+            }
+            () = sleep_until(expiry) => {
+                expiry = Instant::now() + EXPIRY;
+                controller.held.warn_of_expiry(controller.clock.now());
+            }
             () = sleep_until(follow), if !controller.followed.is_empty() => {
                 follow = Instant::now() + FOLLOW;
                 controller.refresh_followers();
             }
         }
         controller.end_turn();
+        if warm.is_none() && !controller.warming.is_empty() {
+            warm = Some(Instant::now());
+        }
     }
     // From here on a verb is told that the proxy is shutting down.
     drop(calls);
     Ok(shutdown::let_clients_go(controller, &mut signals).await)
+}
+
+/// The files and folders that decide what runs.
+fn followed(loaded: &Loaded, read: &Read) -> (Arc<[PathBuf]>, Arc<[PathBuf]>) {
+    let both = |ours: &Arc<[PathBuf]>, theirs: &[PathBuf]| match theirs {
+        [] => Arc::clone(ours),
+        theirs => ours.iter().chain(theirs).cloned().collect(),
+    };
+    (both(&loaded.files, &read.files), both(&loaded.folders, &read.folders))
 }
 
 async fn until(at: Option<Instant>) {

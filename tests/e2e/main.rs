@@ -3,18 +3,27 @@
 
 mod support;
 
+mod balance;
 mod conformance;
 mod cuts;
+mod door;
+mod door_auth;
+#[cfg(feature = "compression")]
+mod door_compression;
+mod door_errors;
+mod door_limits;
 mod drain;
 mod faults;
 mod framing;
 mod h2_requests;
 mod headers;
+mod hold;
 mod kill;
 mod limits;
 mod matrix;
 mod node_h2;
 mod node_h2_ends;
+mod proxy_protocol;
 mod proxying;
 mod retry;
 mod reuse;
@@ -22,4 +31,7 @@ mod routing;
 mod shutdown;
 mod streaming;
 mod timeouts;
+mod tls;
+mod tls_nodes;
+mod tls_reload;
 mod tunnel;
