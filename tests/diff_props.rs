@@ -45,6 +45,7 @@ fn service() -> impl Strategy<Value = Service> {
                 fall: 3,
                 all_down: AllDown::Serve,
                 protocol: NodeProtocol::Http1,
+                proxy_protocol: None,
             },
             rollout: Rollout {
                 strategy: if blue_green { Way::BlueGreen } else { Way::Rolling },

@@ -19,7 +19,7 @@ use super::{Target, http2};
 use crate::api::ProbeReport;
 use crate::config::{Health, NodeProtocol, Probe, Protocol};
 use crate::model::Timestamp;
-use crate::net::{self, ConnectError, Dial};
+use crate::net::{self, ConnectError, Dial, Introduction};
 use hyper_util::rt::TokioIo;
 
 /// No more of a body is looked at.
@@ -104,7 +104,8 @@ impl Seen {
 
 async fn ask(target: &Target, health: &Health, seen: &mut Seen) -> Result<(), String> {
     let tls = target.pooled.as_ref().and_then(|node| node.tls());
-    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: offer(health) };
+    let introduce = health.proxy_protocol.map(|version| Introduction { version, client: None });
+    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: offer(health), introduce };
     let stream = net::connect(dial).await.map_err(|error| match error {
         ConnectError::Unreachable(error) => in_words(&error),
         ConnectError::Tls(_) => error.to_string(),

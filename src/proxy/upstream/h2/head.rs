@@ -37,8 +37,6 @@ pub(super) fn clean(trailers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_head_loses_what_belongs_to_http1_and_keeps_the_rest() {
         let request = http::Request::get("/a?b")
