@@ -69,6 +69,7 @@ pub(super) struct RawService<'t> {
 /// `[service.NAME.health]`; without the section, all is missing and the rest is the default.
 pub(super) struct RawHealth<'t> {
     pub(super) path: Field<&'t str>,
+    pub(super) grpc: Field<&'t str>,
     pub(super) host: Field<&'t str>,
     pub(super) status: Field<Strings<'t>>,
     pub(super) body: Field<&'t str>,
@@ -241,6 +242,7 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
     let Some(mut t) = table else {
         return RawHealth {
             path: Field::Missing,
+            grpc: Field::Missing,
             host: Field::Missing,
             status: Field::Missing,
             body: Field::Missing,
@@ -256,6 +258,7 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
         t.choice("all_down", rest.all_down, &[("serve", AllDown::Serve), ("refuse", AllDown::Refuse)], |_| None);
     let health = RawHealth {
         path: t.string("path"),
+        grpc: t.string("grpc"),
         host: t.string("host"),
         status: t.numbers_or_strings("status", "`status` is empty: no probe would ever pass"),
         body: t.string("body"),
@@ -328,13 +331,15 @@ fn connections(mut t: Table<'_>) -> Connections {
     if let Some(idle) = idle.get().filter(|idle| idle.value > max) {
         t.findings().add(&idle.span, Fault::new(format!("`idle` is more than `max`, which is {max}")));
     }
+    let protocol = protocol::read(&mut t, d.protocol);
     let connections = Connections {
         max,
         // A lower `max` alone must not make the default of `idle` an error.
         idle: idle.get().map_or(d.idle.min(max), |at| at.value),
         idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
         fresh: t.duration("fresh", d.fresh),
-        protocol: protocol::read(&mut t, d.protocol),
+        protocol,
+        proxy_protocol: tls::proxy_version(&mut t, protocol),
         streams: t.count_or("streams", d.streams, 1..=10_000),
         ping: t.some_duration("ping", d.ping),
     };

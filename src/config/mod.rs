@@ -37,7 +37,9 @@ pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use protocol::NodeProtocol;
 pub use stamp::Stamp;
-pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
+pub use tls::{
+    Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -235,6 +237,10 @@ pub struct Health {
     pub fall: u32,
     /// What happens when every node is unhealthy.
     pub all_down: AllDown,
+    /// Which HTTP a probe speaks: that of requests, `connections.protocol`.
+    pub protocol: NodeProtocol,
+    /// A probe begins with a PROXY header of its own, because the nodes want one: `connections.proxy_protocol`.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// What a probe does.
@@ -242,6 +248,13 @@ pub struct Health {
 pub enum Probe {
     /// Connects.
     Tcp,
+    /// Asks `grpc.health.v1.Health/Check`, over HTTP/2.
+    Grpc {
+        /// The service that is asked for; empty for the server as a whole.
+        service: String,
+        /// The `:authority`; the node's address if not given.
+        host: Option<String>,
+    },
     /// Asks with GET.
     Http {
         /// Path and query.
@@ -348,6 +361,8 @@ pub struct Connections {
     pub fresh: Duration,
     /// Which HTTP the nodes speak.
     pub protocol: NodeProtocol,
+    /// Each connection begins with a PROXY header that names its client, and is used for no other.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// HTTP/2: streams on one connection at once; a node may allow fewer.
     pub streams: usize,
     /// HTTP/2: a connection with open streams that is silent for this long is asked with a PING.

@@ -11,6 +11,7 @@ mod door_auth;
 #[cfg(feature = "compression")]
 mod door_compression;
 mod door_errors;
+mod door_h2;
 mod door_limits;
 mod drain;
 mod faults;
@@ -20,6 +21,7 @@ mod headers;
 mod hold;
 mod kill;
 mod limits;
+mod matrix;
 mod node_h2;
 mod node_h2_ends;
 mod proxy_protocol;
