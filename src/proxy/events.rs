@@ -48,7 +48,6 @@ impl EventBorder {
 }
 
 /// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
-#[expect(clippy::option_option, reason = "two different questions: is it a stream, and can its borders be seen")]
 pub fn border_of(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
     let kind = headers.get(http::header::CONTENT_TYPE)?.as_bytes();
     let is = |prefix: &str| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));

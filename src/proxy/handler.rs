@@ -216,12 +216,16 @@ async fn try_nodes(
                     fault = Fault::NodesFull;
                 }
                 // No node has seen it: it may wait for one that is ready, or can be reached again.
-                let reaches =
-                    matches!(fault, Fault::NoNode | Fault::NodesFull | Fault::Connect | Fault::ConnectTimeout);
-                if wait.is_none() && sends == 0 && reaches {
+                let waits = sends == 0
+                    && match fault {
+                        Fault::NoNode | Fault::NodesFull => true,
+                        Fault::Connect | Fault::ConnectTimeout => service.settings.hold.unreachable,
+                        _ => false,
+                    };
+                if wait.is_none() && waits {
                     wait = Wait::begin(service);
                 }
-                let Some(wait) = wait.as_ref().filter(|_| sends == 0 && reaches) else {
+                let Some(wait) = wait.as_ref().filter(|_| waits) else {
                     return Err(fault);
                 };
                 let found = Box::pin(wait.for_node(worker, &call, (&view, index), outgoing.key, &tried)).await;
