@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::border::Border;
 use super::call::{Registered, Verdict};
 use super::claim::{Failure, Permit};
-use super::events::EventBorder;
 use super::upgrade::Tunnel;
 use super::upstream::h2::Answer;
 use super::upstream::{Detached, Feed, IdlePolicy, Upstream};
@@ -115,8 +115,8 @@ pub struct Relay {
     /// What came with the head, last first.
     ahead: Vec<Frame<Bytes>>,
     driver: Driver,
-    /// Set for server-sent events: where the stream may be ended.
-    border: Option<EventBorder>,
+    /// Set for a stream whose borders can be seen: where it may be ended.
+    border: Option<Border>,
     /// For the connection when it goes back.
     idle: IdlePolicy,
     // Dropped in this order: the claim, then the call that names it.
@@ -173,7 +173,7 @@ impl Relay {
         ahead: Vec<Frame<Bytes>>,
         feed: Feed,
         detached: bool,
-        border: Option<EventBorder>,
+        border: Option<Border>,
         idle: IdlePolicy,
         permit: Permit,
         call: Registered,
@@ -222,9 +222,10 @@ impl Relay {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let cut = self.call.as_ref().is_some_and(|call| call.is_cut());
-        if cut && self.border.as_ref().is_some_and(EventBorder::is_at_border) {
+        if cut && let Some(border) = self.border.as_ref().filter(|border| border.is_at_border()) {
+            let farewell = border.farewell();
             self.end(false);
-            return Poll::Ready(None);
+            return Poll::Ready(farewell.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         match self.poll_next(cx) {
             Poll::Pending => Poll::Pending,
@@ -257,7 +258,7 @@ impl Relay {
                     // The stream is to end, and the last whole event ends in this piece. What is behind it is dropped, so
                     // that the stream stands at a border and ends with the next poll.
                     Some(whole) if cut => {
-                        *border = EventBorder::default();
+                        border.restart();
                         Poll::Ready(Some(Ok(Frame::data(data.slice(..whole)))))
                     }
                     _ => Poll::Ready(Some(Ok(frame))),

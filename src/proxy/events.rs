@@ -47,18 +47,6 @@ impl EventBorder {
     }
 }
 
-/// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
-pub fn border_of(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
-    let kind = headers.get(http::header::CONTENT_TYPE)?.as_bytes();
-    let is = |prefix: &str| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
-    if is("text/event-stream") {
-        // The borders of a compressed stream cannot be seen.
-        let plain = !headers.contains_key(http::header::CONTENT_ENCODING);
-        return Some(plain.then(EventBorder::default));
-    }
-    (is("application/grpc") || is("multipart/x-mixed-replace")).then_some(None)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

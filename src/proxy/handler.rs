@@ -13,11 +13,11 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
 
 use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
+use super::border::Nature;
 use super::call::{Registered, Stage, Verdict};
 use super::claim::{self, Failure, Permit, Refusal, Wait, claim};
 use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
-use super::events;
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::refuse::{admit, limit_client, linger, turn_away};
@@ -407,7 +407,7 @@ async fn accept(
         let tunnel = Tunnel::new(stream, ahead, call, permit, slot);
         return Ok(Response::from_parts(head, RespBody::Tunnel(Box::new(tunnel))));
     }
-    let border = events::border_of(&head.headers);
+    let nature = Nature::of(&head.headers);
     let connections = &settings.connections;
     let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
     let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
@@ -434,10 +434,12 @@ async fn accept(
             RespBody::Full(bytes)
         }
         Some(Start::Part(ahead, feed)) => {
-            let stream = border.is_some();
-            call.set_kind(if stream { WorkKind::Stream } else { WorkKind::Request });
-            call.enter(Stage::Flow, if stream { settings.timeouts.tunnel } else { settings.timeouts.body });
-            let border = border.flatten();
+            let (kind, limit, border) = match nature {
+                Nature::Answer => (WorkKind::Request, settings.timeouts.body, None),
+                Nature::Stream(border) => (WorkKind::Stream, settings.timeouts.tunnel, border),
+            };
+            call.set_kind(kind);
+            call.enter(Stage::Flow, limit);
             let detached = uploading.is_some();
             RespBody::Relay(Box::new(Relay::new(ahead, feed, detached, border, idle, permit, call)))
         }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod body;
+mod border;
 mod call;
 mod claim;
 mod client_body;
