@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::border::Border;
 use super::call::{Registered, Verdict};
 use super::claim::{Failure, Permit};
-use super::events::EventBorder;
 use super::upgrade::Tunnel;
 use super::upstream::h2::Answer;
 use super::upstream::{Detached, Feed, IdlePolicy, Upstream};
@@ -102,8 +102,8 @@ pub struct Relay {
     /// What came with the head, last first.
     ahead: Vec<Frame<Bytes>>,
     driver: Driver,
-    /// Set for server-sent events: where the stream may be ended.
-    border: Option<EventBorder>,
+    /// Set for server-sent events and gRPC: where the stream may be ended.
+    border: Option<Border>,
     /// For the connection when it goes back.
     idle: IdlePolicy,
     // Dropped in this order: the claim, then the call that names it.
@@ -160,7 +160,7 @@ impl Relay {
         ahead: Vec<Frame<Bytes>>,
         feed: Feed,
         detached: bool,
-        border: Option<EventBorder>,
+        border: Option<Border>,
         idle: IdlePolicy,
         permit: Permit,
         call: Registered,
@@ -208,10 +208,13 @@ impl Relay {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let cut = self.call.as_ref().is_some_and(|call| call.is_cut());
-        if cut && self.border.as_ref().is_some_and(EventBorder::is_at_border) {
+        let cut = self.call.as_ref().and_then(|call| call.cut_reason());
+        if let (Some(reason), Some(border)) = (cut, &self.border)
+            && border.is_at_border()
+        {
+            let farewell = border.farewell(reason);
             self.end(false);
-            return Poll::Ready(None);
+            return Poll::Ready(farewell.map(Ok));
         }
         match self.poll_next(cx) {
             Poll::Pending => Poll::Pending,
@@ -243,8 +246,8 @@ impl Relay {
                 match whole {
                     // The stream is to end, and the last whole event ends in this piece. What is behind it is dropped, so
                     // that the stream stands at a border and ends with the next poll.
-                    Some(whole) if cut => {
-                        *border = EventBorder::default();
+                    Some(whole) if cut.is_some() => {
+                        border.forget();
                         Poll::Ready(Some(Ok(Frame::data(data.slice(..whole)))))
                     }
                     _ => Poll::Ready(Some(Ok(frame))),

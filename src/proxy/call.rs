@@ -24,6 +24,9 @@ use crate::pool::CutReason;
 /// How long a client may take nothing of an answer that came from no node.
 const UNSENT: Duration = Duration::from_secs(30);
 
+/// How long a call whose deadline has passed may take to end between two messages.
+const OVERTIME: Duration = Duration::from_secs(1);
+
 /// What a call waits for; each stage has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -77,6 +80,8 @@ pub struct Call {
     verdict: Cell<Option<Verdict>>,
     /// Set by a cut command: when the call should end at its next clean border, and when it must.
     cut: Cell<Option<Cut>>,
+    /// Set by the stream: when its client stops waiting.
+    deadline: Cell<Option<Instant>>,
     /// Set by the watchdog when a cut takes hold.
     was_cut: Cell<bool>,
     /// Set by the handler: raised when the node has asked for the body.
@@ -190,7 +195,20 @@ impl Call {
 
     /// Whether the call should end at its next clean border.
     pub fn is_cut(&self) -> bool {
-        matches!(self.verdict.get(), Some(Verdict::Cut(_)))
+        self.cut_reason().is_some()
+    }
+
+    /// Why it should.
+    pub fn cut_reason(&self) -> Option<CutReason> {
+        match self.verdict.get() {
+            Some(Verdict::Cut(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Told by the stream of a gRPC call: its client waits this long for all of it. No other limit holds for the head then.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.deadline.set(self.started.checked_add(timeout));
     }
 
     /// The verdict, once.
@@ -293,6 +311,18 @@ impl Call {
             self.release_body();
             self.wake();
         }
+        if let Some(deadline) = self.deadline.get()
+            && now >= deadline
+        {
+            if now >= deadline + OVERTIME {
+                return self.kill();
+            }
+            if self.verdict.get().is_none() {
+                self.verdict.set(Some(Verdict::Cut(CutReason::Deadline)));
+                self.wake();
+            }
+            return;
+        }
         let stage = self.stage.get();
         let beat = self.beat_of(stage);
         if self.restarted.replace(false) || beat != self.beat.replace(beat) {
@@ -302,7 +332,8 @@ impl Call {
             Stage::Response if self.awaits_client.get() => self.client_limit.get(),
             _ => self.limit.get(),
         };
-        let waits = stage == Stage::Free || (stage == Stage::Flow && self.client_stalls.get());
+        let bounded = stage == Stage::Response && self.deadline.get().is_some();
+        let waits = stage == Stage::Free || bounded || (stage == Stage::Flow && self.client_stalls.get());
         if waits || self.verdict.get().is_some() || now - self.moved.get() < limit {
             return;
         }
@@ -373,6 +404,7 @@ impl Registered {
             client_limit: Cell::new(Duration::MAX),
             verdict: Cell::new(None),
             cut: Cell::new(None),
+            deadline: Cell::new(None),
             was_cut: Cell::new(false),
             asked: RefCell::new(None),
             held_since: Cell::new(None),

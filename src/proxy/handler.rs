@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
 
 use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
+use super::border;
 use super::call::{Registered, Stage, Verdict};
 use super::claim::{self, Failure, Permit, Refusal, Wait, claim};
 use super::error::{self, Fault};
-use super::events::EventBorder;
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::replay::Source;
@@ -208,7 +208,10 @@ async fn try_nodes(
                     let permit = claim(worker, &call, service, local, outgoing.key, &tried).ok()?;
                     Some((permit, index, newest))
                 };
-                let found = Box::pin(wait.until(&call, look)).await.map_err(|_| Fault::Shutdown)?;
+                let found = Box::pin(wait.until(&call, look)).await.map_err(|verdict| match verdict {
+                    Verdict::Cut(CutReason::Deadline) => Fault::Deadline,
+                    _ => Fault::Shutdown,
+                })?;
                 let (permit, place, newest) = found.ok_or(fault.clone())?;
                 (index, view) = (place, newest);
                 permit
@@ -237,7 +240,7 @@ async fn try_nodes(
                 permit.count_failure(blame(&loss));
                 unsent = Some(request);
                 // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
-                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
+                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown | CutReason::Deadline))) {
                     return Err(fault);
                 }
             }
@@ -257,7 +260,8 @@ async fn try_nodes(
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
-                let ended = matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown);
+                let ended =
+                    matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown | Fault::Deadline);
                 if !ended {
                     permit.count_failure(blame(&loss));
                 }
@@ -324,6 +328,7 @@ impl Outgoing {
             }
             Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
             Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
+            Loss::Judged(Verdict::Cut(CutReason::Deadline)) => Fault::Deadline,
             Loss::Upload => Fault::ClientBody,
             Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
             Loss::Stream(error) if error.is_library() => Fault::BadResponse,
@@ -382,7 +387,7 @@ async fn accept(
         let tunnel = Tunnel::new(stream, ahead, call, permit, slot);
         return Ok(Response::from_parts(head, RespBody::Tunnel(Box::new(tunnel))));
     }
-    let border = stream_border(&head.headers);
+    let border = border::of_stream(&head.headers, call.is_stream());
     let connections = &settings.connections;
     let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
     let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
@@ -418,19 +423,6 @@ async fn accept(
         }
     };
     Ok(Response::from_parts(head, body))
-}
-
-/// `Some` for a response without a natural end; in it, the tracker of its borders if it has any.
-#[expect(clippy::option_option, reason = "two different questions: is it a stream, and can its borders be seen")]
-fn stream_border(headers: &http::HeaderMap) -> Option<Option<EventBorder>> {
-    let kind = headers.get(CONTENT_TYPE)?.as_bytes();
-    let is = |prefix: &str| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
-    if is("text/event-stream") {
-        // The borders of a compressed stream cannot be seen.
-        let plain = !headers.contains_key(http::header::CONTENT_ENCODING);
-        return Some(plain.then(EventBorder::default));
-    }
-    (is("application/grpc") || is("multipart/x-mixed-replace")).then_some(None)
 }
 
 /// Reads and drops what the client is still sending, within bounds.

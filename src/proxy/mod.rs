@@ -4,6 +4,7 @@
 //! here knows what a rollout is, or how a node's health is found out.
 
 mod body;
+mod border;
 mod call;
 mod claim;
 mod client_body;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod events;
 mod forwarded;
 mod front;
+mod grpc;
 mod handler;
 pub mod headers;
 mod replay;
