@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sluicegate::model::{NodeId, Share};
 use sluicegate::net::listener;
 use sluicegate::pool::balance::ONE;
-use sluicegate::pool::{Command, Edge, Node, Pool, Router, ServiceView, Slice, Snapshot};
+use sluicegate::pool::{Command, Edge, Entrance, Node, Pool, Router, ServiceView, Slice, Snapshot};
 use sluicegate::{config, proxy};
 
 struct Options {
@@ -135,9 +136,10 @@ fn start_sluice(node: SocketAddr) -> SocketAddr {
         services: vec![Arc::new(view)],
         edge: Arc::new(Edge::default()),
     });
+    let entrance = Arc::new(ArcSwap::from_pointee(Entrance::new(&config.listeners[0], None)));
     let socket = listener::bind(config.listeners[0].bind, 1).expect("a free port").remove(0);
     let address = socket.local_addr().expect("a bound socket");
-    pool.tell_one(0, Command::Listen { id: 1, socket });
+    pool.tell_one(0, Command::Listen { id: 1, socket, entrance });
     // The workers live as long as the pool, the pool as long as the bench.
     std::mem::forget(pool);
     address

@@ -107,7 +107,8 @@ struct Setup {
 
 impl Setup {
     fn new(options: &Options) -> Result<Self, Error> {
-        let loaded = config::load(&options.config);
+        let mut loaded = config::load(&options.config);
+        control::check_files(&mut loaded, Clock::system().now());
         let Some(config) = &loaded.config else { return Err(Error::Config(loaded.problems)) };
         let environment = Environment::real();
         let socket = paths::socket(options.socket.clone(), config.admin.socket.clone(), &environment);

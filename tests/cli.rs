@@ -39,6 +39,7 @@ fn status() -> Status {
         ready: true,
         config: ConfigStatus::default(),
         journal: None,
+        certificates: sluicegate::api::CertificatesStatus::default(),
         listeners: Vec::new(),
         // Far more than a pipe holds.
         services: vec![shop(); 5000],

@@ -163,6 +163,7 @@ pub(crate) fn status(services: Vec<ServiceStatus>) -> Status {
             problems: Vec::new(),
         },
         journal: None,
+        certificates: crate::api::CertificatesStatus::default(),
         listeners: Vec::new(),
         services,
     }

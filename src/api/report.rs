@@ -31,6 +31,9 @@ pub struct Status {
     pub journal: Option<String>,
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// What listeners show to clients, and what is wrong with files of what runs.
+    #[serde(default)]
+    pub certificates: CertificatesStatus,
     /// One entry a service, by name.
     pub services: Vec<ServiceStatus>,
 }
@@ -78,6 +81,30 @@ pub struct ListenerStatus {
     pub address: String,
     /// Why it could not be opened.
     pub error: Option<String>,
+}
+
+/// Certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificatesStatus {
+    /// Those that are shown, by file.
+    pub list: Vec<CertificateStatus>,
+    /// Files that cannot be used now. What was read of them before goes on.
+    pub problems: Vec<Problem>,
+}
+
+/// One certificate that listeners show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The listeners that show it.
+    pub listeners: Vec<String>,
+    /// The file of its chain.
+    pub file: PathBuf,
+    /// The names that it proves.
+    pub names: Vec<String>,
+    /// From when on it holds.
+    pub not_before: Timestamp,
+    /// Until when it holds.
+    pub not_after: Timestamp,
 }
 
 /// One service.

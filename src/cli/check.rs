@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::api::Problem;
 use crate::config::{self, Config, Loaded};
+use crate::control::{self, Clock};
 
 /// The exit code of a configuration that is wrong.
 const INVALID: u8 = 2;
@@ -13,7 +14,9 @@ const INVALID: u8 = 2;
 /// wrong. What is valid goes to `out` and so does the JSON, problems go to `err` in colours: give it an `anstream` stream,
 /// which takes them out where they are not wanted.
 pub fn run(path: &Path, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let loaded = config::load(path);
+    let mut loaded = config::load(path);
+    let troubles = control::check_files(&mut loaded, Clock::system().now());
+    loaded.problems.extend(troubles);
     // Nobody is left to tell of an error while telling: a closed pipe must not change the verdict.
     let _ = if json { as_json(&loaded, out) } else { as_text(path, &loaded, out, err) };
     if loaded.problems.is_empty() { 0 } else { INVALID }

@@ -42,7 +42,7 @@ impl Protocol {
 
     /// The default of `protocols`.
     pub(super) fn defaults() -> Vec<Self> {
-        vec![Self::Http1]
+        vec![Self::Http2, Self::Http1]
     }
 }
 
@@ -158,6 +158,13 @@ pub struct Accepting {
 impl Default for Accepting {
     fn default() -> Self {
         Self { protocols: Protocol::defaults(), redirect_https: None, proxy_protocol: Vec::new(), tls: None }
+    }
+}
+
+impl Accepting {
+    /// Whether nodes are told who a client is by its certificate.
+    pub fn forwards_clients(&self) -> bool {
+        self.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()).is_some_and(|auth| auth.forward)
     }
 }
 

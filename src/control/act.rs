@@ -33,6 +33,7 @@ impl Controller {
                         NodeId { service: name.clone(), version: node.version.clone(), address: node.address.clone() };
                     info!(service = %name, version = %node.version, node = %node.address, "node joins");
                     let pooled = Node::new(id, self.pool.workers());
+                    pooled.set_tls(self.held.certificates.client(name));
                     // A node that came back from the journal is as healthy as it was, until its probes say otherwise.
                     let known = entry.machine.nodes().find(|known| known.node == node);
                     let known = known.filter(|known| known.state != NodeState::Joining);

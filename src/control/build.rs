@@ -95,14 +95,17 @@ impl Assembler {
 
     /// Takes over what holds for every request. Whether anything differs.
     pub(super) fn set_edge(&mut self, config: &Config) -> bool {
+        let forwards_clients = config.listeners.iter().any(|listener| listener.accepting.forwards_clients());
         let same = self.edge.trusted_proxies == config.trusted_proxies
             && self.edge.limits == config.limits
-            && self.edge.errors == config.errors;
+            && self.edge.errors == config.errors
+            && self.edge.forwards_clients == forwards_clients;
         if !same {
             self.edge = Arc::new(Edge {
                 trusted_proxies: config.trusted_proxies.clone(),
                 limits: config.limits.clone(),
                 errors: config.errors.clone(),
+                forwards_clients,
             });
         }
         !same

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::build::Assembler;
 use super::calls::Caller;
+use super::certificates::{self, Certificates, Held, Read};
 use super::clock::Clock;
 use super::entry::{Draining, Entry, Kept};
 use super::listeners::Listeners;
@@ -40,6 +41,9 @@ const LISTEN_RETRY: Duration = Duration::from_millis(500);
 
 /// Followers see counters and what holds a draining node this often, even if nothing else changes.
 const FOLLOW: Duration = Duration::from_millis(500);
+
+/// How often the ends of certificates are looked at.
+const EXPIRY: Duration = Duration::from_hours(1);
 
 /// Things taken in before the turn ends, if more come than can be done at once.
 const BATCH: usize = 512;
@@ -110,6 +114,8 @@ pub(super) struct Controller {
     pub(super) dormant: HashMap<ServiceName, Record<Kept>>,
     pub(super) assembler: Assembler,
     pub(super) listeners: Listeners,
+    /// Certificates, and what else is read from files that the configuration names.
+    pub(super) held: Held,
     /// The next moment that each service's machine waits for, soonest first.
     pub(super) deadlines: BTreeSet<(Timestamp, ServiceName)>,
     /// Services that somebody follows.
@@ -134,10 +140,14 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
     let (happened, mut events) = mpsc::channel(EVENTS);
     let mailbox = Rc::new(Mailbox::default());
     let mut watcher = Watcher::new(POLL, SETTLE);
-    watcher.follow(&initial.files, &initial.folders);
-    let mut reading: Reading<Caller> = Reading::new(config_path, std::mem::take(&mut initial.cache));
+    let read = certificates::read(&mut initial, &Certificates::default());
+    let (files, folders) = followed(&initial, &read);
+    watcher.follow(&files, &folders);
+    let mut reading: Reading<Caller> =
+        Reading::new(config_path, std::mem::take(&mut initial.cache), read.certificates.clone());
     let mut controller = Controller {
         listeners: Listeners::new(Arc::clone(&pool)),
+        held: Held::default(),
         pool,
         clock,
         started,
@@ -157,10 +167,12 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         closing: false,
         turn: Turn::default(),
     };
+    controller.held.take(read);
     start::start(&mut controller, initial, state_dir.as_deref())?;
 
     let mut listen_retry = Instant::now();
     let mut follow = Instant::now();
+    let mut expiry = Instant::now() + EXPIRY;
     // Set when shutdown began: when its delay is over.
     let mut closing: Option<Instant> = None;
     let mut deaf = false;
@@ -206,11 +218,13 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 }
             }
             (loaded, callers) = reading.done() => {
-                if let Some(loaded) = loaded {
-                    let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
+                if let Some((loaded, read)) = loaded {
+                    let (files, folders) = followed(&loaded, &read);
+                    controller.held.take(read);
                     controller.apply(loaded);
                     // What callers are told must be what serves.
                     controller.end_turn();
+                    controller.spread_certificates();
                     // Last, because it asks the file system for every file.
                     watcher.follow(&files, &folders);
                 }
@@ -224,6 +238,14 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 controller.listeners.retry();
                 controller.set_ready();
             }
+            () = until(controller.held.again), if controller.held.again.is_some() => {
+                controller.held.again = None;
+                reading.ask(None);
+            }
+            () = sleep_until(expiry) => {
+                expiry = Instant::now() + EXPIRY;
+                controller.held.warn_of_expiry(controller.clock.now());
+            }
             () = sleep_until(follow), if !controller.followed.is_empty() => {
                 follow = Instant::now() + FOLLOW;
                 controller.refresh_followers();
@@ -234,6 +256,15 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
     // From here on a verb is told that the proxy is shutting down.
     drop(calls);
     Ok(shutdown::let_clients_go(controller, &mut signals).await)
+}
+
+/// The files and folders that decide what runs.
+fn followed(loaded: &Loaded, read: &Read) -> (Arc<[PathBuf]>, Arc<[PathBuf]>) {
+    let both = |ours: &Arc<[PathBuf]>, theirs: &[PathBuf]| match theirs {
+        [] => Arc::clone(ours),
+        theirs => ours.iter().chain(theirs).cloned().collect(),
+    };
+    (both(&loaded.files, &read.files), both(&loaded.folders, &read.folders))
 }
 
 async fn until(at: Option<Instant>) {

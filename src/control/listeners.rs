@@ -7,12 +7,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
 use crate::api::ListenerStatus;
 use crate::config;
 use crate::net::listener;
-use crate::pool::{Command, Pool, SocketId};
+use crate::net::tls::Server;
+use crate::pool::{Command, Entrance, Pool, SocketId};
 
 /// The listeners.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 struct Entry {
     wanted: config::Listener,
+    /// Shared with the workers: what becomes of its connections.
+    entrance: Arc<ArcSwap<Entrance>>,
     /// Its number and where it really listens, or why it does not.
     state: Result<(SocketId, SocketAddr), String>,
 }
@@ -35,7 +39,12 @@ impl Listeners {
     }
 
     /// Makes the open listeners those that are wanted. Those that stay are not touched. Whether all could be opened.
-    pub(super) fn apply(&mut self, wanted: &[config::Listener]) -> bool {
+    /// `tls` gives what was made from a listener's files.
+    pub(super) fn apply(
+        &mut self,
+        wanted: &[config::Listener],
+        tls: impl Fn(&config::Listener) -> Option<Arc<Server>>,
+    ) -> bool {
         let mut old = std::mem::take(&mut self.entries);
         let mut kept: Vec<Option<Entry>> = wanted
             .iter()
@@ -48,6 +57,7 @@ impl Listeners {
                 })?;
                 let mut entry = old.remove(at);
                 entry.wanted = wanted.clone();
+                entry.entrance.store(Arc::new(Entrance::new(wanted, tls(wanted))));
                 Some(entry)
             })
             .collect();
@@ -60,8 +70,9 @@ impl Listeners {
             if slot.is_none() {
                 // What could not be opened before is asked again, and told again only if the reason is another one.
                 let before = failed.iter().find(|entry| entry.wanted == *wanted);
-                let state = self.open(wanted, before.and_then(|entry| entry.state.as_ref().err()));
-                *slot = Some(Entry { wanted: wanted.clone(), state });
+                let entrance = Arc::new(ArcSwap::from_pointee(Entrance::new(wanted, tls(wanted))));
+                let state = self.open(wanted, &entrance, before.and_then(|entry| entry.state.as_ref().err()));
+                *slot = Some(Entry { wanted: wanted.clone(), entrance, state });
             }
         }
         self.entries = kept.into_iter().flatten().collect();
@@ -72,7 +83,7 @@ impl Listeners {
     pub(super) fn retry(&mut self) -> bool {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.iter_mut().filter(|entry| entry.state.is_err()) {
-            entry.state = self.open(&entry.wanted, entry.state.as_ref().err());
+            entry.state = self.open(&entry.wanted, &entry.entrance, entry.state.as_ref().err());
         }
         self.entries = entries;
         self.all_open()
@@ -108,7 +119,23 @@ impl Listeners {
             .collect()
     }
 
-    fn open(&mut self, wanted: &config::Listener, told: Option<&String>) -> Result<(SocketId, SocketAddr), String> {
+    /// Gives every listener what was made from its files anew; for the connections that come after.
+    pub(super) fn renew(&mut self, tls: impl Fn(&config::Listener) -> Option<Arc<Server>>) {
+        for entry in &self.entries {
+            let Some(server) = tls(&entry.wanted) else { continue };
+            let before = entry.entrance.load();
+            if !before.tls.as_ref().is_some_and(|before| Arc::ptr_eq(before, &server)) {
+                entry.entrance.store(Arc::new(Entrance::new(&entry.wanted, Some(server))));
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        wanted: &config::Listener,
+        entrance: &Arc<ArcSwap<Entrance>>,
+        told: Option<&String>,
+    ) -> Result<(SocketId, SocketAddr), String> {
         let opened = listener::bind(wanted.bind, self.pool.workers())
             .map(|sockets| (sockets.first().map(TcpListener::local_addr), sockets));
         let (address, sockets) = match opened {
@@ -125,7 +152,7 @@ impl Listeners {
         let id = self.next;
         self.next += 1;
         for (worker, socket) in sockets.into_iter().enumerate() {
-            self.pool.tell_one(worker, Command::Listen { id, socket });
+            self.pool.tell_one(worker, Command::Listen { id, socket, entrance: Arc::clone(entrance) });
         }
         info!(listener = wanted.name, %address, "listening");
         Ok((id, address))
@@ -183,11 +210,11 @@ mod tests {
     fn what_stays_is_not_touched() {
         let (pool, mut workers) = Pool::new(2);
         let mut listeners = Listeners::new(pool);
-        assert!(listeners.apply(&[listener("a", "127.0.0.1:0"), listener("b", "127.0.0.1:0")]));
+        assert!(listeners.apply(&[listener("a", "127.0.0.1:0"), listener("b", "127.0.0.1:0")], |_| None));
         let before = listeners.report();
         assert_ne!(before[0].address, before[1].address);
         assert_eq!(told(&mut workers[1]), ["listen 1", "listen 2"]);
-        assert!(listeners.apply(&[listener("b", "127.0.0.1:0"), listener("c", "[::1]:0")]));
+        assert!(listeners.apply(&[listener("b", "127.0.0.1:0"), listener("c", "[::1]:0")], |_| None));
         assert_eq!(listeners.report()[0], before[1]);
         assert_eq!(told(&mut workers[0]), ["listen 1", "listen 2", "unlisten 1", "listen 3"]);
     }
@@ -197,9 +224,9 @@ mod tests {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let (pool, mut workers) = Pool::new(1);
         let mut listeners = Listeners::new(pool);
-        listeners.apply(&[listener("a", &port.to_string())]);
+        listeners.apply(&[listener("a", &port.to_string())], |_| None);
         told(&mut workers[0]);
-        assert!(listeners.apply(&[listener("z", &port.to_string())]));
+        assert!(listeners.apply(&[listener("z", &port.to_string())], |_| None));
         assert!(told(&mut workers[0]).is_empty());
         assert_eq!(listeners.report()[0].name, "z");
         Ok(())
@@ -211,7 +238,7 @@ mod tests {
         let mut listeners = Listeners::new(pool);
         let other = TcpListener::bind(("127.0.0.1", 0))?;
         let address = other.local_addr()?.to_string();
-        assert!(!listeners.apply(&[listener("a", &address), listener("b", "127.0.0.1:0")]));
+        assert!(!listeners.apply(&[listener("a", &address), listener("b", "127.0.0.1:0")], |_| None));
         assert_eq!(told(&mut workers[0]), ["listen 1"], "the other one works");
         let error = listeners.error().unwrap_or_default();
         assert!(

@@ -15,6 +15,7 @@ mod act;
 mod apply;
 mod build;
 mod calls;
+mod certificates;
 mod clock;
 mod controller;
 mod drain;
@@ -30,6 +31,7 @@ mod start;
 mod turn;
 mod words;
 
+pub use certificates::check_files;
 pub use clock::Clock;
 pub use controller::{Parts, Signal, run};
 pub use shutdown::Summary;

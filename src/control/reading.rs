@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tokio::task::JoinHandle;
 use tracing::error;
 
+use super::certificates::{self, Certificates, Read};
 use crate::config::{self, Cache, Loaded};
 
 /// The reader. `T` is what waits for a read.
@@ -15,7 +16,9 @@ pub(super) struct Reading<T> {
     path: PathBuf,
     /// From the last read to the next one.
     cache: Cache,
-    running: Option<JoinHandle<Loaded>>,
+    /// What was made from the files that it names.
+    certificates: Certificates,
+    running: Option<JoinHandle<(Loaded, Read)>>,
     /// Answered by the read that runs.
     served: Vec<T>,
     /// Whether another read must follow, and who waits for it.
@@ -24,9 +27,9 @@ pub(super) struct Reading<T> {
 }
 
 impl<T> Reading<T> {
-    /// `cache` is that of the first read.
-    pub(super) fn new(path: PathBuf, cache: Cache) -> Self {
-        Self { path, cache, running: None, served: Vec::new(), again: false, waiting: Vec::new() }
+    /// `cache` and `certificates` are those of the first read.
+    pub(super) fn new(path: PathBuf, cache: Cache, certificates: Certificates) -> Self {
+        Self { path, cache, certificates, running: None, served: Vec::new(), again: false, waiting: Vec::new() }
     }
 
     /// Asks for a read that begins now or later.
@@ -40,13 +43,18 @@ impl<T> Reading<T> {
         if self.running.is_none() && std::mem::take(&mut self.again) {
             self.served = std::mem::take(&mut self.waiting);
             let (path, cache) = (self.path.clone(), std::mem::take(&mut self.cache));
-            self.running = Some(tokio::task::spawn_blocking(move || config::load_again(&path, cache)));
+            let last = self.certificates.clone();
+            self.running = Some(tokio::task::spawn_blocking(move || {
+                let mut loaded = config::load_again(&path, cache);
+                let read = certificates::read(&mut loaded, &last);
+                (loaded, read)
+            }));
         }
     }
 
     /// Waits for the read that runs, for ever if none does. Nothing is lost if the future is dropped.
     /// None instead of a result: the read itself broke down.
-    pub(super) async fn done(&mut self) -> (Option<Loaded>, Vec<T>) {
+    pub(super) async fn done(&mut self) -> (Option<(Loaded, Read)>, Vec<T>) {
         let Some(running) = &mut self.running else {
             return std::future::pending().await;
         };
@@ -55,8 +63,9 @@ impl<T> Reading<T> {
             .inspect_err(|error| error!(%error, "reading the configuration broke down; what runs goes on"))
             .ok();
         self.running = None;
-        if let Some(loaded) = &mut loaded {
+        if let Some((loaded, read)) = &mut loaded {
             self.cache = std::mem::take(&mut loaded.cache);
+            self.certificates = read.certificates.clone();
         }
         let served = std::mem::take(&mut self.served);
         self.start();

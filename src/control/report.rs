@@ -40,6 +40,7 @@ impl Controller {
             config: self.config_status(),
             journal: self.writer.as_ref().and_then(|writer| writer.last_error()),
             listeners: self.listeners.report(),
+            certificates: self.held.status(),
             services,
         }
     }

@@ -36,6 +36,7 @@ pub(super) fn start(controller: &mut Controller, initial: Loaded, state_dir: Opt
     }
     controller.apply(initial);
     controller.end_turn();
+    controller.spread_certificates();
     if let Some(error) = controller.listeners.error() {
         let error = error.to_owned();
         controller.listeners.close_all();

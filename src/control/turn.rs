@@ -52,7 +52,8 @@ impl Controller {
         if turn.listeners
             && let Some(config) = &self.config
         {
-            self.listeners.apply(&config.listeners);
+            let certificates = &self.held.certificates;
+            self.listeners.apply(&config.listeners, |listener| certificates.server(listener));
             self.set_ready();
         }
         for name in turn.touched {

@@ -2,6 +2,7 @@
 
 mod connect;
 pub mod listener;
+pub mod proxy_header;
 pub mod stream;
 pub mod tls;
 

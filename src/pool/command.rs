@@ -1,10 +1,13 @@
 //! What the control plane may ask of a worker.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::Entrance;
 use crate::model::{Holder, WorkKind};
 
 /// Which listening socket; the controller numbers them.
@@ -21,6 +24,8 @@ pub enum Command {
         id: SocketId,
         /// The socket.
         socket: TcpListener,
+        /// What becomes of its connections; swapped when the listener's settings change.
+        entrance: Arc<ArcSwap<Entrance>>,
     },
     /// Accept what waits in this socket's queue, then close it. Connections already accepted live on.
     Unlisten {

@@ -4,9 +4,13 @@
 //! counts. Nothing else is shared.
 
 pub mod balance;
+pub mod entrance;
 pub mod gate;
 pub mod hold;
+pub mod meters;
 pub mod node;
+pub mod passwords;
+pub mod rate;
 pub mod ring;
 pub mod router;
 pub mod snapshot;
@@ -25,7 +29,9 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
 pub use command::{Command, CutReason, CutSpec, ShutdownSpec, SocketId};
+pub use entrance::Entrance;
 pub use hold::Hold;
+pub use meters::Meters;
 pub use node::Node;
 pub use router::Router;
 pub use snapshot::{Edge, ServiceView, Slice, Snapshot, Turn};
@@ -65,6 +71,8 @@ pub struct Subscription {
     pub commands: mpsc::UnboundedReceiver<Command>,
     /// This worker's counters.
     pub stats: Arc<crossbeam_utils::CachePadded<WorkerStats>>,
+    /// What workers count together, if the configuration asks for it.
+    pub meters: Arc<Meters>,
     /// Where a node is told that failed `eject.failures` times in a row. Never waited for.
     pub suspects: mpsc::Sender<Arc<Node>>,
 }
@@ -82,6 +90,7 @@ impl Pool {
             stats: Vec::new(),
             suspects: Mutex::new(Some(receiver)),
         };
+        let meters = Arc::new(Meters::default());
         let subscriptions = (0..workers)
             .map(|worker| {
                 let (sender, commands) = mpsc::unbounded_channel();
@@ -89,7 +98,8 @@ impl Pool {
                 pool.workers.push(sender);
                 pool.stats.push(Arc::clone(&stats));
                 let snapshot = Cache::new(Arc::clone(&current));
-                Subscription { worker, workers, snapshot, commands, stats, suspects: suspects.clone() }
+                let (meters, suspects) = (Arc::clone(&meters), suspects.clone());
+                Subscription { worker, workers, snapshot, commands, stats, meters, suspects }
             })
             .collect();
         (Arc::new(pool), subscriptions)

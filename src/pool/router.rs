@@ -105,7 +105,7 @@ impl Router {
 }
 
 /// The host in lower case, without port and without the root's trailing dot.
-fn bare_host(host: &str) -> Cow<'_, str> {
+pub fn bare_host(host: &str) -> Cow<'_, str> {
     let host = match host.rsplit_once(':') {
         // The last colon of `[::1]` stands inside the brackets.
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
@@ -119,15 +119,18 @@ fn bare_host(host: &str) -> Cow<'_, str> {
     }
 }
 
-/// The path as routing understands it: dot segments resolved (RFC 3986 §5.2.4), also if their dots are percent-encoded,
-/// and runs of slashes taken as one. Only routing uses this; a node gets the path as the client wrote it.
+/// The path as routing and the door understand it: dot segments resolved (RFC 3986 §5.2.4), also if their dots are
+/// percent-encoded, runs of slashes taken as one, and letters, digits and `-._~` not percent-encoded (RFC 3986 §6.2.2.2). A node
+/// gets the path as the client wrote it.
 ///
-/// Without this, `/public/../admin` would be routed as `/public` and answered by the node as `/admin`.
+/// Without this, `/public/../admin` and `/%61dmin` would be routed as `/public` and `/` and answered by the node as `/admin`.
 pub fn normalised(path: &str) -> Cow<'_, str> {
     let plain = is_plain(path.as_bytes());
     if plain {
         return Cow::Borrowed(path);
     }
+    let decoded = decoded(path);
+    let path = &*decoded;
     let mut kept: Vec<&str> = Vec::new();
     let mut directory = true;
     for segment in path.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
@@ -152,16 +155,54 @@ pub fn normalised(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether nothing in the path could be a dot segment or an empty one; a few paths too many are looked at closely.
+/// Whether nothing in the path could be a dot segment, an empty one, or encoded without need; a few paths too many are
+/// looked at closely.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
-    for byte in path {
+    for (at, byte) in path.iter().enumerate() {
         if *byte == b'\\' || (before == b'/' && matches!(*byte, b'/' | b'.' | b'%')) {
+            return false;
+        }
+        if *byte == b'%' && unreserved(&path[at..]).is_some() {
             return false;
         }
         before = *byte;
     }
     path.first() == Some(&b'/')
+}
+
+/// The character that is percent-encoded here without need.
+fn unreserved(escape: &[u8]) -> Option<char> {
+    let digits = std::str::from_utf8(escape.get(1..3)?).ok()?;
+    // The sign that a number may have is no digit.
+    let byte = u8::from_str_radix(digits, 16).ok().filter(|_| escape[1] != b'+')?;
+    (byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)).then(|| char::from(byte))
+}
+
+/// The path without needless percent-encoding.
+fn decoded(path: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut rest = path;
+    let mut from = 0;
+    while let Some(at) = rest[from..].find('%').map(|at| from + at) {
+        // Behind the beginning of another escape it would complete that one, to be decoded by the node.
+        let before = &rest.as_bytes()[..at];
+        let begun = matches!(before, [.., b'%'] | [.., b'%', b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F']);
+        match unreserved(&rest.as_bytes()[at..]) {
+            Some(plain) if !begun => {
+                out.push_str(&rest[..at]);
+                out.push(plain);
+                rest = &rest[at + 3..];
+                from = 0;
+            }
+            _ => from = at + 1,
+        }
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(path);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 /// 1 for `.`, 2 for `..`, in any encoding.
@@ -246,6 +287,9 @@ mod tests {
             ("/shop/admin/..", 1),
             ("/../../shop", 1),
             ("/shop/.%2e/shop\\admin", 2),
+            ("/%73hop/%61dmin", 2),
+            ("/sho%70/%2E%2e/shop/adm%69n/x", 2),
+            ("/shop%2Fadmin", 0),
         ] {
             assert_eq!(find("example.com", path), Some(service), "{path}");
         }
@@ -253,14 +297,14 @@ mod tests {
 
     #[test]
     fn a_usual_path_is_not_copied() {
-        for path in ["/", "/a/b", "/a.b/c..d/", "/a%41"] {
+        for path in ["/", "/a/b", "/a.b/c..d/", "/a%20", "/a%2fb%zz%+1%"] {
             assert!(matches!(normalised(path), Cow::Borrowed(_)), "{path}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_normalised_path_is_absolute_and_stays_as_it_is(path in "[/.a%2eE\\\\]{0,20}") {
+        fn a_normalised_path_is_absolute_and_stays_as_it_is(path in "[/.a%23465eE\\\\]{0,20}") {
             let once = normalised(&path).into_owned();
             prop_assert!(once.starts_with('/'), "{once}");
             prop_assert!(!once.split('/').any(|s| dots_of(s).is_some()), "{once}");

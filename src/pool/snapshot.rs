@@ -32,6 +32,8 @@ pub struct Edge {
     pub limits: config::Limits,
     /// What clients see when something goes wrong and no service says otherwise.
     pub errors: Option<Arc<config::Errors>>,
+    /// Whether some listener tells nodes who a client is by its certificate: then no client may say so itself.
+    pub forwards_clients: bool,
 }
 
 /// One service as it serves.

@@ -60,6 +60,12 @@ pub struct WorkerStats {
     pub accepted: Count,
     /// Client connections refused because the limit was reached.
     pub refused: Count,
+    /// TLS handshakes with clients that came to their end.
+    pub handshakes: Count,
+    /// Those of them that went on with an earlier session.
+    pub handshakes_resumed: Count,
+    /// Connections that ended before their first request: in a TLS handshake, or for want of a PROXY header.
+    pub handshakes_failed: Count,
     /// Requests answered, by a node or by Sluice itself.
     pub requests: Count,
     /// Requests that Sluice answered itself because no node could.

@@ -26,6 +26,10 @@ pub enum BodyError {
     /// The node's side of a response body failed.
     #[error("the node's response body failed: {0}")]
     Node(#[from] hyper::Error),
+    /// It could not be compressed.
+    #[cfg(feature = "compression")]
+    #[error("the response body could not be compressed: {0}")]
+    Compress(std::io::Error),
     /// The same on a stream. Not a source: hyper would hand the node's reset code to the client, where `REFUSED_STREAM` says
     /// that the request was not worked on.
     #[error("the node's response body failed: {0}")]
@@ -40,6 +44,9 @@ pub enum RespBody {
     Full(Bytes),
     /// What a node is sending.
     Relay(Box<Relay>),
+    /// The same, compressed on its way.
+    #[cfg(feature = "compression")]
+    Compressed(Box<super::door::Compressed>),
     /// None: with this head the connection becomes a tunnel. Taken out by the front.
     Tunnel(Box<Tunnel>),
 }
@@ -58,6 +65,8 @@ impl Body for RespBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Relay(relay) => relay.poll_frame(cx),
+            #[cfg(feature = "compression")]
+            Self::Compressed(body) => body.poll_frame(cx),
             Self::Empty | Self::Tunnel(_) => Poll::Ready(None),
             Self::Full(_) => {
                 let Self::Full(bytes) = std::mem::replace(&mut *self, Self::Empty) else {
@@ -73,6 +82,8 @@ impl Body for RespBody {
             Self::Empty | Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Relay(relay) => relay.is_end_stream(),
+            #[cfg(feature = "compression")]
+            Self::Compressed(body) => body.is_end_stream(),
         }
     }
 
@@ -81,6 +92,8 @@ impl Body for RespBody {
             Self::Empty | Self::Tunnel(_) => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) => relay.size_hint(),
+            #[cfg(feature = "compression")]
+            Self::Compressed(_) => SizeHint::new(),
         }
     }
 }

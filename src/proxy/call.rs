@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Uri};
 
 use super::front::Front;
+use super::pace::Pace;
 use super::view::LocalNode;
 use super::worker::Worker;
 use crate::model::{Holder, WorkKind};
 use crate::net::Pulse;
 use crate::pool::CutReason;
+use crate::pool::meters::Ticket;
 
 /// How long a client may take nothing of an answer that came from no node.
 const UNSENT: Duration = Duration::from_secs(30);
@@ -76,6 +78,10 @@ pub struct Call {
     pub awaits_client: Cell<bool>,
     /// Set by the handler: how long the client may be awaited.
     client_limit: Cell<Duration>,
+    /// How fast the client sends or takes a body.
+    pub pace: Pace,
+    /// Set by the handler: its place among the requests of a service that may have only so many.
+    ticket: RefCell<Option<Ticket>>,
     /// Set by the watchdog, taken by the handler or the body.
     verdict: Cell<Option<Verdict>>,
     /// Set by a cut command: when the call should end at its next clean border, and when it must.
@@ -131,6 +137,15 @@ impl Call {
         self.stage.set(stage);
         self.limit.set(limit);
         self.restarted.set(true);
+        if stage == Stage::Flow {
+            // A node that has begun to answer has what it needs; from here on it is the answer that must move.
+            self.pace.turn();
+        }
+    }
+
+    /// Told by the handler when the call is counted among its service's.
+    pub fn set_ticket(&self, ticket: Ticket) {
+        *self.ticket.borrow_mut() = Some(ticket);
     }
 
     /// Told by the handler for a request with a body: how long the client may be awaited before the response begins.
@@ -324,6 +339,14 @@ impl Call {
             return;
         }
         let stage = self.stage.get();
+        if self.is_too_slow(now, stage) {
+            // The client's fault, not the node's: after the head there is no verdict that could be taken for a stalled node.
+            if stage == Stage::Flow {
+                return self.kill();
+            }
+            self.verdict.set(Some(Verdict::TimedOut(stage)));
+            return self.wake();
+        }
         let beat = self.beat_of(stage);
         if self.restarted.replace(false) || beat != self.beat.replace(beat) {
             return self.moved.set(now);
@@ -343,6 +366,19 @@ impl Call {
             self.kill();
         } else {
             self.wake();
+        }
+    }
+
+    /// Whether the client sends its body, or takes the answer's, too slowly. Bytes that wait for a stream's window cannot be
+    /// seen here: HTTP/2 has its own watch.
+    fn is_too_slow(&self, now: Instant, stage: Stage) -> bool {
+        match stage {
+            Stage::Response => self.pace.is_too_slow(now, self.awaits_client.get(), self.pace.came()),
+            Stage::Flow if self.task.is_none() && self.kind.get() == WorkKind::Request => {
+                let pulse = &self.front.pulse;
+                self.pace.is_too_slow(now, pulse.is_blocked(), pulse.written())
+            }
+            _ => false,
         }
     }
 
@@ -386,7 +422,10 @@ impl Registered {
     /// Enters a new call. `task`: the one that runs it, if it is not the connection's.
     pub fn new(worker: &Rc<Worker>, front: &Rc<Front>, task: Option<Waker>, method: Method, uri: Uri) -> Self {
         let started = Instant::now();
-        front.begin();
+        // A stream counts itself: it lasts longer than the call.
+        if task.is_none() {
+            front.begin();
+        }
         let call = Rc::new(Call {
             front: Rc::clone(front),
             task,
@@ -402,6 +441,8 @@ impl Registered {
             pieces: Cell::new(0),
             awaits_client: Cell::new(false),
             client_limit: Cell::new(Duration::MAX),
+            pace: Pace::default(),
+            ticket: RefCell::new(None),
             verdict: Cell::new(None),
             cut: Cell::new(None),
             deadline: Cell::new(None),
@@ -437,6 +478,9 @@ impl Drop for Registered {
         self.worker.calls.borrow_mut().try_remove(self.place);
         // The claim goes with the call: nothing that still holds the `Rc` may keep a node open.
         self.call.set_node(None);
-        self.call.front.end();
+        *self.call.ticket.borrow_mut() = None;
+        if !self.call.is_stream() {
+            self.call.front.end();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a request, and the one place where that becomes a response.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
 use super::body::RespBody;
@@ -33,6 +33,26 @@ pub enum Fault {
     ClientTimeout,
     /// The client's body broke off or was malformed.
     ClientBody,
+    /// More fields than a head may have.
+    TooManyFields,
+    /// The client's body is larger than it may be.
+    BodyTooLarge,
+    /// As many requests are under way as there may be.
+    Full,
+    /// The same of this service.
+    ServiceFull,
+    /// The client's address has no access.
+    Denied,
+    /// The client asks too often; it may come back after this many seconds.
+    RateLimited(u64),
+    /// The client has to say who it is; with `WWW-Authenticate`.
+    Unauthorized(HeaderValue),
+    /// Too many passwords wait to be checked.
+    AuthBusy,
+    /// Who decides about access did not answer.
+    AuthUnavailable,
+    /// It is served over HTTPS, at this place.
+    ToHttps(Box<HeaderValue>),
     /// No service takes this host and path.
     NoService,
     /// The service has no node that may get a request.
@@ -74,6 +94,13 @@ impl Fault {
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Denied => StatusCode::FORBIDDEN,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Full | Self::ServiceFull | Self::AuthBusy | Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ToHttps(_) => StatusCode::PERMANENT_REDIRECT,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
@@ -93,6 +120,16 @@ impl Fault {
             Self::ExpectationFailed => "expectation-failed",
             Self::ClientTimeout => "client-timeout",
             Self::ClientBody => "client-body",
+            Self::TooManyFields => "header-count",
+            Self::BodyTooLarge => "body-size",
+            Self::Full => "request-limit",
+            Self::ServiceFull => "service-request-limit",
+            Self::Denied => "access-denied",
+            Self::RateLimited(_) => "rate-limit",
+            Self::Unauthorized(_) => "auth-required",
+            Self::AuthBusy => "auth-busy",
+            Self::AuthUnavailable => "auth-unavailable",
+            Self::ToHttps(_) => "to-https",
             Self::NoService => "no-service",
             Self::NoNode => "no-node",
             Self::Connect => "connect",
@@ -118,8 +155,18 @@ impl Fault {
             Self::MethodNotAllowed => "this method is not offered here",
             Self::UnknownProtocol => "only WebSockets can be opened with CONNECT",
             Self::ExpectationFailed => "only 100-continue can be expected",
-            Self::ClientTimeout => "the request body stopped arriving",
+            Self::ClientTimeout => "the request body stopped arriving, or came too slowly",
+            Self::TooManyFields => "the request has too many header fields",
+            Self::BodyTooLarge => "the request body is too large",
+            Self::Full => "too many requests are under way",
+            Self::ServiceFull => "too many requests to this service are under way",
+            Self::Denied => "your address has no access",
+            Self::RateLimited(_) => "you ask too often",
+            Self::Unauthorized(_) => "say who you are",
+            Self::AuthBusy => "too many passwords wait to be checked",
+            Self::AuthUnavailable => "nobody could say whether you have access",
             Self::ClientBody => "the request body is malformed or broke off",
+            Self::ToHttps(_) => "this is served over HTTPS",
             Self::NoService => "no service is configured for this host and path",
             Self::NoNode => "no node of this service can take a request now",
             Self::Connect => "the service could not be reached",
@@ -146,19 +193,32 @@ impl Fault {
         )
     }
 
+    /// The body that tells it if there is no better one.
+    pub fn line(&self) -> String {
+        format!("{}: {}\n", self.status(), self.text())
+    }
+
     /// The response.
     pub fn response(&self) -> Response<RespBody> {
         let status = self.status();
-        let mut response = Response::new(RespBody::full(format!("{status}: {}\n", self.text())));
+        let mut response = Response::new(RespBody::full(self.line()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(FAULT, HeaderValue::from_static(self.label()));
+        match self {
+            Self::RateLimited(wait) => drop(headers.insert(RETRY_AFTER, HeaderValue::from(*wait))),
+            Self::Unauthorized(challenge) => drop(headers.insert(WWW_AUTHENTICATE, challenge.clone())),
+            _ => {}
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);
+        }
+        if let Self::ToHttps(place) = self {
+            headers.insert(LOCATION, HeaderValue::clone(place));
         }
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -9,17 +9,21 @@ use ipnet::IpNet;
 
 use super::front::Front;
 use super::headers::Seen;
+use crate::pool::Edge;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const VERIFIED: HeaderName = HeaderName::from_static("x-client-verified");
+const SUBJECT: HeaderName = HeaderName::from_static("x-client-subject");
 
 /// Sets the forwarding fields for the node.
 pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet]) {
     let client = front.remote().ip().to_canonical();
     let address = address(front, client);
     let element = seen.host.as_ref().map(|host| element(front, client, host));
-    let proto = HeaderValue::from_static("http");
+    let scheme = if front.is_secure() { "https" } else { "http" };
+    let proto = HeaderValue::from_static(scheme);
     if !seen.has_forwarding() || !is_trusted(client, trusted) {
         for name in &seen.claims {
             headers.remove(name);
@@ -47,6 +51,21 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
     if let Some(element) = element {
         let chain = continued(headers, &FORWARDED, &element);
         headers.insert(FORWARDED, chain);
+    }
+}
+
+/// Tells the node who the client is by its certificate. Whatever the client itself said there goes, whichever listener it came to.
+pub fn set_client(headers: &mut HeaderMap, front: &Front, edge: &Edge) {
+    if !edge.forwards_clients {
+        return;
+    }
+    headers.remove(VERIFIED);
+    headers.remove(SUBJECT);
+    if let Some(facts) = front.facts() {
+        headers.insert(VERIFIED, HeaderValue::from_static(if facts.subject.is_some() { "yes" } else { "no" }));
+        if let Some(subject) = &facts.subject {
+            headers.insert(SUBJECT, subject.clone());
+        }
     }
 }
 
@@ -94,7 +113,7 @@ fn element(front: &Front, client: IpAddr, host: &HeaderValue) -> HeaderValue {
     {
         return element.clone();
     }
-    let element = write_element(client, host);
+    let element = write_element(client, host, front.is_secure());
     *cached = Some((host.clone(), element.clone()));
     element
 }
@@ -108,10 +127,11 @@ fn node(ip: IpAddr) -> String {
     }
 }
 
-fn write_element(client: IpAddr, host: &HeaderValue) -> HeaderValue {
+fn write_element(client: IpAddr, host: &HeaderValue, secure: bool) -> HeaderValue {
     let node = node(client);
+    let scheme = if secure { "https" } else { "http" };
     // A host was checked to hold no quote and no backslash.
     let host = host.to_str().unwrap_or_default();
-    HeaderValue::from_str(&format!("for={node};host=\"{host}\";proto=http"))
+    HeaderValue::from_str(&format!("for={node};host=\"{host}\";proto={scheme}"))
         .unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }

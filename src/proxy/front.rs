@@ -8,6 +8,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -15,20 +16,33 @@ use http::HeaderValue;
 use tokio::net::TcpStream;
 
 use self::h2::meter::Meter;
+use super::accept;
 use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
-use crate::config::Limits;
+use crate::config::{Limits, Protocol};
+use crate::net::tls::ClientFacts;
 use crate::net::{Pulse, Stream};
+use crate::pool::Entrance;
 
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
 pub struct Front {
     /// The client, or who stands for it. Set by a PROXY header before the first request.
     remote: Cell<SocketAddr>,
+    /// The listener that it came to, as it was then.
+    entrance: Arc<Entrance>,
+    /// Whether the client speaks TLS; set when its handshake is done.
+    secure: Cell<bool>,
+    /// Who the client is by its certificate, if nodes shall be told; set when its handshake is done.
+    facts: OnceCell<Box<ClientFacts>>,
+    /// Since when it is on the way to its first request; cleared when it is there.
+    opening: Cell<Option<Instant>>,
     /// What moved over the connection.
     pub pulse: Rc<Pulse>,
     /// How many calls are under way; counted by the calls.
     busy: Cell<usize>,
+    /// How many calls there were; counted by the calls.
+    served: Cell<usize>,
     /// Set by the watchdog, the control plane or a call; taken by the connection's task.
     order: Cell<Option<Order>>,
     /// The connection's task.
@@ -85,10 +99,45 @@ impl Front {
         self.remote.get()
     }
 
+    /// The listener that it came to, as it was then.
+    pub fn entrance(&self) -> &Entrance {
+        &self.entrance
+    }
+
+    /// Whether the client speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure.get()
+    }
+
+    /// Who the client is by its certificate, if nodes shall be told.
+    pub fn facts(&self) -> Option<&ClientFacts> {
+        self.facts.get().map(|facts| &**facts)
+    }
+
+    /// Told by a PROXY header.
+    pub fn introduce(&self, client: SocketAddr) {
+        self.remote.set(client);
+    }
+
+    /// Told when the TLS handshake is done.
+    pub fn secured(&self, facts: Option<ClientFacts>) {
+        self.secure.set(true);
+        if let Some(facts) = facts {
+            // It is the first time.
+            let _ = self.facts.set(Box::new(facts));
+        }
+    }
+
     /// Told by a call that begins.
     pub fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
+        self.served.set(self.served.get() + 1);
         self.count_anew();
+    }
+
+    /// How many calls there were, with those under way.
+    pub fn served(&self) -> usize {
+        self.served.get()
     }
 
     /// Told by a call that ends.
@@ -102,7 +151,7 @@ impl Front {
         self.rest.set(None);
     }
 
-    /// How many streams and calls are under way: each stream counts as two while a node works on it.
+    /// How many calls are under way, or streams whose answer the client has not taken yet.
     fn streams(&self) -> usize {
         self.busy.get()
     }
@@ -148,6 +197,12 @@ impl Front {
         if self.is_busy() {
             return;
         }
+        if let Some(since) = self.opening.get() {
+            if now - since >= limits.handshake || linger_until.is_some_and(|until| now >= until) {
+                self.kill();
+            }
+            return;
+        }
         let written = self.pulse.written();
         let fresh = Rest { since: now, written, head: None, closing: None };
         let mut rest = self.rest.get().filter(|rest| rest.written == written).unwrap_or(fresh);
@@ -184,12 +239,22 @@ impl Front {
 }
 
 /// Enters a client connection, at once, and serves it to its end.
-pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Future<Output = ()> {
-    let stream = Stream::new(tcp);
+pub fn serve(
+    worker: Rc<Worker>,
+    tcp: TcpStream,
+    remote: SocketAddr,
+    entrance: Arc<Entrance>,
+) -> impl Future<Output = ()> {
+    let opening = (!entrance.is_plain()).then(Instant::now);
     let front = Rc::new(Front {
         remote: Cell::new(remote),
-        pulse: stream.pulse(),
+        entrance,
+        secure: Cell::new(false),
+        facts: OnceCell::new(),
+        opening: Cell::new(opening),
+        pulse: Rc::default(),
         busy: Cell::new(0),
+        served: Cell::new(0),
         order: Cell::new(None),
         waker: RefCell::new(None),
         tunnel: RefCell::new(None),
@@ -201,11 +266,27 @@ pub fn serve(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr) -> impl Fut
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
     let connected = worker.register(&front);
-    run(worker, front, stream, connected)
+    run(worker, front, tcp, connected)
 }
 
-async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream, _connected: Connected) {
-    match preface::speaks_http2(&front, &stream, worker.view().edge().limits.head).await {
+async fn run(worker: Rc<Worker>, front: Rc<Front>, tcp: TcpStream, _connected: Connected) {
+    let stream = if front.opening.get().is_none() {
+        Stream::counted_by(tcp, Rc::clone(&front.pulse))
+    } else {
+        // In a box: what a handshake needs is not kept for the life of the connection.
+        let Some(stream) = Box::pin(accept::open(&worker, &front, tcp)).await else { return };
+        front.opening.set(None);
+        front.count_anew();
+        stream
+    };
+    let http2 = if stream.is_tls() {
+        Some(stream.protocol() == Some(Protocol::Http2))
+    } else if front.entrance.protocols.contains(&Protocol::Http2) {
+        preface::speaks_http2(&front, &stream, worker.view().edge().limits.head).await
+    } else {
+        Some(false)
+    };
+    match http2 {
         Some(false) => h1::run(worker, front, stream).await,
         Some(true) => h2::run(worker, front, stream).await,
         None => {}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
@@ -16,9 +16,11 @@ use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
 use super::border;
 use super::call::{Registered, Stage, Verdict};
 use super::claim::{self, Failure, Permit, Refusal, Wait, claim};
+use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
+use super::refuse::{admit, limit_client, linger, turn_away};
 use super::replay::Source;
 use super::upgrade::Tunnel;
 use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
@@ -30,21 +32,18 @@ use crate::net::ConnectError;
 use crate::pool::router::{Route, normalised};
 use crate::pool::{CutReason, ServiceView};
 
-/// Bytes of a request body that are read and dropped after an early answer, so that the client sees the answer and not a
-/// reset connection.
-const LINGER_BYTES: usize = 256 * 1024;
-/// Time for the same.
-const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Tries beyond `retry.attempts` for requests that no node has seen.
 const SPARE_TRIES: usize = 8;
 
 /// Answers one request. Never an error: what goes wrong becomes a response, or ends its body.
 pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<ClientBody>) -> Response<RespBody> {
     worker.stats().requests.add_one();
-    let mut response = match answer(&worker, call, request).await {
-        Ok(response) => response,
-        Err(fault) => failed(&worker, &fault),
-    };
+    let mut context = Context::default();
+    let outcome = answer(&worker, call, request, &mut context).await;
+    if outcome.is_err() {
+        worker.stats().failed.add_one();
+    }
+    let mut response = context.finish(&worker, outcome);
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -54,10 +53,6 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
 /// Answers a request that was found to be none before it came here.
 pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
     worker.stats().requests.add_one();
-    failed(worker, fault)
-}
-
-fn failed(worker: &Worker, fault: &Fault) -> Response<RespBody> {
     worker.stats().failed.add_one();
     fault.response()
 }
@@ -76,24 +71,39 @@ struct Outgoing {
 async fn answer(
     worker: &Rc<Worker>,
     call: Registered,
-    request: Request<ClientBody>,
+    mut request: Request<ClientBody>,
+    context: &mut Context,
 ) -> Result<Response<RespBody>, Fault> {
     let has_body = !request.body().is_end_stream();
     let view = worker.view();
-    let admitted = headers::examine(&request, has_body).and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
+    let limits = &view.edge().limits;
+    context.pages.clone_from(&view.edge().errors);
+    let admitted = admit(worker, limits, &call, &request, has_body, context);
+    let admitted = admitted.and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
     let ((route, service, local), seen) = match admitted {
         Ok((_, seen)) if seen.max_forwards == Some(0) => return Ok(error::options()),
         Ok(admitted) => admitted,
         Err(fault) => {
-            if has_body && !request.headers().contains_key(EXPECT) {
-                let source = Source::new(call.shared(), request.into_body(), 0);
-                if !fault.closes() && !call.is_stream() {
-                    Box::pin(linger(&source)).await;
-                }
-            }
+            turn_away(&call, request, has_body, fault.closes()).await;
             return Err(fault);
         }
     };
+    if let Some(door) = &service.settings.door {
+        let state = local.door.state(&service.settings, door, &worker.meters);
+        let pass = Pass::new(worker, &call, &view, state, &request, &seen);
+        let pass = context.pass.insert(Box::new(pass));
+        let entered = Box::pin(pass.enter(worker, &view, &call, &seen, &mut request)).await;
+        if let Some(early) = entered.transpose() {
+            turn_away(&call, request, has_body, false).await;
+            return early;
+        }
+    }
+    let pass = context.pass.as_deref();
+    let most = pass.map_or(limits.body, |pass| pass.body_limit(limits.body));
+    if has_body && most.is_some_and(|most| request.body().size_hint().lower() > most) {
+        turn_away(&call, request, has_body, false).await;
+        return Err(Fault::BodyTooLarge);
+    }
     local.earn(service.settings.retry.budget);
     let (mut parts, incoming) = request.into_parts();
     let version = parts.version;
@@ -104,13 +114,18 @@ async fn answer(
     } else {
         parts.uri = headers::target(&parts.uri, None)?;
     }
+    if let Some(uri) = pass.map(|pass| pass.rewrite(&parts.uri)).transpose()?.flatten() {
+        parts.uri = uri;
+    }
     let known = !has_body || parts.headers.contains_key(CONTENT_LENGTH);
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
     seen.rewrite(&mut parts.headers, version, length);
     forwarded::set(&mut parts.headers, &call.front, &seen, &view.edge().trusted_proxies);
-    if has_body {
-        call.limit_client(service.settings.timeouts.body);
+    forwarded::set_client(&mut parts.headers, &call.front, view.edge());
+    if let Some(pass) = pass {
+        pass.change_request(&mut parts.headers);
     }
+    limit_client(&call, &parts.headers, has_body, limits.body_rate, service.settings.timeouts.body);
     if seen.expects_continue {
         call.hold_body();
     }
@@ -123,7 +138,15 @@ async fn answer(
     let repeatable = seen.idempotent || multiplexed;
     let held = if repeatable { service.settings.retry.buffer } else { 0 };
     let source = has_body.then(|| Source::new(call.shared(), incoming, held));
-    let key = claim::key(&service.settings, &parts.headers, || call.front.remote().ip().to_canonical());
+    if let (Some(source), Some(most)) = (&source, most) {
+        source.limit_size(most);
+    }
+    let key = claim::key(&service.settings, &parts.headers, || {
+        let peer = call.front.remote().ip().to_canonical();
+        // A policy may have removed what told it.
+        let told = || door::client_address(peer, &parts.headers, &view.edge().trusted_proxies);
+        pass.map_or_else(told, Pass::client)
+    });
     let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, key };
     let lingers = !call.is_stream();
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
@@ -260,8 +283,10 @@ async fn try_nodes(
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
-                let ended =
-                    matches!(fault, Fault::ClientBody | Fault::ClientTimeout | Fault::Shutdown | Fault::Deadline);
+                let ended = matches!(
+                    fault,
+                    Fault::ClientBody | Fault::BodyTooLarge | Fault::ClientTimeout | Fault::Shutdown | Fault::Deadline
+                );
                 if !ended {
                     permit.count_failure(blame(&loss));
                 }
@@ -313,7 +338,8 @@ impl Outgoing {
 
     fn fault(&self, loss: &Loss) -> Fault {
         if self.source.as_ref().is_some_and(|source| source.is_broken()) {
-            return Fault::ClientBody;
+            let large = self.source.as_ref().is_some_and(|source| source.is_too_large());
+            return if large { Fault::BodyTooLarge } else { Fault::ClientBody };
         }
         match loss {
             Loss::Connect(ConnectError::Unreachable(_)) => Fault::Connect,
@@ -423,14 +449,4 @@ async fn accept(
         }
     };
     Ok(Response::from_parts(head, body))
-}
-
-/// Reads and drops what the client is still sending, within bounds.
-async fn linger(source: &Source) {
-    // To look for the body would tell the client to send it.
-    if source.is_held() {
-        return;
-    }
-    let mut left = LINGER_BYTES;
-    let _ = tokio::time::timeout(LINGER_TIME, poll_fn(|cx| source.poll_discard(cx, &mut left))).await;
 }

@@ -22,6 +22,8 @@ pub struct Seen {
     pub host: Option<HeaderValue>,
     /// It stood in the target, and is not what the `Host` header says.
     host_replaced: bool,
+    /// Which kinds of answer the client takes.
+    pub accept: Option<HeaderValue>,
     /// The protocol the client wants to change to, if it may.
     pub upgrade: Option<HeaderValue>,
     /// `Expect: 100-continue`.
@@ -84,6 +86,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
                 }
                 seen.expects_continue = request.version() >= Version::HTTP_11 && has_body;
             }
+            "accept" => seen.accept = Some(value.clone()),
             "idempotency-key" => seen.idempotent = true,
             "max-forwards" if request.method() == Method::OPTIONS => {
                 seen.max_forwards = value.to_str().ok().and_then(|hops| hops.parse().ok());
@@ -215,6 +218,16 @@ impl Seen {
     /// Whether forwarding headers came with the request.
     pub fn has_forwarding(&self) -> bool {
         self.present.forwarding
+    }
+
+    /// Removes what belongs to the client's connection, for a message of our own that repeats the rest.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+            headers.remove(name);
+        }
+        for name in &self.drop {
+            headers.remove(name);
+        }
     }
 
     /// Turns the client's header fields into the node's, but for the forwarding fields.

@@ -3,6 +3,7 @@
 //! Read `worker` for the thread, `front` for a client connection, and `handler` for one request from top to bottom. Nothing
 //! here knows what a rollout is, or how a node's health is found out.
 
+mod accept;
 mod body;
 mod border;
 mod call;
@@ -10,6 +11,7 @@ mod claim;
 mod client_body;
 mod cuts;
 mod date;
+mod door;
 pub mod error;
 pub mod events;
 mod forwarded;
@@ -17,7 +19,10 @@ mod front;
 mod grpc;
 mod handler;
 pub mod headers;
+mod pace;
+mod refuse;
 mod replay;
+mod to_https;
 mod upgrade;
 mod upstream;
 mod view;

@@ -22,6 +22,8 @@ pub struct Source {
     trailers: RefCell<Option<HeaderMap>>,
     /// Bytes that may be held; nothing if the request must not be sent twice.
     limit: usize,
+    /// Bytes that the client may send.
+    most: Cell<u64>,
     length: Option<u64>,
     state: Cell<State>,
     /// More was sent than may be held: there is no second try any more.
@@ -34,6 +36,8 @@ enum State {
     Complete,
     /// The client's side failed.
     Broken,
+    /// The client sent more than it may.
+    TooLarge,
 }
 
 impl Source {
@@ -48,15 +52,21 @@ impl Source {
             held_bytes: Cell::new(0),
             trailers: RefCell::default(),
             limit,
+            most: Cell::new(u64::MAX),
             length,
             state: Cell::new(state),
             overflowed: Cell::new(false),
         })
     }
 
+    /// From here on, a body of more bytes than this fails.
+    pub fn limit_size(&self, most: u64) {
+        self.most.set(most);
+    }
+
     /// Whether everything that was sent can be sent again.
     pub fn is_whole(&self) -> bool {
-        !self.overflowed.get() && self.state.get() != State::Broken
+        !self.overflowed.get() && !self.is_broken()
     }
 
     /// Whether the client has sent all of it.
@@ -66,7 +76,12 @@ impl Source {
 
     /// Whether the client's side failed, and so the exchange with the node had to.
     pub fn is_broken(&self) -> bool {
-        self.state.get() == State::Broken
+        matches!(self.state.get(), State::Broken | State::TooLarge)
+    }
+
+    /// Whether that was because it is larger than it may be.
+    pub fn is_too_large(&self) -> bool {
+        self.state.get() == State::TooLarge
     }
 
     /// Whether it is the client who is waited for.
@@ -139,6 +154,11 @@ impl Source {
             Poll::Ready(Some(Ok(frame))) => {
                 self.call.count_piece();
                 if let Some(data) = frame.data_ref() {
+                    self.call.pace.count(data.len());
+                    if self.call.pace.came() > self.most.get() {
+                        self.state.set(State::TooLarge);
+                        return Poll::Ready(Some(Err(BodyError::Client)));
+                    }
                     self.hold(data);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     *self.trailers.borrow_mut() = Some(trailers.clone());
@@ -155,7 +175,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if self.state.get() == State::Flowing {
+        if matches!(self.state.get(), State::Flowing | State::TooLarge) {
             self.call.front.leave_unread();
         }
     }
@@ -204,7 +224,7 @@ impl Body for ReqBody {
                 self.source = None;
                 Poll::Ready(source.trailers.borrow().clone().map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            State::Broken => Poll::Ready(Some(Err(BodyError::Client))),
+            State::Broken | State::TooLarge => Poll::Ready(Some(Err(BodyError::Client))),
         }
     }
 

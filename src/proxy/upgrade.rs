@@ -40,6 +40,8 @@ struct Half {
     tracker: Option<FrameTracker>,
     /// Nothing more is read: the source ended, or this direction is being closed.
     ended: bool,
+    /// Something was written that TLS may still hold.
+    unflushed: bool,
     /// The end was passed on.
     shut: bool,
 }
@@ -50,7 +52,7 @@ impl Half {
         if let Some(tracker) = &mut tracker {
             tracker.advance(ahead);
         }
-        Self { buffer: ahead.to_vec(), start: 0, tracker, ended: false, shut: false }
+        Self { buffer: ahead.to_vec(), start: 0, tracker, ended: false, unflushed: false, shut: false }
     }
 
     fn is_drained(&self) -> bool {
@@ -77,6 +79,11 @@ impl Half {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.start += written;
+                self.unflushed = true;
+            }
+            if self.unflushed {
+                ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                self.unflushed = false;
             }
             if self.ended {
                 if !self.shut {

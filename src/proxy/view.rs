@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::door;
 use super::upstream::Upstream;
 use super::upstream::h2::Carriers;
 use crate::model::ServiceName;
@@ -30,6 +31,8 @@ pub struct ServiceLocal {
     turn: Cell<u32>,
     /// Replays that are still allowed.
     tokens: Cell<f64>,
+    /// What its policies are carried out with, if it has any.
+    pub door: door::Slot,
     /// Round robin: this worker's requests to each slice. Empty under any other policy.
     rotations: RefCell<Vec<u32>>,
 }
@@ -54,7 +57,8 @@ impl View {
                 Some(known) => Rc::clone(known),
                 None => {
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
-                    Rc::new(ServiceLocal { name: name.clone(), turn, tokens, rotations: RefCell::default() })
+                    let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
+                    Rc::new(ServiceLocal { name, turn, tokens, rotations, door })
                 }
             }
         };

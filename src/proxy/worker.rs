@@ -17,11 +17,14 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
+use super::accept::Handshakes;
 use super::call::Call;
 use super::cuts::Cuts;
+use super::door::Kit;
 use super::front::{self, Front};
 use super::view::{LocalNode, View};
-use crate::pool::{Command, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
+use crate::pool::meters;
+use crate::pool::{Command, Entrance, Meters, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
 
 /// How often limits are looked at. A limit may be overrun by this much.
 const TICK: Duration = Duration::from_millis(100);
@@ -50,7 +53,12 @@ pub struct Worker {
     /// The listening sockets, and how each is told to stop.
     sockets: RefCell<HashMap<SocketId, Rc<Notify>>>,
     cuts: Cuts,
+    handshakes: Handshakes,
     closing: Cell<Option<Closing>>,
+    /// What all workers count together.
+    pub meters: Arc<Meters>,
+    /// What the policies of services keep.
+    pub door: Kit,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +105,7 @@ pub fn start(subscriptions: Vec<Subscription>) -> io::Result<Vec<JoinHandle<()>>
 }
 
 async fn run(subscription: Subscription) {
-    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, suspects } = subscription;
+    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, meters, suspects } = subscription;
     let mut random = fastrand::Rng::new();
     let view = Rc::new(View::new(Arc::clone(snapshot.load()), None, &mut random));
     let worker = Rc::new(Worker {
@@ -114,7 +122,10 @@ async fn run(subscription: Subscription) {
         fronts: RefCell::default(),
         sockets: RefCell::default(),
         cuts: Cuts::default(),
+        handshakes: Handshakes::default(),
         closing: Cell::new(None),
+        meters,
+        door: Kit::default(),
     });
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,6 +205,11 @@ impl Worker {
         local.failed(Instant::now());
     }
 
+    /// TLS handshakes under way.
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
     /// A node failed so often in a row that the controller should look at it; here it is tried last meanwhile.
     pub fn suspect(&self, local: &LocalNode, time: Duration) {
         self.troubled.set(true);
@@ -214,7 +230,7 @@ impl Worker {
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
             Command::Refresh => self.refresh(),
-            Command::Listen { id, socket } => self.listen(id, socket),
+            Command::Listen { id, socket, entrance } => self.listen(id, socket, entrance),
             Command::Unlisten { id } => {
                 if let Some(stop) = self.sockets.borrow().get(&id) {
                     stop.notify_one();
@@ -288,6 +304,7 @@ impl Worker {
             local.carriers.watch(now);
         }
         self.troubled.set(troubled);
+        self.door.sweep(now);
     }
 
     fn close(self: &Rc<Self>, spec: &ShutdownSpec) {
@@ -301,26 +318,31 @@ impl Worker {
         self.cuts.begin_shutdown(calls, now, spec.deadline, &mut self.random.borrow_mut());
     }
 
-    fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener) {
+    fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener, entrance: Arc<ArcSwap<Entrance>>) {
         let stop = Rc::new(Notify::new());
         self.sockets.borrow_mut().insert(id, Rc::clone(&stop));
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            if let Err(error) = worker.accept(socket, &stop).await {
+            if let Err(error) = worker.accept(socket, &entrance, &stop).await {
                 tracing::error!(%error, "a listener failed");
             }
             worker.sockets.borrow_mut().remove(&id);
         });
     }
 
-    async fn accept(self: &Rc<Self>, socket: std::net::TcpListener, stop: &Notify) -> io::Result<()> {
+    async fn accept(
+        self: &Rc<Self>,
+        socket: std::net::TcpListener,
+        entrance: &ArcSwap<Entrance>,
+        stop: &Notify,
+    ) -> io::Result<()> {
         let listener = TcpListener::from_std(socket)?;
         loop {
             tokio::select! {
                 biased;
                 () = stop.notified() => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) => self.admit(stream, remote),
+                    Ok((stream, remote)) => self.admit(stream, remote, entrance),
                     // No descriptors left, or the client is gone already. The first needs a pause, or this spins.
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
@@ -333,23 +355,60 @@ impl Worker {
         let socket = listener.into_std()?;
         while let Ok((stream, remote)) = socket.accept() {
             stream.set_nonblocking(true)?;
-            self.admit(TcpStream::from_std(stream)?, remote);
+            self.admit(TcpStream::from_std(stream)?, remote, entrance);
         }
         Ok(())
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, entrance: &ArcSwap<Entrance>) {
         let limit = self.part_of(self.view().edge().limits.connections);
         if self.fronts.borrow().len() >= limit {
             self.stats.refused.add_one();
             let answer = b"HTTP/1.1 503 Service Unavailable\r\nx-sluice-error: connection-limit\r\nretry-after: 1\r\n\
                 content-length: 0\r\nconnection: close\r\n\r\n";
-            // Best effort: over the limit nobody is waited for.
-            let _ = stream.try_write(answer);
+            // Best effort: over the limit nobody is waited for. Over TLS this is no answer.
+            if !entrance.load().is_tls {
+                let _ = stream.try_write(answer);
+            }
             return;
         }
+        let counted = match self.count_address(remote) {
+            Ok(counted) => counted,
+            Err(()) => {
+                self.stats.refused.add_one();
+                let answer = b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
+                    content-length: 0\r\nconnection: close\r\n\r\n";
+                if !entrance.load().is_tls {
+                    let _ = stream.try_write(answer);
+                }
+                return;
+            }
+        };
         self.stats.accepted.add_one();
-        tokio::task::spawn_local(front::serve(Rc::clone(self), stream, remote));
+        let served = front::serve(Rc::clone(self), stream, remote, entrance.load_full());
+        tokio::task::spawn_local(async move {
+            served.await;
+            drop(counted);
+        });
+    }
+
+    /// Counts a connection from this peer, if that is limited. `Err`: it has too many.
+    fn count_address(&self, remote: SocketAddr) -> Result<Option<meters::Connected>, ()> {
+        let view = self.view();
+        let edge = view.edge();
+        let Some(most) = edge.limits.connections_per_address else {
+            return Ok(None);
+        };
+        let ip = remote.ip().to_canonical();
+        if edge.trusted_proxies.iter().any(|net| net.contains(&ip)) {
+            return Ok(None);
+        }
+        self.meters.connect(ip, most).map(Some).ok_or(())
+    }
+
+    /// Whether there are more requests under way than there may be, this one included.
+    pub fn is_full(&self, most: usize) -> bool {
+        self.calls.borrow().len() > self.part_of(most)
     }
 
     /// Enters a client connection.

@@ -5,6 +5,12 @@ mod support;
 
 mod conformance;
 mod cuts;
+mod door;
+mod door_auth;
+#[cfg(feature = "compression")]
+mod door_compression;
+mod door_errors;
+mod door_limits;
 mod drain;
 mod faults;
 mod framing;
@@ -19,6 +25,7 @@ mod kill;
 mod limits;
 mod node_h2;
 mod node_h2_ends;
+mod proxy_protocol;
 mod proxying;
 mod retry;
 mod reuse;
@@ -26,4 +33,7 @@ mod routing;
 mod shutdown;
 mod streaming;
 mod timeouts;
+mod tls;
+mod tls_nodes;
+mod tls_reload;
 mod tunnel;

@@ -295,6 +295,7 @@ fn status(fake: &Fake) -> Status {
         ready: true,
         config: ConfigStatus::default(),
         journal: None,
+        certificates: crate::api::CertificatesStatus::default(),
         listeners: vec![ListenerStatus { name: "http".into(), address: fake.address.to_string(), error: None }],
         services: vec![ServiceStatus {
             name: "shop".into(),

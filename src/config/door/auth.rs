@@ -115,7 +115,7 @@ pub(super) fn forward(mut t: Table<'_>) -> Option<ForwardAuth> {
         let fault = Fault::new("`forward_auth` has no `address`");
         t.findings().add(&t.span, fault.hint("write who is asked, like `address = \"127.0.0.1:4181\"`"));
     }
-    let known = address.get().and_then(|at| checked(at, t.findings(), words::node));
+    let known = address.get().and_then(|at| checked(at, t.findings(), plain));
     let path = t.string("path");
     let path = match path.get() {
         Some(at) => checked(at, t.findings(), words::probe_path).map(|()| at.value),
@@ -134,4 +134,13 @@ pub(super) fn forward(mut t: Table<'_>) -> Option<ForwardAuth> {
     known?;
     let At { value: address, .. } = address.get()?;
     Some(ForwardAuth { address: (*address).to_owned(), path: path?.to_owned(), timeout, copy })
+}
+
+/// A node's address without TLS.
+fn plain(text: &str) -> Result<String, Fault> {
+    if text.contains("://") {
+        let fault = Fault::new(format!("`{}` is not who can be asked: it is a URL", shorten(text)));
+        return Err(fault.hint("write it like \"127.0.0.1:4181\"; over a network, put a TLS tunnel between"));
+    }
+    words::node(text)
 }

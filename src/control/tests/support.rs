@@ -125,7 +125,7 @@ fn worker(mut end: Subscription, told: Told, dark: Told, claimed: Rc<RefCell<Vec
                     let empty = snapshot.services.iter().filter(|view| view.slices.is_empty());
                     dark.borrow_mut().extend(empty.map(|view| view.settings.name.to_string()));
                 }
-                Command::Listen { id, socket } => {
+                Command::Listen { id, socket, .. } => {
                     told.borrow_mut().push(format!("listen {id}"));
                     sockets.push((id, socket));
                 }

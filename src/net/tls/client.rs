@@ -1,17 +1,19 @@
 //! TLS to the nodes of one service.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::path::Path;
 
-use super::files::{self, FileError};
+use super::files;
 use super::provider;
-use crate::config::ClientTls;
+use crate::api::Problem;
+use crate::config::{ClientTls, NamedFile};
 
 /// Sessions that are remembered for one service: as many nodes as it may well have.
 const SESSIONS: usize = 1024;
@@ -31,36 +33,45 @@ impl Client {
     /// Reads what `settings` name. Blocks on the file system. `last` comes back if nothing differs from it: its sessions go on.
     ///
     /// # Errors
-    /// The first file that cannot be used.
-    pub fn load(settings: &ClientTls, last: Option<&Arc<Self>>) -> Result<Arc<Self>, FileError> {
-        let ca = settings.ca.as_ref().map(|file| Ok((&file.path, files::read(&file.path)?))).transpose()?;
-        let own = settings.certificate.as_ref();
-        let own = own.map(|(cert, key)| Ok((files::read(&cert.path)?, files::read(&key.path)?))).transpose()?;
+    /// The first file that cannot be used, or the system's roots if there are none; without a place in the configuration, if none of its keys is
+    /// to blame.
+    pub fn load(settings: &ClientTls, last: Option<&Arc<Self>>) -> Result<Arc<Self>, Problem> {
+        let read = |file: &NamedFile| files::read(&file.path).map_err(|error| error.told(file));
+        let ca = settings.ca.as_ref().map(|file| Ok((file, read(file)?))).transpose()?;
+        let own = settings.certificate.as_ref().map(|(cert, key)| Ok((read(cert)?, read(key)?))).transpose()?;
         let own_bytes = own.iter().flat_map(|(cert, key)| [cert, key]);
         let digest = files::digest(ca.iter().map(|(_, bytes)| bytes).chain(own_bytes).map(Vec::as_slice));
         if let Some(last) = last.filter(|last| last.settings == *settings && last.digest == digest) {
             return Ok(Arc::clone(last));
         }
         let provider = provider(&[]);
-        let name = || ca.as_ref().map_or_else(|| Path::new("the system's roots"), |(path, _)| path);
-        let whole = |error: String| FileError::new(name(), error, "use certificates that are not damaged");
+        let failed = |error: &dyn std::fmt::Display| {
+            let message = format!("TLS to nodes cannot be set up: {error}");
+            match &settings.ca {
+                Some(file) => file.problem(message, None),
+                None => unplaced(message, None),
+            }
+        };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| whole(error.to_string()))?;
+            .map_err(|error| failed(&error))?;
         let builder = if settings.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(&provider))))
         } else {
             let roots = match &ca {
-                Some((path, bytes)) => Arc::new(files::roots(path, bytes)?),
+                Some((file, bytes)) => Arc::new(files::roots(&file.path, bytes).map_err(|error| error.told(file))?),
                 None => system_roots()?,
             };
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            builder.dangerous().with_custom_certificate_verifier(verifier.map_err(|error| whole(error.to_string()))?)
+            builder.with_webpki_verifier(verifier.map_err(|error| failed(&error))?)
         };
         let mut config = match &settings.certificate {
             Some((cert, key)) => {
-                let pair = files::pair(&provider, &cert.path, &key.path)?;
-                builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair.certified)))
+                let pair = files::pair(&provider, &cert.path, &key.path).map_err(|error| {
+                    let named = if error.path == key.path { key } else { cert };
+                    error.told(named)
+                })?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified)))
             }
             None => builder.with_no_client_auth(),
         };
@@ -68,10 +79,29 @@ impl Client {
         let server_name = settings.server_name.as_deref().and_then(|name| ServerName::try_from(name.to_owned()).ok());
         Ok(Arc::new(Self { settings: settings.clone(), digest, config: Arc::new(config), server_name }))
     }
+
+    /// Reads the same files again.
+    ///
+    /// # Errors
+    /// As in [`Self::load`].
+    pub fn reload(self: &Arc<Self>) -> Result<Arc<Self>, Problem> {
+        Self::load(&self.settings, Some(self))
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &ClientTls {
+        &self.settings
+    }
+}
+
+/// A problem that no place in the configuration is to blame for.
+fn unplaced(message: String, hint: Option<String>) -> Problem {
+    let path = Path::new("TLS").to_owned();
+    Problem { path, line: 0, column: 0, text: String::new(), width: 0, message, hint }
 }
 
 /// The system's roots, read once, when the first service needs them.
-fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
+fn system_roots() -> Result<Arc<RootCertStore>, Problem> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(roots) = ROOTS.get() {
         return Ok(Arc::clone(roots));
@@ -82,7 +112,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
     if roots.is_empty() {
         let why = loaded.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
         let hint = "install the package `ca-certificates`, or write `ca` in `[service.NAME.tls]`";
-        return Err(FileError::new(Path::new("the system's roots"), format!("cannot be used: {why}"), hint));
+        return Err(unplaced(format!("the system's roots cannot be used: {why}"), Some(hint.into())));
     }
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }

@@ -13,6 +13,8 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::api::Problem;
+use crate::config::NamedFile;
 use crate::model::Timestamp;
 
 /// A larger file is surely no certificate. The largest lists of revoked certificates have some megabytes.
@@ -21,18 +23,23 @@ const LARGEST: u64 = 64 << 20;
 /// What is wrong with a file, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", path.display())]
-pub struct FileError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub message: String,
+pub(super) struct FileError {
+    pub(super) path: PathBuf,
+    message: String,
     /// What to do.
-    pub hint: Option<String>,
+    hint: Option<String>,
 }
 
 impl FileError {
     pub(super) fn new(path: &Path, message: impl Into<String>, hint: &str) -> Self {
         Self { path: path.to_owned(), message: message.into(), hint: Some(hint.to_owned()) }
+    }
+}
+
+impl FileError {
+    /// The problem, told where the configuration names the file.
+    pub(super) fn told(self, named: &NamedFile) -> Problem {
+        named.problem(self.to_string(), self.hint)
     }
 }
 
@@ -182,17 +189,9 @@ pub(super) fn pairs_in(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, FileErr
     let failed = |error: io::Error| {
         FileError::new(folder, format!("the folder cannot be read: {error}"), "create it, or name a pair of files")
     };
+    fs::read_dir(folder).map_err(failed)?;
     let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        // Kubernetes keeps the files themselves in hidden folders, and links to them.
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.is_dir() {
-            folders.push(path);
-        }
-    }
-    for folder in folders {
+    for folder in folders(folder) {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries.filter_map(Result::ok) {
             let path = entry.path();
@@ -214,6 +213,20 @@ pub(super) fn pairs_in(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, FileErr
     }
     found.sort();
     Ok(found)
+}
+
+/// A folder with certificates and its subfolders: whose contents decide which pairs there are.
+pub fn folders(folder: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        let path = entry.path();
+        // Kubernetes keeps the files themselves in hidden folders, and links to them.
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders
 }
 
 /// A hash of what several files hold.

@@ -5,12 +5,19 @@
 //! new configuration of rustls, so that tickets and sessions outlive them. `files` reads, `store` chooses by name, `session` is what a
 //! [`Stream`](super::Stream) does with a connection that speaks TLS.
 
+mod accept;
 mod client;
+mod facts;
 mod files;
+mod server;
 pub(super) mod session;
+mod store;
 
+pub use accept::{Accepted, Greeted};
 pub use client::Client;
-pub use files::{FileError, Pair};
+pub use facts::ClientFacts;
+pub use files::{Pair, folders};
+pub use server::{Server, ServerLoad};
 
 use std::sync::Arc;
 

@@ -26,6 +26,9 @@ use crate::net::Stream;
 /// How long a client may go on sending a request that has been answered.
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
+/// Fields of a head that hyper has room for without an allocation.
+const HEADERS: usize = 100;
+
 enum End {
     /// hyper is done with it; after a 101 the tunnel's turn has come.
     Done,
@@ -56,7 +59,12 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
         let (worker, front) = (Rc::clone(&worker), Rc::clone(&front));
         move |request| serve(Rc::clone(&worker), Rc::clone(&front), request)
     });
-    let mut connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    if limits.headers > HEADERS {
+        // Costs an allocation for each head.
+        builder.max_headers(limits.headers);
+    }
+    let mut connection = builder
         // The watchdog keeps these limits: hyper's one timer cannot tell a slow head from an idle connection.
         .header_read_timeout(None)
         .max_header_size(limits.head_size)
@@ -91,7 +99,12 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
             }
             let answer = b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
                 content-length: 0\r\nconnection: close\r\n\r\n";
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer)).await;
+            let said = async {
+                stream.write_all(answer).await?;
+                // Over TLS, an end without a word would look like an attack.
+                stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
         }
         End::Done => {
             if let Some(tunnel) = tunnel {

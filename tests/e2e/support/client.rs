@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::PATIENCE;
 
 /// One connection to the proxy.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -39,16 +39,22 @@ impl Response {
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("in time").expect("a connection");
+        stream.set_nodelay(true).expect("a socket option");
         Self::over(stream)
     }
+}
 
-    pub fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("a socket option");
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the proxy reads");
+        let sent = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        let _ = timeout(PATIENCE, sent).await.expect("the proxy reads");
     }
 
     /// One GET and its response.
@@ -124,6 +130,25 @@ impl Client {
             }
             let data = self.bytes(size + 2).await?;
             response.body.extend(&data[..size]);
+        }
+    }
+
+    /// The data of one chunk of a body; `None` at its end.
+    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+        // What is not whole stays in the buffer, so that this can be given up and begun again.
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|w| w == b"\r\n") {
+                let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+                let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+                if size == 0 {
+                    return None;
+                }
+                if self.buffer.len() >= end + 2 + size + 2 {
+                    let chunk: Vec<u8> = self.buffer.drain(..end + 2 + size + 2).collect();
+                    return Some(chunk[end + 2..end + 2 + size].to_vec());
+                }
+            }
+            self.more().await?;
         }
     }
 

@@ -8,6 +8,7 @@ pub mod control;
 pub mod h2node;
 pub mod http2;
 pub mod node;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,11 +16,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sluicegate::config::{self, Config};
 use sluicegate::model::{NodeAddress, NodeId, ServiceName, Share, Version};
 use sluicegate::net::listener;
+use sluicegate::net::tls::{Client, Server};
 use sluicegate::pool::balance::ONE;
-use sluicegate::pool::{Command, Edge, Hold, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
+use sluicegate::pool::{Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
 use sluicegate::proxy;
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -30,6 +33,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub pool: Arc<Pool>,
     pub nodes: BTreeMap<NodeAddress, Arc<Node>>,
+    /// What becomes of the listener's connections.
+    pub entrance: Arc<ArcSwap<Entrance>>,
     pub holds: BTreeMap<ServiceName, Arc<Hold>>,
     config: Config,
 }
@@ -42,20 +47,32 @@ impl Proxy {
 
     /// The same with this many workers.
     pub fn with_workers(services: &str, workers: usize) -> Self {
-        let text = format!("{services}\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n");
+        Self::listening(services, "", workers)
+    }
+
+    /// The same; `listener` is TOML for `[[listener]]`.
+    pub fn listening(services: &str, listener: &str, workers: usize) -> Self {
+        let text = format!("{services}\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n{listener}\n");
         let loaded = config::load_str(&text, Path::new("test.toml"));
         assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
         let config = loaded.config.expect("a valid configuration");
+        let wanted = &config.listeners[0];
+        let tls = wanted.accepting.tls.as_ref().map(|settings| {
+            let made = Server::load(settings, &wanted.accepting.protocols, None);
+            made.server.unwrap_or_else(|| panic!("no TLS: {:#?}", made.problems))
+        });
+        let entrance = Arc::new(ArcSwap::from_pointee(Entrance::new(wanted, tls)));
         let (pool, subscriptions) = Pool::new(workers);
         proxy::start(subscriptions).expect("workers start");
-        let mut proxy =
-            Self { address: ([127, 0, 0, 1], 0).into(), pool, nodes: BTreeMap::new(), holds: BTreeMap::new(), config };
+        let address = ([127, 0, 0, 1], 0).into();
+        let mut proxy = Self { address, pool, nodes: BTreeMap::new(), holds: BTreeMap::new(), entrance, config };
         proxy.publish(|_| true);
         let bind = proxy.config.listeners[0].bind;
         let sockets = listener::bind(bind, workers).expect("a free port");
         proxy.address = sockets[0].local_addr().expect("a bound socket");
         for (worker, socket) in sockets.into_iter().enumerate() {
-            assert!(proxy.pool.tell_one(worker, Command::Listen { id: 1, socket }));
+            let entrance = Arc::clone(&proxy.entrance);
+            assert!(proxy.pool.tell_one(worker, Command::Listen { id: 1, socket, entrance }));
         }
         proxy
     }
@@ -66,6 +83,8 @@ impl Proxy {
         let mut matches = Vec::new();
         let mut services = Vec::new();
         for (index, service) in self.config.services.values().enumerate() {
+            let speaks_tls = service.versions.values().flatten().any(NodeAddress::is_tls);
+            let tls = speaks_tls.then(|| Client::load(&service.tls, None).expect("TLS to nodes"));
             matches.extend(service.matches.iter().map(|pattern| (pattern, index)));
             let weight = |address| service.weight(&service.release, address).unwrap_or(1) * ONE;
             let nodes: Vec<(Arc<Node>, u32)> = service.versions[&service.release]
@@ -77,7 +96,12 @@ impl Proxy {
                         version: service.release.clone(),
                         address: address.clone(),
                     };
-                    let node = self.nodes.entry(address.clone()).or_insert_with(|| Node::new(id, workers));
+                    let made = || {
+                        let node = Node::new(id, workers);
+                        node.set_tls(tls.clone());
+                        node
+                    };
+                    let node = self.nodes.entry(address.clone()).or_insert_with(made);
                     (Arc::clone(node), weight(address))
                 })
                 .collect();
@@ -90,6 +114,7 @@ impl Proxy {
             trusted_proxies: self.config.trusted_proxies.clone(),
             limits: self.config.limits.clone(),
             errors: self.config.errors.clone(),
+            forwards_clients: self.config.listeners[0].accepting.forwards_clients(),
         };
         self.pool.publish(Snapshot {
             generation: 0,
@@ -97,6 +122,21 @@ impl Proxy {
             services,
             edge: Arc::new(edge),
         });
+    }
+
+    /// Serves another configuration from now on. As with the controller, what is the same stays the same.
+    pub fn edit(&mut self, services: &str) {
+        let text = format!("{services}\n[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\n");
+        let loaded = config::load_str(&text, Path::new("test.toml"));
+        assert!(loaded.problems.is_empty(), "{:#?}", loaded.problems);
+        let mut config = loaded.config.expect("a valid configuration");
+        for (name, service) in &mut config.services {
+            if let Some(running) = self.config.services.get(name).filter(|running| *running == service) {
+                *service = Arc::clone(running);
+            }
+        }
+        self.config = config;
+        self.publish(|_| true);
     }
 
     /// The node at this address.

@@ -30,7 +30,7 @@ use crate::model::WorkKind;
 
 /// How much of a window a stream asks for at once: what waits for it stays with the stream, where a reset finds it.
 const PIECE: usize = 16 * 1024;
-/// A client that takes nothing of a stream still gets more time if it takes this much for each of its streams meanwhile:
+/// A client that takes too little of a stream still gets more time if it takes this much for each of the others meanwhile:
 /// then the line is slow, and not the client.
 const FAIR: u64 = 1024;
 
@@ -200,8 +200,17 @@ struct Pump {
     waiting: Bytes,
     /// Nothing comes after what waits.
     last: bool,
-    /// While the client's window is shut: when it has been so for too long, and what all streams together had sent before.
-    stalled: Option<(Pin<Box<Sleep>>, u64)>,
+    /// While a piece cannot go out whole.
+    stalled: Option<Stall>,
+}
+
+/// A piece that waits for the client.
+struct Stall {
+    /// When it has waited for too long.
+    timer: Pin<Box<Sleep>>,
+    /// What was sent before, of this stream since it stalled and of all streams together.
+    own: u64,
+    all: u64,
 }
 
 impl Pump {
@@ -235,10 +244,14 @@ impl Pump {
                 if stream.send_data(piece, whole && self.last).is_err() {
                     return Poll::Ready(Err(Gone));
                 }
-                if self.stalled.take().is_some() {
-                    call.set_client_stalls(false);
-                }
                 meter.taken(size, whole);
+                if whole {
+                    if self.stalled.take().is_some() {
+                        call.set_client_stalls(false);
+                    }
+                } else if let Some(stall) = &mut self.stalled {
+                    stall.own += size as u64;
+                }
             }
             if self.last {
                 return Poll::Ready(Ok(None));
@@ -284,15 +297,18 @@ impl Pump {
     ) -> Poll<Result<Option<Reason>, Gone>> {
         let patience = call.patience();
         call.set_client_stalls(true);
-        let taken = meter.all_taken();
-        let (timer, before) = self.stalled.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), taken));
-        while timer.as_mut().poll(cx).is_ready() {
-            if taken - *before < FAIR * front.streams() as u64 {
+        let all = meter.all_taken();
+        let stall =
+            self.stalled.get_or_insert_with(|| Stall { timer: Box::pin(tokio::time::sleep(patience)), own: 0, all });
+        while stall.timer.as_mut().poll(cx).is_ready() {
+            let owed = call.pace.owed(patience);
+            let others = FAIR * front.streams().saturating_sub(1) as u64;
+            if stall.own < owed && all - stall.all < owed + others {
                 meter.spend(NOT_TAKEN);
                 return Poll::Ready(Ok(Some(Reason::CANCEL)));
             }
-            *before = taken;
-            timer.as_mut().reset((Instant::now() + patience.max(Duration::from_millis(1))).into());
+            (stall.own, stall.all) = (0, all);
+            stall.timer.as_mut().reset((Instant::now() + patience.max(Duration::from_millis(1))).into());
         }
         Poll::Pending
     }

@@ -1,0 +1,81 @@
+//! For requests that go no further: what there is no room for, and how a client gets to see that.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use http::Request;
+use http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
+
+use super::body::ClientBody;
+use super::call::{Call, Registered};
+use super::door::Context;
+use super::error::Fault;
+use super::headers::{self, Seen};
+use super::replay::Source;
+use super::to_https;
+use super::worker::Worker;
+use crate::config;
+
+/// Bytes of a request body that are read and dropped after an early answer, so that the client sees the answer and not a
+/// reset connection.
+const LINGER_BYTES: usize = 256 * 1024;
+/// Time for the same.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Examines a request's head, if the process has room for another request.
+pub fn admit<B>(
+    worker: &Worker,
+    limits: &config::Limits,
+    call: &Call,
+    request: &Request<B>,
+    has_body: bool,
+    context: &mut Context,
+) -> Result<Seen, Fault> {
+    if limits.requests_per_connection.is_some_and(|most| call.front.served() >= most) {
+        context.is_last = true;
+        if call.is_stream() {
+            call.front.close();
+        }
+    }
+    if worker.is_full(limits.requests) {
+        return Err(Fault::Full);
+    }
+    if request.headers().len() > limits.headers {
+        return Err(Fault::TooManyFields);
+    }
+    let mut seen = headers::examine(request, has_body)?;
+    to_https::check(&call.front, request.uri(), seen.host.as_ref())?;
+    context.accept = seen.accept.take();
+    Ok(seen)
+}
+
+/// For a request that goes no further: takes what the client is still sending, so that it sees its answer.
+pub async fn turn_away(call: &Registered, request: Request<ClientBody>, has_body: bool, closes: bool) {
+    if has_body && !request.headers().contains_key(EXPECT) {
+        let source = Source::new(call.shared(), request.into_body(), 0);
+        if !closes && !call.is_stream() {
+            Box::pin(linger(&source)).await;
+        }
+    }
+}
+
+/// How long the client may be silent, and how slow it may be.
+pub fn limit_client(call: &Call, headers: &HeaderMap, has_body: bool, rate: usize, limit: Duration) {
+    // A stream of messages has the pace of those who talk.
+    let grpc = || headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if has_body {
+        call.limit_client(limit);
+    }
+    if !(has_body && grpc()) {
+        call.pace.ask(rate as u64, limit);
+    }
+}
+
+/// Reads and drops what the client is still sending, within bounds.
+pub async fn linger(source: &Source) {
+    // To look for the body would tell the client to send it.
+    if source.is_held() {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    let _ = tokio::time::timeout(LINGER_TIME, poll_fn(|cx| source.poll_discard(cx, &mut left))).await;
+}

@@ -1,0 +1,114 @@
+//! The PROXY protocol in front: whom the node sees, and what becomes of those who do not introduce their clients.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::client::Client;
+use crate::support::node::TestNode;
+use crate::support::tls::{Authority, listener};
+use crate::support::{PATIENCE, Proxy, app};
+
+const FROM: &str = "proxy_protocol = { from = [\"127.0.0.0/8\"] }";
+
+fn v2(client: &str) -> Vec<u8> {
+    let proxied = proxy_header::ProxiedAddress::stream(
+        client.parse().expect("an address"),
+        "10.0.0.1:443".parse().expect("an address"),
+    );
+    let mut bytes = Vec::new();
+    proxy_header::ProxyHeader::with_address(proxied).encode_v2(&mut bytes).expect("memory");
+    bytes
+}
+
+async fn introduced(address: SocketAddr, header: &[u8]) -> Client {
+    let mut client = Client::connect(address).await;
+    client.send(header).await;
+    client
+}
+
+#[tokio::test]
+async fn the_client_is_who_the_header_says() {
+    let node = TestNode::answering("ok").await;
+    let proxy = Proxy::listening(&app(&[node.address], ""), FROM, 1);
+    let local = v2("1.2.3.4:1").into_iter().enumerate().map(|(at, byte)| if at == 12 { 0x20 } else { byte });
+    for (header, client) in [
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n".to_vec(), "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n".to_vec(), "2001:db8::7"),
+        (v2("198.51.100.9:4711"), "198.51.100.9"),
+        // They speak for themselves.
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (local.collect(), "127.0.0.1"),
+    ] {
+        let mut peer = introduced(proxy.address, &header).await;
+        for _ in 0..2 {
+            assert_eq!(peer.get("/").await.status, 200);
+            let request = node.requests().pop().expect("a request");
+            assert_eq!(request.header("x-forwarded-for"), Some(client));
+        }
+        // In one piece with the request, and byte by byte.
+        let mut peer = Client::connect(proxy.address).await;
+        peer.send([&header, &b"GET /one HTTP/1.1\r\nhost: app.test\r\n\r\n"[..]].concat()).await;
+        assert_eq!(peer.response("GET").await.map(|response| response.status), Some(200));
+        let mut peer = Client::connect(proxy.address).await;
+        for byte in &header {
+            peer.send([*byte]).await;
+        }
+        assert_eq!(peer.get("/slow").await.status, 200);
+        assert_eq!(node.requests().pop().expect("a request").header("x-forwarded-for"), Some(client));
+    }
+}
+
+#[tokio::test]
+async fn who_must_introduce_a_client_and_does_not_is_closed_without_an_answer() {
+    let node = TestNode::answering("ok").await;
+    let services = format!("limits = {{ handshake = \"300ms\" }}\n{}", app(&[node.address], ""));
+    let proxy = Proxy::listening(&services, FROM, 1);
+    let long = format!("PROXY TCP4 {}", "1".repeat(200));
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nhost: app.test\r\n\r\n"[..],
+        b"PROXY TCP4 nonsense\r\nGET / HTTP/1.1\r\nhost: app.test\r\n\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x41\x11\0\x0c............",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+        long.as_bytes(),
+        // Too slow.
+        b"PROXY TCP4 192.0.2.7",
+        b"",
+    ] {
+        let mut peer = introduced(proxy.address, bytes).await;
+        assert_eq!(timeout(PATIENCE, peer.closed()).await.expect("in time"), b"", "{bytes:?}");
+    }
+    assert!(node.requests().is_empty());
+}
+
+#[tokio::test]
+async fn from_others_the_header_is_not_taken() {
+    let node = TestNode::answering("ok").await;
+    let proxy = Proxy::listening(&app(&[node.address], ""), "proxy_protocol = { from = [\"10.0.0.0/8\"] }", 1);
+    assert_eq!(Client::connect(proxy.address).await.get("/").await.status, 200);
+    let mut liar = introduced(proxy.address, b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n").await;
+    assert_eq!(liar.get("/").await.status, 400);
+    assert_eq!(node.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn tls_follows_the_header() {
+    let mut ca = Authority::new();
+    let files = ca.issue("app", &["app.test"]);
+    let node = TestNode::answering("ok").await;
+    let proxy = Proxy::listening(&app(&[node.address], ""), &format!("{FROM}\n{}", listener(&[&files], "")), 1);
+    for header in [b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n".to_vec(), v2("192.0.2.7:4711")] {
+        let mut tcp = TcpStream::connect(proxy.address).await.expect("a connection");
+        tcp.write_all(&header).await.expect("the proxy reads");
+        let name = "app.test".try_into().expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(ca.client()));
+        let stream = timeout(PATIENCE, connector.connect(name, tcp)).await.expect("in time").expect("a handshake");
+        assert_eq!(Client::over(stream).get("/").await.status, 200);
+        let request = node.requests().pop().expect("a request");
+        assert_eq!(request.header("x-forwarded-for"), Some("192.0.2.7"));
+        assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    }
+}
