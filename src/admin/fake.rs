@@ -103,6 +103,8 @@ pub(crate) fn node(version: &str, address: &str, state: NodeState) -> NodeStatus
         since: Timestamp(NOW.0 - 12_000),
         reason: "passed 2 probes".into(),
         probe: None,
+        weight: 1,
+        until: None,
         in_flight: 3,
         requests: 10,
         failures: 0,
@@ -127,6 +129,9 @@ pub(crate) fn service(name: &str, source: &Path) -> ServiceStatus {
         phase: "rolling".into(),
         reason: Some("1 of 2 nodes of v2 serve".into()),
         all_down: false,
+        waiting: 0,
+        held: 0,
+        held_in_vain: 0,
         rollout: Some(RolloutStatus {
             from: Some("v1".into()),
             to: "v2".into(),

@@ -124,6 +124,15 @@ pub struct ServiceStatus {
     pub reason: Option<String>,
     /// True if every node is unhealthy and traffic goes to all of them regardless.
     pub all_down: bool,
+    /// Requests that wait because no node is ready.
+    #[serde(default)]
+    pub waiting: usize,
+    /// Requests that have waited since the service was first seen.
+    #[serde(default)]
+    pub held: u64,
+    /// Of them, those that waited in vain.
+    #[serde(default)]
+    pub held_in_vain: u64,
     /// The rollout in progress.
     pub rollout: Option<RolloutStatus>,
     /// How traffic is split.
@@ -185,6 +194,12 @@ pub struct NodeStatus {
     pub reason: String,
     /// The last probe's result.
     pub probe: Option<ProbeReport>,
+    /// Its part of the traffic beside the others', as configured.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// When it comes back if it is ejected because of how it answers, or is warm if it warms up.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// Requests it is working on.
     pub in_flight: usize,
     /// Requests it was given.
@@ -193,6 +208,11 @@ pub struct NodeStatus {
     pub failures: u64,
     /// What holds it open, if it is draining; oldest first, bounded.
     pub holders: Vec<Holder>,
+}
+
+/// The weight of a node in a report that does not tell it.
+fn one() -> u32 {
+    1
 }
 
 /// The result of one probe.

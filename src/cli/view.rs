@@ -89,6 +89,10 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
     if service.all_down {
         lines.push(colored(AnsiColor::Red, "  every node is unhealthy: traffic goes to all of them regardless"));
     }
+    if service.waiting > 0 {
+        let waiting = format!("  {} requests wait because no node is ready", service.waiting);
+        lines.push(colored(AnsiColor::Yellow, waiting));
+    }
     let shares: Vec<_> = service
         .versions
         .iter()
@@ -144,7 +148,7 @@ fn nodes(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
                 state(node.state),
                 format!("{} ago", duration(now.since(node.since))),
                 format!("{} in flight", node.in_flight),
-                clean(&node.reason).replace('\n', " "),
+                format!("{}{}", clean(&node.reason).replace('\n', " "), beside(node, now)),
             ]
         })
         .collect();
@@ -159,6 +163,22 @@ fn nodes(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
         lines.push(dim(format!("  … and {left} more")));
     }
     lines
+}
+
+/// What is told of a node behind its reason.
+fn beside(node: &NodeStatus, now: Timestamp) -> String {
+    let mut text = String::new();
+    if let Some(until) = node.until {
+        let left = duration(until.since(now));
+        text += &match node.state {
+            NodeState::Warming => format!("; warm in {left}"),
+            _ => format!("; back in {left}"),
+        };
+    }
+    if node.weight != 1 {
+        text += &format!("; weight {}", node.weight);
+    }
+    text
 }
 
 fn work(work: &Holder) -> String {

@@ -9,6 +9,7 @@ use super::entry::{Draining, Member};
 use super::probing::Prober;
 use crate::model::{Holder, NodeId, NodeState, ServiceName, Timestamp};
 use crate::pool::Node;
+use crate::rollout::outliers::Tally;
 use crate::rollout::{Action, Ending, Event, NodeRef};
 
 impl Controller {
@@ -47,6 +48,7 @@ impl Controller {
                     );
                     let member = Member {
                         weight: entry.settings.weight(&node.version, &node.address).unwrap_or(1),
+                        tally: Tally::default(),
                         node: pooled,
                         prober,
                         told: known.map_or(NodeState::Joining, |known| known.state),

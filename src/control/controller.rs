@@ -17,6 +17,7 @@ use super::certificates::{self, Certificates, Held, Read};
 use super::clock::Clock;
 use super::entry::{Draining, Entry, Kept};
 use super::listeners::Listeners;
+use super::outliers;
 use super::probing::Mailbox;
 use super::reading::Reading;
 use super::shutdown::{self, Summary};
@@ -120,6 +121,8 @@ pub(super) struct Controller {
     pub(super) deadlines: BTreeSet<(Timestamp, ServiceName)>,
     /// Services that somebody follows.
     pub(super) followed: BTreeSet<ServiceName>,
+    /// Services with nodes that warm up; kept by the publication.
+    pub(super) warming: BTreeSet<ServiceName>,
     pub(super) writer: Option<Rc<Writer>>,
     pub(super) happened: mpsc::Sender<Happened>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -140,6 +143,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
     let (happened, mut events) = mpsc::channel(EVENTS);
     let mailbox = Rc::new(Mailbox::default());
     let mut watcher = Watcher::new(POLL, SETTLE);
+    let mut suspects = pool.take_suspects();
     let read = certificates::read(&mut initial, &Certificates::default());
     let (files, folders) = followed(&initial, &read);
     watcher.follow(&files, &folders);
@@ -160,6 +164,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         assembler: Assembler::default(),
         deadlines: BTreeSet::new(),
         followed: BTreeSet::new(),
+        warming: BTreeSet::new(),
         writer: None,
         happened,
         mailbox: Rc::clone(&mailbox),
@@ -172,6 +177,8 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
 
     let mut listen_retry = Instant::now();
     let mut follow = Instant::now();
+    let mut look = Instant::now();
+    let mut warm: Option<Instant> = None;
     let mut expiry = Instant::now() + EXPIRY;
     // Set when shutdown began: when its delay is over.
     let mut closing: Option<Instant> = None;
@@ -212,6 +219,12 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 }
             }
             () = until(tick), if tick.is_some() => controller.tick(),
+            node = outliers::next(&mut suspects) => controller.note_suspect(&node),
+            () = sleep_until(look) => {
+                look = Instant::now() + outliers::LOOK;
+                controller.look_at_outliers();
+            }
+            () = until(warm), if warm.is_some() => warm = controller.warm_up(),
             Some(call) = calls.recv() => {
                 if let Some(caller) = controller.answer(call) {
                     reading.ask(Some(caller));
@@ -252,6 +265,9 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
             }
         }
         controller.end_turn();
+        if warm.is_none() && !controller.warming.is_empty() {
+            warm = Some(Instant::now());
+        }
     }
     // From here on a verb is told that the proxy is shutting down.
     drop(calls);

@@ -11,9 +11,10 @@ use super::probing::Prober;
 use super::state::{MAX_HISTORY, Record};
 use crate::api::{CutNode, Ended, HistoryEntry, Outcome, ProbeReport};
 use crate::config;
-use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Timestamp, Version};
+use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Share, Timestamp, Version};
 use crate::pool::{Hold, Node};
-use crate::rollout::{Ending, Machine, NodeRef, Wanted};
+use crate::rollout::outliers::Tally;
+use crate::rollout::{Ejection, Ending, Machine, NodeRef, Wanted};
 
 /// What is kept of a service beside its change number and its history, so that `kill -9` loses nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ pub(super) struct Member {
     pub(super) node: Arc<Node>,
     /// As the configuration says, or last said if it has no such node any more.
     pub(super) weight: u32,
+    /// Its counters when the last window began.
+    pub(super) tally: Tally,
     /// Ends with this.
     pub(super) prober: Prober,
     /// The state that was told in the log last.
@@ -89,6 +92,10 @@ pub(super) struct Entry {
     pub(super) members: BTreeMap<NodeRef, Member>,
     /// Where its requests wait; in every view of it.
     pub(super) hold: Arc<Hold>,
+    /// As published last: what the split says, by weight and warmth.
+    pub(super) shares: Vec<(Version, Share)>,
+    /// When its nodes' counters are compared next.
+    pub(super) window_ends: Timestamp,
     /// The change number.
     pub(super) number: u64,
     pub(super) change: Change,
@@ -118,6 +125,8 @@ impl Entry {
             machine: Machine::new(),
             members: BTreeMap::new(),
             hold: Arc::default(),
+            shares: Vec::new(),
+            window_ends: Timestamp::default(),
             number: 0,
             change: Change::default(),
             durable: true,
@@ -235,6 +244,12 @@ pub(super) fn wanted(settings: &config::Service) -> Wanted {
         keep: settings.rollout.keep,
         deadline: settings.rollout.deadline,
         serve_when_all_down: settings.health.all_down == config::AllDown::Serve,
+        slow_start: settings.balance.slow_start,
+        ejection: Ejection {
+            time: settings.eject.time,
+            longest: settings.eject.max_time,
+            most: Share((settings.eject.max_ejected * f64::from(Share::ALL.0)).round() as u32),
+        },
     }
 }
 

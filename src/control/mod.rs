@@ -22,6 +22,7 @@ mod drain;
 mod entry;
 mod followers;
 mod listeners;
+mod outliers;
 mod probing;
 mod reading;
 mod report;

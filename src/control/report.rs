@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use super::controller::Controller;
 use super::entry::{Draining, Entry};
 use crate::api::{ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, VersionStatus};
-use crate::model::{Holder, NodeState, ServiceName, Share, Version};
+use crate::model::{Holder, NodeState, ServiceName, Share, Timestamp, Version};
 use crate::pool::{Command, Pool};
+use crate::rollout::NodeEntry;
 
 /// Version of the document's shape.
 const SCHEMA: u32 = 1;
@@ -88,6 +89,8 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
                 since: node.since,
                 reason: node.reason.clone(),
                 probe: member.and_then(|member| member.prober.report()),
+                weight: member.map_or(1, |member| member.weight),
+                until: until(entry, node),
                 in_flight: member.map_or(0, |member| member.node.inflight()),
                 requests,
                 failures,
@@ -98,11 +101,12 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
     let mut versions: BTreeMap<&Version, VersionStatus> = BTreeMap::new();
     let version = |version: &Version| VersionStatus {
         version: version.clone(),
-        share: split
-            .slices
+        // As published: by weight and warmth, which the split does not know.
+        share: entry
+            .shares
             .iter()
-            .find(|slice| slice.version == *version)
-            .map_or(Share::NONE, |slice| slice.share)
+            .find(|(known, _)| known == version)
+            .map_or(Share::NONE, |(_, share)| *share)
             .percent(),
         serving: split.slices.iter().filter(|slice| slice.version == *version).map(|slice| slice.nodes.len()).sum(),
         nodes: 0,
@@ -122,6 +126,7 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         sums.failures += node.failures;
     }
     let versions = versions.into_values().collect();
+    let (held, held_in_vain) = entry.hold.totals();
     ServiceStatus {
         name: entry.name().clone(),
         source: entry.settings.source.clone(),
@@ -130,6 +135,9 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         phase: machine.phase().as_str().into(),
         reason: machine.reason().map(Into::into),
         all_down: split.all_down,
+        waiting: entry.hold.waiting(),
+        held,
+        held_in_vain,
         rollout: rollout.map(|rollout| RolloutStatus {
             from: rollout.from,
             to: rollout.to,
@@ -142,6 +150,15 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         versions,
         nodes,
         refused: machine.refused().to_vec(),
+    }
+}
+
+/// When a node that is left out comes back at the latest, or one that warms up is warm.
+fn until(entry: &Entry, node: &NodeEntry) -> Option<Timestamp> {
+    match node.state {
+        NodeState::Warming => Some(node.since.plus(entry.settings.balance.slow_start)),
+        NodeState::Ejected if node.healthy => node.setback.map(|setback| setback.ends()),
+        _ => None,
     }
 }
 

@@ -73,6 +73,7 @@ impl Controller {
         let mut changed = turn.edge;
         let mut fresh = BTreeMap::new();
         for name in &turn.views {
+            let warming = self.warming_weights(name);
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
             };
@@ -85,8 +86,10 @@ impl Controller {
             entry.told_all_down = split.all_down;
             let members = &entry.members;
             let view = build::view(&entry.settings, &split, &entry.hold, |node| {
-                members.get(node).map(|member| (Arc::clone(&member.node), member.weight * ONE))
+                let warm = warming.get(node).copied();
+                members.get(node).map(|member| (Arc::clone(&member.node), warm.unwrap_or(member.weight * ONE)))
             });
+            entry.shares = view.slices.iter().map(|slice| (slice.version.clone(), slice.share)).collect();
             if turn.routes {
                 fresh.insert(name.clone(), view);
             } else {

@@ -142,6 +142,13 @@ impl Node {
         })
     }
 
+    /// Answers, failures, and failures that count in a row, over all workers.
+    pub fn outcomes(&self) -> (u64, u64, u64) {
+        self.stats.iter().fold((0, 0, 0), |(successes, failures, strikes), shard| {
+            (successes + shard.successes.get(), failures + shard.failures.get(), strikes + shard.strikes.get())
+        })
+    }
+
     /// A worker could not connect: the node should be probed now, not at the next interval.
     pub fn raise_alarm(&self) {
         self.alarm.notify_one();

@@ -45,6 +45,8 @@ impl Streak {
 pub struct NodeStats {
     /// Requests sent to it, retries included.
     pub requests: Count,
+    /// Those that it answered, and not with a 5xx.
+    pub successes: Count,
     /// Those that ended in a 5xx, a reset, a timeout or a truncated body.
     pub failures: Count,
     /// Among them, those of the kinds that `eject.on` names.

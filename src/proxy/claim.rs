@@ -86,6 +86,11 @@ impl Permit {
 
     /// The node answered as a node that works.
     pub fn count_success(&self) {
+        self.local.node.stats(self.worker.index()).successes.add_one();
+        self.end_streak();
+    }
+
+    fn end_streak(&self) {
         if self.local.node.stats(self.worker.index()).streak.end() {
             self.local.recovered();
         }
@@ -108,7 +113,7 @@ impl Permit {
         if !counts {
             // It answered, if not well: the row is over.
             if failure == Failure::Status {
-                self.count_success();
+                self.end_streak();
             }
             return;
         }

@@ -81,6 +81,7 @@ impl Machine {
             Event::Wanted(wanted) => self.want(wanted, now, &mut out),
             Event::Removed => self.remove(now, &mut out),
             Event::Health { node, healthy, detail } => self.observe(&node, healthy, detail, now),
+            Event::Failing { node, detail } => self.set_back(&node, &detail, now),
             Event::Drained { node } => self.note_drained(&node, now),
             Event::HeldOut { address, out } => self.hold(address, out),
             Event::Tick => {}
@@ -234,17 +235,23 @@ impl Machine {
 
     fn observe(&mut self, node: &NodeRef, healthy: bool, detail: String, now: Timestamp) {
         let wanted = self.target().holds(node);
+        let warms = self.warms();
         let Some(entry) = self.nodes.iter_mut().find(|entry| entry.node == *node && entry.is_alive()) else {
             return;
         };
-        entry.healthy = healthy;
+        let was_healthy = std::mem::replace(&mut entry.healthy, healthy);
         entry.detail.clone_from(&detail);
         match entry.state {
             NodeState::Serving | NodeState::Warming if !healthy => {
                 entry.enter(NodeState::Ejected, detail, now);
             }
-            NodeState::Ejected if healthy => {
-                entry.enter(NodeState::Serving, "its probes pass again", now);
+            // Left out already, and now for this.
+            NodeState::Ejected if !healthy && was_healthy => entry.reason = detail,
+            // Passing as before proves nothing for a node that fails at what its probes do not ask. But one that had failed
+            // its probes was mended, or is another process now.
+            NodeState::Ejected if healthy && !was_healthy => {
+                entry.setback = None;
+                entry.welcome("its probes pass again", warms, now);
             }
             _ => {}
         }
@@ -274,6 +281,12 @@ impl Machine {
 
     /// A clock that went backwards must not stretch deadlines: what lies in the future now happened now.
     fn follow_clock(&mut self, now: Timestamp) {
+        for setback in self.nodes.iter_mut().filter_map(|entry| entry.setback.as_mut()) {
+            setback.at = setback.at.min(now);
+        }
+        for entry in self.nodes.iter_mut().filter(|entry| entry.state == NodeState::Warming) {
+            entry.since = entry.since.min(now);
+        }
         if let Some(change) = &mut self.change {
             change.started = change.started.min(now);
             change.progress = change.progress.min(now);

@@ -2,17 +2,19 @@
 //!
 //! In reading order: `diff` says what an edit changes (`spec` is what it compares); `machine` holds what is asked of one service
 //! and what is, and takes [`Event`]s in; `reconcile` does what is possible now and gives [`Action`]s out, by the policy that
-//! `plan` makes of a strategy; `nodes` and `split` are what it works on; `view` shows it to operators. `control` carries the
+//! `plan` makes of a strategy; `setback` leaves out nodes that fail, and `outliers` finds them; `nodes` and `split` are what it works on; `view` shows it to operators. `control` carries the
 //! actions out and does nothing else. A split may be published before the journal has it, for a crash then plans again from
 //! the one before; but that a node is drained, or that a change has ended, is told only once it is on disk, because a script
 //! acts on it. A disk that fails holds this up for some seconds only, and is told of.
 
 pub mod diff;
 pub mod machine;
+pub mod outliers;
 pub mod plan;
 
 mod nodes;
 mod reconcile;
+mod setback;
 mod spec;
 mod split;
 mod view;
@@ -27,6 +29,7 @@ use crate::model::{NodeAddress, Share, Version};
 
 pub use machine::Machine;
 pub use nodes::NodeEntry;
+pub use setback::{Ejection, Setback};
 pub use view::{Phase, RolloutView};
 
 /// What the configuration asks of one service, as far as nodes are concerned.
@@ -44,6 +47,12 @@ pub struct Wanted {
     pub deadline: Duration,
     /// Whether traffic goes to every node when all are unhealthy.
     pub serve_when_all_down: bool,
+    /// How long a node that begins to serve warms up; not at all if zero.
+    #[serde(default)]
+    pub slow_start: Duration,
+    /// How long, and how many, failing nodes are left out.
+    #[serde(default)]
+    pub ejection: Ejection,
 }
 
 /// One stay of a node in a service. An address that leaves and comes back gets a new serial: a closed gate never reopens.
@@ -101,6 +110,13 @@ pub enum Event {
         /// The verdict.
         healthy: bool,
         /// Why, in words for people.
+        detail: String,
+    },
+    /// Users' requests fail at a node that its probes find healthy.
+    Failing {
+        /// The node.
+        node: NodeRef,
+        /// How, in words for people.
         detail: String,
     },
     /// A node that was told to drain holds no work any more.

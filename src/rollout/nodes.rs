@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::NodeRef;
+use super::{NodeRef, Setback};
 use crate::model::{NodeAddress, NodeState, Timestamp, Version};
 
 /// One stay of one node. Written by the machine alone.
@@ -10,7 +10,7 @@ use crate::model::{NodeAddress, NodeState, Timestamp, Version};
 pub struct NodeEntry {
     /// Which node.
     pub node: NodeRef,
-    /// Where it is on its way. `Serving` implies healthy, `Ejected` implies unhealthy.
+    /// Where it is on its way. `Serving` and `Warming` imply healthy, `Ejected` implies unhealthy or set back.
     pub state: NodeState,
     /// The last verdict of its probes.
     pub healthy: bool,
@@ -24,6 +24,9 @@ pub struct NodeEntry {
     pub detail: String,
     /// Whether its probes passed at least once: only the first pass is progress, flapping is not.
     pub passed: bool,
+    /// Its last setback, as long as that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setback: Option<Setback>,
 }
 
 impl NodeEntry {
@@ -38,6 +41,7 @@ impl NodeEntry {
             held_out: false,
             detail: String::new(),
             passed: false,
+            setback: None,
         }
     }
 
@@ -51,9 +55,19 @@ impl NodeEntry {
         matches!(self.state, NodeState::Warming | NodeState::Serving | NodeState::Ejected)
     }
 
-    /// Whether it is on duty and healthy.
+    /// Whether it is on duty, healthy, and not left out.
     pub fn serves(&self) -> bool {
-        self.is_on_duty() && self.healthy
+        matches!(self.state, NodeState::Warming | NodeState::Serving) && self.healthy
+    }
+
+    /// Whether it is left out because of how it answers.
+    pub fn is_set_back(&self) -> bool {
+        self.state == NodeState::Ejected && self.setback.is_some()
+    }
+
+    /// Lets it serve, slowly at first if it `warms` up.
+    pub(super) fn welcome(&mut self, reason: &str, warms: bool, now: Timestamp) {
+        self.enter(if warms { NodeState::Warming } else { NodeState::Serving }, reason, now);
     }
 
     pub(super) fn enter(&mut self, state: NodeState, reason: impl Into<String>, now: Timestamp) {

@@ -31,7 +31,12 @@ impl Machine {
             return None;
         }
         match change.arrived {
-            None => Some(change.progress.plus(wanted.deadline)),
+            None => {
+                // What warms up is on its way.
+                let warming = self.nodes.iter().filter(|entry| entry.state == NodeState::Warming);
+                let warm = warming.map(|entry| entry.since.plus(wanted.slow_start)).max();
+                Some(change.progress.max(warm.unwrap_or_default()).plus(wanted.deadline))
+            }
             Some(arrived) => {
                 let target = self.target();
                 let stepped_in = self.nodes.iter().any(|entry| entry.is_on_duty() && !target.holds(&entry.node));
@@ -46,7 +51,7 @@ impl Machine {
             let standby = self.nodes.iter().any(|entry| entry.state == NodeState::Standby);
             Some(change.arrived.filter(|_| standby)?.plus(self.wanted.as_ref()?.keep))
         });
-        [keep_until, self.give_up_at()].into_iter().flatten().min()
+        [keep_until, self.give_up_at(), self.next_return()].into_iter().flatten().min()
     }
 
     /// One walk from what is towards the target. Nodes change their state first; then one `Publish` shows the sum, and only
@@ -56,6 +61,8 @@ impl Machine {
         self.prune_held(&target);
         let mut drains = self.take_out(now);
         self.join(&target, now, out);
+        self.readmit(now);
+        self.warm_up(now);
 
         let plan = self.plan(&target);
         let prepared = self.is_prepared(&target);
@@ -65,6 +72,7 @@ impl Machine {
         self.raise_floor();
         self.retire(&target, plan, prepared, now, &mut drains);
         self.step_in(&target, now);
+        self.readmit_if_none_serves(now);
         self.arrive(&target, prepared, now);
         self.end_standby(&target, plan, now, &mut drains);
 
@@ -80,7 +88,7 @@ impl Machine {
     fn plan(&self, target: &Target) -> Plan {
         let change = self.change.as_ref();
         let protects = change.is_some_and(|change| change.arrived.is_none())
-            && self.nodes.iter().any(|entry| entry.serves() && !target.holds(&entry.node));
+            && self.nodes.iter().any(|entry| entry.is_on_duty() && entry.healthy && !target.holds(&entry.node));
         plan(Situation {
             strategy: self.wanted.as_ref().map_or(Strategy::Rolling, |wanted| wanted.strategy),
             keep: self.wanted.as_ref().map_or(Duration::ZERO, |wanted| wanted.keep),
@@ -152,20 +160,29 @@ impl Machine {
 
     pub(super) fn is_ready(&self, entry: &NodeEntry) -> bool {
         let first_serial = self.change.as_ref().map_or(0, |change| change.first_serial);
-        entry.healthy || (entry.state == NodeState::Ejected && entry.node.serial < first_serial)
+        if entry.node.serial < first_serial {
+            entry.healthy || entry.state == NodeState::Ejected
+        } else {
+            entry.healthy && entry.setback.is_none()
+        }
     }
 
     fn can_stand_alone(&self, target: &Target) -> bool {
         target.nodes.is_empty()
-            || self.nodes.iter().any(|entry| entry.is_alive() && entry.healthy && target.holds(&entry.node))
-            || !self.nodes.iter().any(NodeEntry::serves)
+            || self
+                .nodes
+                .iter()
+                .any(|entry| entry.is_alive() && entry.healthy && entry.setback.is_none() && target.holds(&entry.node))
+            // A node that is left out would serve again before none does.
+            || !self.nodes.iter().any(|entry| entry.is_on_duty() && entry.healthy)
     }
 
     fn admit(&mut self, target: &Target, now: Timestamp) {
+        let warms = self.warms();
         for entry in &mut self.nodes {
             let ready = matches!(entry.state, NodeState::Joining | NodeState::Standby) && entry.healthy;
             if ready && target.holds(&entry.node) {
-                entry.enter(NodeState::Serving, "its probes pass", now);
+                entry.welcome("its probes pass", warms, now);
             }
         }
     }
@@ -187,7 +204,15 @@ impl Machine {
         let (version, arrived, floor) = (&target.version, change.arrived, change.floor);
         let leaves = |entry: &NodeEntry| entry.is_on_duty() && !target.holds(&entry.node);
         let standing = self.nodes.iter().any(|entry| entry.serves() && target.holds(&entry.node));
-        if prepared || (arrived.is_some() && standing) {
+        // A new node that warms up, or has just failed, cannot take the place of an old one yet.
+        let first_serial = change.first_serial;
+        let is_full = |entry: &NodeEntry| {
+            entry.serves()
+                && (entry.node.serial < first_serial || (entry.state == NodeState::Serving && entry.setback.is_none()))
+        };
+        let cold = plan.retire == Retire::OneForOne
+            && self.nodes.iter().any(|entry| target.holds(&entry.node) && entry.serves() && !is_full(entry));
+        if (prepared && !cold) || (arrived.is_some() && standing) {
             let keep_on = arrived.unwrap_or(now).plus(plan.keep) > now;
             for entry in self.nodes.iter_mut().filter(|entry| leaves(entry)) {
                 if keep_on {
@@ -198,7 +223,7 @@ impl Machine {
                 }
             }
         } else if plan.retire == Retire::OneForOne {
-            let serving = self.nodes.iter().filter(|entry| entry.serves()).count();
+            let serving = self.nodes.iter().filter(|entry| is_full(entry)).count();
             let spare = serving.saturating_sub(floor);
             let healthy = self.nodes.iter_mut().filter(|entry| entry.serves() && leaves(entry));
             for entry in healthy.take(spare) {

@@ -103,7 +103,7 @@ impl Machine {
         if here.is_empty() {
             return Err(format!("{address} is not a node of this service; `sluice status` lists its nodes"));
         }
-        let healthy = |entry: &&NodeEntry| entry.healthy && entry.state != NodeState::Joining;
+        let healthy = |entry: &&NodeEntry| entry.healthy && entry.state != NodeState::Joining && !entry.is_set_back();
         if here.iter().any(|entry| entry.serves()) && !others.iter().any(healthy) {
             return Err(format!(
                 "{address} is the last healthy node of this service; add another one, or wait until another one is healthy"
@@ -138,7 +138,7 @@ impl Machine {
             if moving { Phase::Rolling } else { Phase::WaitingForHealth }
         } else if others(NodeState::Standby) {
             Phase::Keeping
-        } else if others(NodeState::Serving) || others(NodeState::Ejected) {
+        } else if [NodeState::Serving, NodeState::Warming, NodeState::Ejected].into_iter().any(others) {
             Phase::WaitingForHealth
         } else {
             Phase::Draining
@@ -150,10 +150,10 @@ impl Machine {
         let (change, wanted) = (self.change.as_ref()?, self.wanted.as_ref()?);
         let target = self.target();
         let open = || target.nodes.iter().filter(|address| !self.held.contains(*address));
-        let healthy = |entry: &NodeEntry| entry.healthy;
+        let ready = |entry: &NodeEntry| entry.healthy && entry.setback.is_none();
         Some(RolloutView {
             from: change.from.clone(),
-            ready: open().filter(|address| self.alive(&target, address).is_some_and(healthy)).count(),
+            ready: open().filter(|address| self.alive(&target, address).is_some_and(ready)).count(),
             wanted: open().count(),
             strategy: if self.back { Strategy::Rolling } else { wanted.strategy },
             started: change.started,
@@ -214,7 +214,11 @@ impl Machine {
         let mut missing = Vec::new();
         for address in target.nodes.iter().filter(|address| !self.held.contains(*address)) {
             match self.alive(target, address) {
-                Some(entry) if entry.healthy => {}
+                Some(entry) if self.is_ready(entry) => {}
+                Some(entry) if entry.is_set_back() => missing.push(format!("{address}: {}", entry.reason)),
+                Some(entry) if entry.healthy => {
+                    missing.push(format!("{address}: it failed a moment ago and has to prove itself"));
+                }
                 Some(entry) if entry.detail.is_empty() => {
                     missing.push(format!("{address}: no probe has passed yet"));
                 }

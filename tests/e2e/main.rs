@@ -3,6 +3,7 @@
 
 mod support;
 
+mod balance;
 mod conformance;
 mod cuts;
 mod door;
@@ -21,6 +22,7 @@ mod h2_requests;
 mod h2_times;
 mod h2_websocket;
 mod headers;
+mod hold;
 mod kill;
 mod limits;
 mod node_h2;

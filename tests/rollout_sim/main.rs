@@ -63,6 +63,8 @@ fn the_simulation_reaches_every_phase_and_every_ending() {
         "all down",
         "restart",
         "removed",
+        "warming",
+        "set back",
     ] {
         assert!(seen.contains(word), "no run came across {word:?}, only {seen:?}");
     }

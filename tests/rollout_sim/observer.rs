@@ -34,6 +34,12 @@ pub struct Observer {
     first_serial: u64,
 }
 
+/// How many nodes on duty are out, and how many are on duty.
+fn out(machine: &Machine) -> (usize, usize) {
+    let on_duty = machine.nodes().filter(|entry| entry.is_on_duty()).count();
+    (on_duty - machine.nodes().filter(|entry| entry.serves()).count(), on_duty)
+}
+
 pub fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(broken()) }
 }
@@ -49,13 +55,26 @@ impl Observer {
             self.first_serial = self.next_serial();
         }
         let next_serial = self.next_serial();
+        let out_before = out(machine);
         let actions = machine.handle(event.clone(), now);
         let is_sound = |node: &NodeRef| self.nodes.get(node).is_some_and(|stay| stay.served && stay.healthy);
         let drains_sound = actions.iter().any(|action| matches!(action, Action::Drain(node) if is_sound(node)));
         self.check_actions(&actions, begins)?;
 
         let after = self.healthy_in_split();
-        let excused = matches!(event, Event::HeldOut { .. } | Event::Removed)
+        if let Event::Failing { .. } = &event {
+            // What a deadline that had passed does beside it may take nodes off duty.
+            let (now_out, on_duty) = (out(machine).0, out_before.1);
+            let most = self.wanted.as_ref().map_or(0, |wanted| wanted.ejection.most.0 as usize);
+            ensure(now_out <= out_before.0 || (now_out * 10_000 <= on_duty * most && now_out < on_duty), || {
+                format!("{now_out} of {on_duty} nodes are out, above the ceiling")
+            })?;
+            ensure(now_out <= out_before.0 + 1, || "one failing node took others with it".into())?;
+            if now_out > out_before.0 {
+                self.seen.insert("set back".into());
+            }
+        }
+        let excused = matches!(event, Event::HeldOut { .. } | Event::Removed | Event::Failing { .. })
             || self.removed
             || self.wanted.as_ref().is_some_and(|wanted| wanted.nodes.is_empty());
         ensure(excused || after >= before.min(self.floor) || self.all_new_are_ready(machine), || {
@@ -113,7 +132,7 @@ impl Observer {
                 }
                 false
             }
-            Event::HeldOut { .. } | Event::Tick => false,
+            Event::HeldOut { .. } | Event::Tick | Event::Failing { .. } => false,
         }
     }
 
@@ -213,7 +232,7 @@ impl Observer {
         !machine.nodes().any(|entry| match entry.state {
             NodeState::Joining => true,
             NodeState::Ejected => entry.node.serial >= self.first_serial,
-            _ => false,
+            _ => entry.setback.is_some() && entry.node.serial >= self.first_serial,
         })
     }
 
@@ -234,13 +253,16 @@ impl Observer {
             let fits = match entry.state {
                 NodeState::Joining => !stay.served && !stay.closed,
                 NodeState::Warming | NodeState::Serving => stay.healthy && stay.served && !stay.closed,
-                NodeState::Ejected => !stay.healthy && stay.served && !stay.closed,
+                NodeState::Ejected => (!stay.healthy || entry.setback.is_some()) && stay.served && !stay.closed,
                 NodeState::Standby => stay.served && !stay.closed,
                 NodeState::Draining => stay.closed && !stay.drained,
                 NodeState::Drained => stay.drained,
             };
             ensure(fits, || format!("{:?} is {}, but outside it is {stay:?}", entry.node, entry.state))?;
             ensure(!entry.reason.is_empty(), || format!("{:?} has no reason", entry.node))?;
+        }
+        for entry in machine.nodes().filter(|entry| entry.is_alive()) {
+            self.seen.insert(entry.state.to_string());
         }
         let serviceable = self.nodes.values().any(|stay| stay.served && stay.healthy && !stay.closed);
         ensure(!serviceable || self.healthy_in_split() > 0, || {

@@ -4,12 +4,13 @@ mod blue_green;
 mod nodes;
 mod refusal;
 mod rolling;
+mod setbacks;
 
 use std::time::Duration;
 
 use sluicegate::config::Strategy;
-use sluicegate::model::{NodeState, Timestamp, Version};
-use sluicegate::rollout::{Action, Ending, Event, Machine, NodeRef, Wanted};
+use sluicegate::model::{NodeState, Share, Timestamp, Version};
+use sluicegate::rollout::{Action, Ejection, Ending, Event, Machine, NodeRef, Wanted};
 
 /// A machine whose outside does at once what it is told: joins, drains and forgets are carried out faithfully; health is told by
 /// the test.
@@ -28,6 +29,8 @@ fn wanted(release: &str, nodes: &[&str]) -> Wanted {
         keep: Duration::from_mins(5),
         deadline: Duration::from_mins(1),
         serve_when_all_down: true,
+        slow_start: Duration::ZERO,
+        ejection: Ejection { time: Duration::from_secs(10), longest: Duration::from_mins(5), most: Share(5_000) },
     }
 }
 

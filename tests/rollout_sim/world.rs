@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sluicegate::config::Strategy;
-use sluicegate::model::{NodeAddress, Timestamp, Version};
-use sluicegate::rollout::{Action, Event, Machine, NodeRef, Phase, Wanted};
+use sluicegate::model::{NodeAddress, Share, Timestamp, Version};
+use sluicegate::rollout::{Action, Ejection, Event, Machine, NodeRef, Phase, Wanted};
 
 use crate::observer::Observer;
 
@@ -57,10 +57,11 @@ impl World {
             6 => self.remove(),
             7..=9 => self.hold(),
             10..=11 => self.restart(),
-            12..=19 => {
+            12..=16 => {
                 self.fall_sick();
                 Ok(())
             }
+            17..=19 => self.fail(),
             20..=44 => {
                 self.probe();
                 Ok(())
@@ -105,6 +106,8 @@ impl World {
                     keep: Duration::ZERO,
                     deadline: Duration::ZERO,
                     serve_when_all_down: true,
+                    slow_start: Duration::ZERO,
+                    ejection: Ejection::default(),
                 }
             }
         };
@@ -120,6 +123,12 @@ impl World {
         wanted.keep = Duration::from_secs(self.random.u64(0..60));
         wanted.deadline = Duration::from_secs(self.random.u64(0..200));
         wanted.serve_when_all_down = self.random.bool();
+        wanted.slow_start = Duration::from_secs(if self.random.bool() { 0 } else { self.random.u64(1..40) });
+        wanted.ejection = Ejection {
+            time: Duration::from_secs(self.random.u64(1..20)),
+            longest: Duration::from_mins(1),
+            most: Share(self.random.u32(0..=10_000)),
+        };
     }
 
     /// The same nodes again: exactly as they were, or with other settings, or an earlier version of the file.
@@ -187,6 +196,15 @@ impl World {
         if let Some(answers) = self.processes.values_mut().nth(process) {
             *answers = self.random.u8(0..100) >= sickness;
         }
+    }
+
+    /// Requests fail at a node, whatever its probes say.
+    fn fail(&mut self) -> Result<(), String> {
+        let nodes: Vec<NodeRef> = self.observer.nodes.keys().cloned().collect();
+        let Some(node) = self.random.choice(nodes) else {
+            return Ok(());
+        };
+        self.tell(Event::Failing { node, detail: "5 requests in a row failed".into() })
     }
 
     fn probe(&mut self) {

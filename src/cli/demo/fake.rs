@@ -278,6 +278,8 @@ fn status(fake: &Fake) -> Status {
         since: now,
         reason: "because".into(),
         probe: None,
+        weight: 1,
+        until: None,
         in_flight: table.in_flight.get(address).copied().unwrap_or(0),
         requests: 0,
         failures: 0,
@@ -305,6 +307,9 @@ fn status(fake: &Fake) -> Status {
             phase: "rolling".into(),
             reason: None,
             all_down: false,
+            waiting: 0,
+            held: 0,
+            held_in_vain: 0,
             rollout: None,
             versions: vec![VersionStatus {
                 version: Version::new(&table.release),

@@ -238,6 +238,8 @@ mod tests {
             since: Timestamp(0),
             reason: "a download of 2 s".into(),
             probe: None,
+            weight: 1,
+            until: None,
             in_flight: 4,
             requests: 0,
             failures: 0,
@@ -251,6 +253,9 @@ mod tests {
             phase: "rolling".into(),
             reason: None,
             all_down: false,
+            waiting: 0,
+            held: 0,
+            held_in_vain: 0,
             rollout: Some(RolloutStatus {
                 from: Some(Version::new("v1")),
                 to: Version::new("v2"),

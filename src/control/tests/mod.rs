@@ -3,6 +3,7 @@
 mod churn;
 mod edits;
 mod ends;
+mod outliers;
 mod rollouts;
 mod scale;
 mod support;

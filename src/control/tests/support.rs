@@ -174,6 +174,8 @@ pub struct Bench {
     pub signals: mpsc::Sender<Signal>,
     pub ready: watch::Receiver<bool>,
     pub told: Told,
+    /// As a worker tells of a node that fails.
+    pub suspects: mpsc::Sender<Arc<Node>>,
     /// Services that were published without a node that gets traffic, once each time.
     pub dark: Told,
     /// Claims of worker 0, which `Cut` ends.
@@ -204,6 +206,7 @@ impl Bench {
     fn run(dir: Rc<TempDir>, state_dir: Option<PathBuf>) -> Self {
         let (pool, workers) = Pool::new(2);
         let dark = Told::default();
+        let suspects = workers[0].suspects.clone();
         let (told, claimed) = (Told::default(), Rc::<RefCell<Vec<_>>>::default());
         for end in workers {
             // Only the first one tells and claims: two would say everything twice.
@@ -229,7 +232,7 @@ impl Bench {
             clock,
         };
         let run = tokio::task::spawn_local(run(parts));
-        Self { dir, pool, port, signals, ready: is_ready, told, dark, claimed, run }
+        Self { dir, pool, port, signals, ready: is_ready, told, suspects, dark, claimed, run }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
