@@ -44,6 +44,7 @@ fn service() -> impl Strategy<Value = Service> {
                 rise: 2,
                 fall: 3,
                 all_down: AllDown::Serve,
+                proxy_protocol: None,
             },
             rollout: Rollout {
                 strategy: if blue_green { Way::BlueGreen } else { Way::Rolling },

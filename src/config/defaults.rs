@@ -77,6 +77,7 @@ impl Default for Health {
             fall: 3,
             // The checker is more likely wrong than every node at once.
             all_down: AllDown::Serve,
+            proxy_protocol: None,
         }
     }
 }
@@ -150,6 +151,8 @@ impl Default for Connections {
             fresh: Duration::from_millis(10),
             // Every server speaks it.
             protocol: NodeProtocol::Http1,
+            // Off: a node that does not expect the header takes it for a broken request.
+            proxy_protocol: None,
             // What RFC 9113 §6.5.2 recommends a server to allow at least.
             streams: 100,
             // Above the five minutes below which gRPC servers take pings for abuse, and close.

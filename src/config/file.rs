@@ -328,13 +328,15 @@ fn connections(mut t: Table<'_>) -> Connections {
     if let Some(idle) = idle.get().filter(|idle| idle.value > max) {
         t.findings().add(&idle.span, Fault::new(format!("`idle` is more than `max`, which is {max}")));
     }
+    let protocol = protocol::read(&mut t, d.protocol);
     let connections = Connections {
         max,
         // A lower `max` alone must not make the default of `idle` an error.
         idle: idle.get().map_or(d.idle.min(max), |at| at.value),
         idle_timeout: t.some_duration("idle_timeout", d.idle_timeout),
         fresh: t.duration("fresh", d.fresh),
-        protocol: protocol::read(&mut t, d.protocol),
+        protocol,
+        proxy_protocol: tls::proxy_version(&mut t, protocol),
         streams: t.count_or("streams", d.streams, 1..=10_000),
         ping: t.some_duration("ping", d.ping),
     };

@@ -37,7 +37,9 @@ pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use protocol::NodeProtocol;
 pub use stamp::Stamp;
-pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ServerTls, TlsVersion};
+pub use tls::{
+    Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -235,6 +237,8 @@ pub struct Health {
     pub fall: u32,
     /// What happens when every node is unhealthy.
     pub all_down: AllDown,
+    /// A probe begins with a PROXY header of its own, because the nodes want one: `connections.proxy_protocol`.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// What a probe does.
@@ -348,6 +352,8 @@ pub struct Connections {
     pub fresh: Duration,
     /// Which HTTP the nodes speak.
     pub protocol: NodeProtocol,
+    /// Each connection begins with a PROXY header that names its client, and is used for no other.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// HTTP/2: streams on one connection at once; a node may allow fewer.
     pub streams: usize,
     /// HTTP/2: a connection with open streams that is silent for this long is asked with a PING.

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::error::{Fault, Findings, listed, nearest};
 use super::lists::Item;
+use super::protocol::NodeProtocol;
 use super::reader::{At, Field, Table};
 use super::units::shorten;
 use super::words;
@@ -140,6 +141,33 @@ pub struct ClientTls {
     pub certificate: Option<(NamedFile, NamedFile)>,
     /// Takes any certificate.
     pub insecure_skip_verify: bool,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// `proxy_protocol` of `[service.NAME.connections]`.
+pub(super) fn proxy_version(t: &mut Table<'_>, protocol: NodeProtocol) -> Option<ProxyVersion> {
+    let field = t.string("proxy_protocol");
+    let at = field.get()?;
+    if matches!(protocol, NodeProtocol::H2 | NodeProtocol::H2c) {
+        let fault = Fault::new("a PROXY header names one client, and an HTTP/2 connection carries many");
+        t.findings().add(&at.span, fault.hint("write `protocol = \"http1\"`, or leave `proxy_protocol` out"));
+    }
+    match at.value {
+        "v1" => Some(ProxyVersion::V1),
+        "v2" => Some(ProxyVersion::V2),
+        other => {
+            t.findings().add(&at.span, unknown("version of the PROXY protocol", other, ["v1", "v2"].into_iter()));
+            None
+        }
+    }
 }
 
 /// Everything of a listener but its name and address.

@@ -138,7 +138,7 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         release,
         versions,
         weights,
-        health: health(&raw.health, findings),
+        health: Health { proxy_protocol: raw.connections.proxy_protocol, ..health(&raw.health, findings) },
         rollout: raw.rollout.clone(),
         drain: raw.drain.clone(),
         timeouts: raw.timeouts.clone(),

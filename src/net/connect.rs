@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use super::proxy_header::Introduction;
 use super::stream::{Pulse, Stream};
 use super::tls::Client;
 use super::tls::session::Counted;
@@ -26,6 +28,8 @@ pub struct Dial<'a> {
     /// What is offered in ALPN, most wanted first; [`Stream::protocol`] tells what the node chose. Without TLS, and with an
     /// empty list, nothing is.
     pub offer: &'a [Protocol],
+    /// What goes ahead of everything else, if the node wants to know who the client is.
+    pub introduce: Option<Introduction>,
 }
 
 /// Why there is no connection.
@@ -46,10 +50,13 @@ pub enum ConnectError {
 /// give that very port to the connection's own end. It then answers itself: a probe would pass, and the node could not
 /// come back, because its port is taken.
 pub async fn connect(dial: Dial<'_>) -> Result<Stream, ConnectError> {
-    let tcp = match dial.address.literal() {
+    let mut tcp = match dial.address.literal() {
         Some(address) => connect_tcp(address).await?,
         None => connect_by_name(dial.address.authority()).await?,
     };
+    if let Some(introduction) = dial.introduce {
+        tcp.write_all(&introduction.encoded()?).await?;
+    }
     if dial.address.is_tls() { Box::pin(handshake(tcp, dial)).await } else { Ok(Stream::new(tcp)) }
 }
 

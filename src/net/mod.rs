@@ -7,4 +7,5 @@ pub mod stream;
 pub mod tls;
 
 pub use connect::{ConnectError, Dial, connect};
+pub use proxy_header::Introduction;
 pub use stream::{Pulse, Stream};

@@ -1,14 +1,54 @@
 //! The PROXY protocol, versions 1 and 2: who the client is, said by a load balancer before the client's first byte.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use proxy_header::{ParseConfig, Protocol, ProxyHeader};
+use proxy_header::{ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use crate::config::ProxyVersion;
+
 /// A longer header is refused. The addresses take 52 bytes; what else load balancers say there has some hundred.
 const LONGEST: usize = 4096;
+
+/// What a connection to a node begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// Which form.
+    pub version: ProxyVersion,
+    /// The client, and what it is connected to; none if Sluice speaks for itself, as a probe does.
+    pub client: Option<(SocketAddr, SocketAddr)>,
+}
+
+impl Introduction {
+    /// The bytes.
+    pub(super) fn encoded(&self) -> io::Result<Vec<u8>> {
+        let header = match self.client {
+            // Both ends in one family: an IPv4 address has a form in IPv6 (RFC 4291 §2.5.5.2), not the other way round.
+            Some((client, own)) => ProxyHeader::with_address(if client.is_ipv4() == own.is_ipv4() {
+                ProxiedAddress::stream(client, own)
+            } else {
+                ProxiedAddress::stream(six(client), six(own))
+            }),
+            None => ProxyHeader::with_local(),
+        };
+        let mut bytes = Vec::new();
+        let encoded = match self.version {
+            ProxyVersion::V1 => header.encode_v1(&mut bytes),
+            ProxyVersion::V2 => header.encode_v2(&mut bytes),
+        };
+        encoded.map_err(io::Error::other)?;
+        Ok(bytes)
+    }
+}
+
+fn six(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped(), address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
 
 /// What was found at the beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

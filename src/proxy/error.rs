@@ -91,7 +91,6 @@ impl Fault {
         match self {
             Self::BadRequest(_) | Self::ClientBody => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -99,12 +98,18 @@ impl Fault {
             Self::Denied => StatusCode::FORBIDDEN,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Full | Self::ServiceFull | Self::AuthBusy | Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::ToHttps(_) => StatusCode::PERMANENT_REDIRECT,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::Connect | Self::NodeTls | Self::Protocol | Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
-            Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
-            Self::NoNode | Self::NodeBusy | Self::NodesFull | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UnknownProtocol | Self::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
+            Self::Full
+            | Self::ServiceFull
+            | Self::AuthBusy
+            | Self::AuthUnavailable
+            | Self::NoNode
+            | Self::NodeBusy
+            | Self::NodesFull
+            | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::Deadline | Self::DrainDeadline => {
                 StatusCode::GATEWAY_TIMEOUT
             }

@@ -29,6 +29,8 @@ use crate::pool::Entrance;
 pub struct Front {
     /// The client, or who stands for it. Set by a PROXY header before the first request.
     remote: Cell<SocketAddr>,
+    /// Where it is connected to.
+    local: Option<SocketAddr>,
     /// The listener that it came to, as it was then.
     entrance: Arc<Entrance>,
     /// Whether the client speaks TLS; set when its handshake is done.
@@ -41,7 +43,7 @@ pub struct Front {
     pub pulse: Rc<Pulse>,
     /// How many calls are under way; counted by the calls.
     busy: Cell<usize>,
-    /// How many calls there were; counted by the calls.
+    /// How many requests there were; counted by the handler.
     served: Cell<usize>,
     /// Set by the watchdog, the control plane or a call; taken by the connection's task.
     order: Cell<Option<Order>>,
@@ -99,6 +101,11 @@ impl Front {
         self.remote.get()
     }
 
+    /// The address that the peer is connected to.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
     /// The listener that it came to, as it was then.
     pub fn entrance(&self) -> &Entrance {
         &self.entrance
@@ -131,12 +138,12 @@ impl Front {
     /// Told by a call that begins.
     pub fn begin(&self) {
         self.busy.set(self.busy.get() + 1);
-        self.served.set(self.served.get() + 1);
         self.count_anew();
     }
 
-    /// How many calls there were, with those under way.
-    pub fn served(&self) -> usize {
+    /// Counts a request, and tells how many there were with it.
+    pub fn count_request(&self) -> usize {
+        self.served.set(self.served.get() + 1);
         self.served.get()
     }
 
@@ -248,6 +255,7 @@ pub fn serve(
     let opening = (!entrance.is_plain()).then(Instant::now);
     let front = Rc::new(Front {
         remote: Cell::new(remote),
+        local: tcp.local_addr().ok(),
         entrance,
         secure: Cell::new(false),
         facts: OnceCell::new(),

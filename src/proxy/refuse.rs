@@ -30,7 +30,8 @@ pub fn admit<B>(
     has_body: bool,
     context: &mut Context,
 ) -> Result<Seen, Fault> {
-    if limits.requests_per_connection.is_some_and(|most| call.front.served() >= most) {
+    let count = call.front.count_request();
+    if limits.requests_per_connection.is_some_and(|most| count >= most) {
         context.is_last = true;
         if call.is_stream() {
             call.front.close();

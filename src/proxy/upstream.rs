@@ -17,7 +17,7 @@ use super::call::{Call, Verdict};
 use super::view::LocalNode;
 use super::worker::Worker;
 use crate::config::{self, NodeProtocol, Protocol};
-use crate::net::{self, ConnectError, Dial, Stream};
+use crate::net::{self, ConnectError, Dial, Introduction, Stream};
 
 pub use h1::{Detached, Upstream};
 
@@ -123,7 +123,7 @@ pub async fn send(
         NodeProtocol::Http1 => false,
         NodeProtocol::H2 | NodeProtocol::H2c => true,
         // Only TLS has a way to choose.
-        NodeProtocol::Auto => may_choose(),
+        NodeProtocol::Auto => settings.connections.proxy_protocol.is_none() && may_choose(),
     };
     if !http2 {
         return h1::send(worker, call, local, settings, request, demand).await;
@@ -135,9 +135,13 @@ pub async fn send(
 }
 
 /// A new connection to a node, offering these over TLS.
-async fn connect(local: &LocalNode, offer: &[Protocol]) -> Result<Stream, ConnectError> {
+async fn connect(
+    local: &LocalNode,
+    offer: &[Protocol],
+    introduce: Option<Introduction>,
+) -> Result<Stream, ConnectError> {
     let tls = local.node.tls();
-    let dial = Dial { address: &local.node.id.address, tls: tls.as_deref(), offer };
+    let dial = Dial { address: &local.node.id.address, tls: tls.as_deref(), offer, introduce };
     // What is written to a node that has closed is no error: its answer may lie in our buffer.
     Ok(net::connect(dial).await?.forgiving(true))
 }

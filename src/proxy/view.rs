@@ -58,7 +58,7 @@ impl View {
                 None => {
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
                     let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
-                    Rc::new(ServiceLocal { name, turn, tokens, rotations, door })
+                    Rc::new(ServiceLocal { name, turn, tokens, door, rotations })
                 }
             }
         };
@@ -184,18 +184,23 @@ impl LocalNode {
 
     /// Takes the idle connection that was used last, if `usable` says so; the dead ones on the way are dropped.
     pub fn take_idle(&self, usable: impl Fn(&Upstream) -> Fitness) -> Option<Box<Upstream>> {
-        loop {
-            let upstream = self.idle.borrow_mut().pop()?;
+        // Nothing is kept here, and nothing allocated, unless connections belong to clients.
+        let mut passed = Vec::new();
+        let taken = loop {
+            let Some(upstream) = self.idle.borrow_mut().pop() else { break None };
             match usable(&upstream) {
-                Fitness::Fit => return Some(upstream),
+                Fitness::Fit => break Some(upstream),
                 Fitness::TooOld => {
                     // Those below it are older still. It serves a request that may be sent twice.
                     self.idle.borrow_mut().push(upstream);
-                    return None;
+                    break None;
                 }
+                Fitness::OfAnother => passed.push(upstream),
                 Fitness::Dead => {}
             }
-        }
+        };
+        self.idle.borrow_mut().extend(passed.into_iter().rev());
+        taken
     }
 
     /// Keeps a connection for the next request; the oldest makes room if there are more than `most`.
@@ -272,6 +277,8 @@ pub enum Fitness {
     Fit,
     /// Not for a request that must not be sent twice.
     TooOld,
+    /// For another client only.
+    OfAnother,
     /// For nothing.
     Dead,
 }

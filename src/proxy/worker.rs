@@ -372,17 +372,14 @@ impl Worker {
             }
             return;
         }
-        let counted = match self.count_address(remote) {
-            Ok(counted) => counted,
-            Err(()) => {
-                self.stats.refused.add_one();
-                let answer = b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
-                    content-length: 0\r\nconnection: close\r\n\r\n";
-                if !entrance.load().is_tls {
-                    let _ = stream.try_write(answer);
-                }
-                return;
+        let Ok(counted) = self.count_address(remote) else {
+            self.stats.refused.add_one();
+            let answer = b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
+                content-length: 0\r\nconnection: close\r\n\r\n";
+            if !entrance.load().is_tls {
+                let _ = stream.try_write(answer);
             }
+            return;
         };
         self.stats.accepted.add_one();
         let served = front::serve(Rc::clone(self), stream, remote, entrance.load_full());

@@ -253,3 +253,28 @@ async fn whoever_is_not_waited_for_cannot_be_too_slow() {
     }
     assert_eq!(client.response("POST").await.expect("an answer").text(), "taken");
 }
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_by_drops_is_cut() {
+    let node = TestNode::start(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 1 << 30)).await;
+            while tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &[b'x'; 65_536]).await.is_ok() {}
+        }
+    })
+    .await;
+    let limits = "limits = { body_rate = \"64MiB\" }";
+    // Something moves all the time, so silence alone would never end it.
+    let proxy = proxy(&node, limits, "timeouts = { body = \"1s\" }");
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let reading = async {
+        while client.bytes(100_000).await.is_some() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("it is cut");
+    freed(&proxy, &node).await;
+    let (_, failures) = proxy.node(node.address).totals();
+    assert_eq!(failures, 0, "it was not the node's fault");
+}

@@ -11,6 +11,7 @@ mod door_auth;
 #[cfg(feature = "compression")]
 mod door_compression;
 mod door_errors;
+mod door_h2;
 mod door_limits;
 mod drain;
 mod faults;

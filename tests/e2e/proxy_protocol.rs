@@ -11,6 +11,7 @@ use crate::support::client::Client;
 use crate::support::node::TestNode;
 use crate::support::tls::{Authority, listener};
 use crate::support::{PATIENCE, Proxy, app};
+use crate::tls_reload::Stage;
 
 const FROM: &str = "proxy_protocol = { from = [\"127.0.0.0/8\"] }";
 
@@ -110,5 +111,68 @@ async fn tls_follows_the_header() {
         let request = node.requests().pop().expect("a request");
         assert_eq!(request.header("x-forwarded-for"), Some("192.0.2.7"));
         assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    }
+}
+
+/// A node that wants every connection introduced, and answers with what it was told.
+async fn curious() -> TestNode {
+    TestNode::start(|mut peer| async move {
+        let mut header = peer.bytes(6).await.unwrap_or_default();
+        if header == b"PROXY " {
+            while !header.ends_with(b"\r\n") {
+                header.extend(peer.bytes(1).await.unwrap_or_default());
+            }
+        } else {
+            header.extend(peer.bytes(10).await.unwrap_or_default());
+            let rest = usize::from(u16::from_be_bytes([header[14], header[15]]));
+            header.extend(peer.bytes(rest).await.unwrap_or_default());
+        }
+        let parsed = proxy_header::ProxyHeader::parse(&header, proxy_header::ParseConfig::default());
+        let (header, _) = parsed.expect("a PROXY header");
+        let told =
+            header.proxied_address().map_or("local".to_owned(), |told| format!("{} {}", told.source, told.destination));
+        while peer.request().await.is_some() {
+            peer.respond(200, &format!("{} {told}", peer.number)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nodes_are_told_the_client_and_a_connection_serves_one_client_alone() {
+    for version in ["v1", "v2"] {
+        let node = curious().await;
+        let more = format!("connections = {{ proxy_protocol = \"{version}\" }}");
+        let proxy = Proxy::listening(&app(&[node.address], &more), FROM, 1);
+        let mut clients = Vec::new();
+        for number in 1..=3 {
+            let header = format!("PROXY TCP4 192.0.2.{number} 10.0.0.1 4711 80\r\n");
+            clients.push(introduced(proxy.address, header.as_bytes()).await);
+        }
+        for _ in 0..3 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                let response = client.get("/").await;
+                // Each has its own connection, the same one each time.
+                let told = format!("{number} 192.0.2.{}:4711 {}", number + 1, proxy.address);
+                assert_eq!((response.status, response.text()), (200, told));
+            }
+        }
+        let mut six = introduced(proxy.address, b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n").await;
+        let told = six.get("/").await.text();
+        assert!(told.starts_with("3 [2001:db8::7]:4711 [::ffff:127.0.0.1]:"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_introduce_themselves_too() {
+    let mut ca = Authority::new();
+    let files = ca.issue("app", &["app.test"]);
+    for version in ["v1", "v2"] {
+        let node = curious().await;
+        let more = format!(
+            "connections = {{ proxy_protocol = \"{version}\" }}\nhealth = {{ path = \"/\", body = \"local\" }}"
+        );
+        let stage = Stage::start_with(node.address, &listener(&[&files], ""), &more).await;
+        assert!(stage.status().services[0].nodes[0].probe.as_ref().is_some_and(|probe| probe.passed));
     }
 }

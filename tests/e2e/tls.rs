@@ -305,7 +305,9 @@ async fn an_answer_ends_with_close_notify_and_a_cut_one_does_not() {
     let node = TestNode::start(|mut peer| async move {
         while let Some(request) = peer.request().await {
             if request.line.contains("/cut") {
-                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegin").await;
+                // More than anybody holds back: the head is out when it breaks off.
+                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n").await;
+                peer.send(vec![b'x'; 2_000_000]).await;
                 return;
             }
             peer.respond(200, "whole").await;

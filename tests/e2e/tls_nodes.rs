@@ -122,7 +122,7 @@ async fn dial(ca: &Authority, node: &TlsNode) -> Stream {
     let settings: &ClientTls = &config.services["a"].tls;
     let tls = NodeTls::load(settings, None).expect("TLS");
     let address = NodeAddress::new(node.url());
-    let dial = Dial { address: &address, tls: Some(&tls), offer: &[Protocol::Http1] };
+    let dial = Dial { address: &address, tls: Some(&tls), offer: &[Protocol::Http1], introduce: None };
     timeout(PATIENCE, net::connect(dial)).await.expect("in time").expect("a connection")
 }
 

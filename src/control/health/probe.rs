@@ -19,7 +19,7 @@ use super::Target;
 use crate::api::ProbeReport;
 use crate::config::{Health, Probe, Protocol};
 use crate::model::Timestamp;
-use crate::net::{self, ConnectError, Dial};
+use crate::net::{self, ConnectError, Dial, Introduction};
 use hyper_util::rt::TokioIo;
 
 /// No more of a body is looked at.
@@ -72,7 +72,7 @@ pub async fn probe(target: &Target, health: &Health, now: impl Fn() -> Timestamp
     };
     let began = Instant::now();
     let mut seen = Seen::default();
-    let asked = timeout(health.timeout, ask(target, &health.probe, &mut seen)).await;
+    let asked = timeout(health.timeout, ask(target, health, &mut seen)).await;
     let took = began.elapsed();
     let outcome = asked.unwrap_or_else(|_| Err(seen.out_of_time(health.timeout)));
     report(what, outcome, seen, took, now())
@@ -100,14 +100,15 @@ impl Seen {
     }
 }
 
-async fn ask(target: &Target, probe: &Probe, seen: &mut Seen) -> Result<(), String> {
+async fn ask(target: &Target, health: &Health, seen: &mut Seen) -> Result<(), String> {
     let tls = target.pooled.as_ref().and_then(|node| node.tls());
-    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: &[Protocol::Http1] };
+    let introduce = health.proxy_protocol.map(|version| Introduction { version, client: None });
+    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: &[Protocol::Http1], introduce };
     let stream = net::connect(dial).await.map_err(|error| match error {
         ConnectError::Unreachable(error) => in_words(&error),
         ConnectError::Tls(_) => error.to_string(),
     })?;
-    let Probe::Http { path, host, status, body, header } = probe else { return Ok(()) };
+    let Probe::Http { path, host, status, body, header } = &health.probe else { return Ok(()) };
     let fill = |text: &str| text.replace("{version}", target.version.as_str());
     let expected = Expected {
         path,

@@ -28,7 +28,15 @@ fn http() -> Probe {
 }
 
 fn health(probe: Probe) -> Health {
-    Health { probe, interval: Duration::from_secs(1), timeout: PATIENCE, rise: 2, fall: 3, all_down: AllDown::Serve }
+    Health {
+        probe,
+        interval: Duration::from_secs(1),
+        timeout: PATIENCE,
+        rise: 2,
+        fall: 3,
+        all_down: AllDown::Serve,
+        proxy_protocol: None,
+    }
 }
 
 fn service(health: Health) -> Arc<Service> {

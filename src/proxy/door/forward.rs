@@ -149,7 +149,7 @@ impl Deciders {
 
 async fn fresh(address: &str, question: Request<Empty<Bytes>>) -> io::Result<(Response<Incoming>, Sender)> {
     let address = NodeAddress::new(address);
-    let dial = net::Dial { address: &address, tls: None, offer: &[] };
+    let dial = net::Dial { address: &address, tls: None, offer: &[], introduce: None };
     let stream = net::connect(dial).await.map_err(io::Error::other)?.forgiving(true);
     let (mut sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Ends with its sender, or when the other side closes.

@@ -186,10 +186,10 @@ impl Pass {
                 request.headers_mut().remove(http::header::AUTHORIZATION);
             }
         }
-        if let Some(forward) = &door.forward_auth {
-            if let Some(answer) = worker.door.deciders.ask(forward, call, seen, view.edge(), request).await? {
-                return Ok(Some(answer));
-            }
+        if let Some(forward) = &door.forward_auth
+            && let Some(answer) = worker.door.deciders.ask(forward, call, seen, view.edge(), request).await?
+        {
+            return Ok(Some(answer));
         }
         if let Some(answer) = redirect::answer(self, door) {
             return Ok(Some(answer));

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use super::{Demand, Feed, IdlePolicy, Loss, Sent};
 use crate::config::{self, Protocol};
 use crate::net::stream::Probe;
-use crate::net::{ConnectError, Pulse, Stream};
+use crate::net::{ConnectError, Introduction, Pulse, Stream};
 use crate::proxy::body::ReqBody;
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::{Fitness, LocalNode, Slot};
@@ -38,6 +38,8 @@ pub struct Upstream {
     probe: Probe,
     pulse: Rc<Pulse>,
     slot: Slot,
+    /// The client that the node was told of; it serves no other.
+    introduced: Option<Introduction>,
     /// When the last response on it ended.
     idle_since: Instant,
     /// How long the node keeps it, if it said so.
@@ -53,9 +55,9 @@ impl std::fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    async fn connect(local: &Rc<LocalNode>) -> Result<Box<Self>, ConnectError> {
+    async fn connect(local: &Rc<LocalNode>, introduced: Option<Introduction>) -> Result<Box<Self>, ConnectError> {
         let slot = Slot::new(local);
-        let stream = super::connect(local, &[Protocol::Http1]).await?;
+        let stream = super::connect(local, &[Protocol::Http1], introduced).await?;
         let (probe, pulse) = (stream.probe(), stream.pulse());
         let (send, connection) = Builder::new()
             .max_header_size(HEAD_SIZE)
@@ -71,6 +73,7 @@ impl Upstream {
             probe,
             pulse,
             slot,
+            introduced,
             idle_since,
             keep_alive: None,
             idle_limit: Duration::ZERO,
@@ -104,7 +107,16 @@ impl Upstream {
     }
 
     /// What it is good for, having been idle.
-    fn fitness(&self, now: Instant, replayable: bool, settings: &config::Connections) -> Fitness {
+    fn fitness(
+        &self,
+        now: Instant,
+        replayable: bool,
+        settings: &config::Connections,
+        introduction: Option<Introduction>,
+    ) -> Fitness {
+        if self.introduced != introduction {
+            return Fitness::OfAnother;
+        }
         let idle = now.saturating_duration_since(self.idle_since);
         if idle >= self.idle_limit {
             return Fitness::Dead;
@@ -186,7 +198,8 @@ pub(super) async fn send(
 ) -> Sent {
     let Demand { replayable, again, mut now, .. } = demand;
     loop {
-        let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections);
+        let introduction = introduction(call, &settings.connections);
+        let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections, introduction);
         let idle = if again { None } else { local.take_idle(fit) };
         let reused = idle.is_some();
         let mut upstream = match idle {
@@ -223,6 +236,13 @@ pub(super) async fn send(
     }
 }
 
+/// What the node is told of the client ahead of everything else, if it wants to know.
+fn introduction(call: &Call, settings: &config::Connections) -> Option<Introduction> {
+    let version = settings.proxy_protocol?;
+    let client = call.front.remote();
+    Some(Introduction { version, client: Some((client, call.front.local().unwrap_or(client))) })
+}
+
 async fn exchange(
     call: &Call,
     upstream: &mut Upstream,
@@ -252,19 +272,21 @@ async fn open(
     settings: &config::Service,
 ) -> Result<Box<Upstream>, Loss> {
     call.enter(Stage::Connect, settings.timeouts.connect);
+    let introduction = introduction(call, &settings.connections);
     while local.open() >= worker.part_of(settings.connections.max) {
         call.unless_judged(local.freed.notified()).await.map_err(|verdict| match verdict {
             Verdict::TimedOut(_) => Loss::Busy,
             Verdict::Cut(_) => Loss::Judged(verdict),
         })?;
         let now = Instant::now();
-        if let Some(upstream) = local.take_idle(|upstream| upstream.fitness(now, false, &settings.connections)) {
+        let fit = |upstream: &Upstream| upstream.fitness(now, false, &settings.connections, introduction);
+        if let Some(upstream) = local.take_idle(fit) {
             return Ok(upstream);
         }
         // At the limit a connection that is too old for this request has to make room for a new one.
         local.sweep(|_| local.open() >= worker.part_of(settings.connections.max));
     }
-    match call.unless_judged(Upstream::connect(local)).await {
+    match call.unless_judged(Upstream::connect(local, introduction)).await {
         Ok(Ok(upstream)) => {
             local.recovered();
             Ok(upstream)

@@ -87,7 +87,7 @@ impl Carrier {
         let slot = Slot::new(local);
         let either = settings.protocol == NodeProtocol::Auto;
         let offer: &[Protocol] = if either { &[Protocol::Http2, Protocol::Http1] } else { &[Protocol::Http2] };
-        let stream = super::super::connect(local, offer).await.map_err(Loss::Connect)?;
+        let stream = super::super::connect(local, offer, None).await.map_err(Loss::Connect)?;
         let secure = stream.is_tls();
         match stream.protocol() {
             None if !secure => {}
