@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use sluicegate::config::{
     Accepting, Admin, AllDown, Balance, ClientTls, Config, Connections, Drain, Eject, Health, Hold, HostPattern,
-    Limits, Listener, Match, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
+    Limits, Listener, Match, NodeProtocol, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
 };
 use sluicegate::model::{NodeAddress, ServiceName, Version};
 use sluicegate::rollout::diff::{Changes, Spec, apply, diff};
@@ -44,6 +44,7 @@ fn service() -> impl Strategy<Value = Service> {
                 rise: 2,
                 fall: 3,
                 all_down: AllDown::Serve,
+                protocol: NodeProtocol::Http1,
                 proxy_protocol: None,
             },
             rollout: Rollout {

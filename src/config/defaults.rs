@@ -77,6 +77,7 @@ impl Default for Health {
             fall: 3,
             // The checker is more likely wrong than every node at once.
             all_down: AllDown::Serve,
+            protocol: NodeProtocol::Http1,
             proxy_protocol: None,
         }
     }

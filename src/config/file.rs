@@ -69,6 +69,7 @@ pub(super) struct RawService<'t> {
 /// `[service.NAME.health]`; without the section, all is missing and the rest is the default.
 pub(super) struct RawHealth<'t> {
     pub(super) path: Field<&'t str>,
+    pub(super) grpc: Field<&'t str>,
     pub(super) host: Field<&'t str>,
     pub(super) status: Field<Strings<'t>>,
     pub(super) body: Field<&'t str>,
@@ -241,6 +242,7 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
     let Some(mut t) = table else {
         return RawHealth {
             path: Field::Missing,
+            grpc: Field::Missing,
             host: Field::Missing,
             status: Field::Missing,
             body: Field::Missing,
@@ -256,6 +258,7 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
         t.choice("all_down", rest.all_down, &[("serve", AllDown::Serve), ("refuse", AllDown::Refuse)], |_| None);
     let health = RawHealth {
         path: t.string("path"),
+        grpc: t.string("grpc"),
         host: t.string("host"),
         status: t.numbers_or_strings("status", "`status` is empty: no probe would ever pass"),
         body: t.string("body"),

@@ -237,6 +237,8 @@ pub struct Health {
     pub fall: u32,
     /// What happens when every node is unhealthy.
     pub all_down: AllDown,
+    /// Which HTTP a probe speaks: that of requests, `connections.protocol`.
+    pub protocol: NodeProtocol,
     /// A probe begins with a PROXY header of its own, because the nodes want one: `connections.proxy_protocol`.
     pub proxy_protocol: Option<ProxyVersion>,
 }
@@ -246,6 +248,13 @@ pub struct Health {
 pub enum Probe {
     /// Connects.
     Tcp,
+    /// Asks `grpc.health.v1.Health/Check`, over HTTP/2.
+    Grpc {
+        /// The service that is asked for; empty for the server as a whole.
+        service: String,
+        /// The `:authority`; the node's address if not given.
+        host: Option<String>,
+    },
     /// Asks with GET.
     Http {
         /// Path and query.

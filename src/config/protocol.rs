@@ -1,6 +1,8 @@
 //! Which HTTP a service's nodes speak.
 
-use super::error::Fault;
+use super::Probe;
+use super::error::{Fault, Findings};
+use super::file::RawHealth;
 use super::reader::Table;
 use super::units::shorten;
 
@@ -63,4 +65,27 @@ pub(super) fn check_node(address: &str, protocol: NodeProtocol) -> Result<(), Fa
         .hint("write `protocol = \"h2\"` for HTTP/2 over TLS")),
         _ => Ok(()),
     }
+}
+
+/// The probe that `grpc` asks for, if it is there.
+pub(super) fn grpc_probe(raw: &RawHealth<'_>, host: Option<&str>, findings: &Findings<'_>) -> Option<Probe> {
+    let at = raw.grpc.get()?;
+    let others = [
+        ("path", raw.path.get().map(|at| &at.span)),
+        ("status", raw.status.get().map(|at| &at.span)),
+        ("body", raw.body.get().map(|at| &at.span)),
+        ("header", raw.header.get().map(|at| &at.span)),
+    ];
+    for (key, span) in others {
+        if let Some(span) = span {
+            let fault = Fault::new(format!("`{key}` cannot stand beside `grpc`, which asks in its own way"));
+            findings.add(span, fault.hint(format!("remove `{key}`, or `grpc` for a probe with GET")));
+        }
+    }
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if at.value.len() > 256 || !at.value.chars().all(known) {
+        let fault = Fault::new(format!("`{}` is not the name of a gRPC service", shorten(at.value)));
+        findings.add(&at.span, fault.hint("write it like \"shop.v1.Cart\", or \"\" for the server as a whole"));
+    }
+    Some(Probe::Grpc { service: at.value.to_owned(), host: host.map(str::to_owned) })
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::error::{Fault, Findings, Span, listed, nearest};
 use super::file::{File, RawHealth, RawListener, RawService};
 use super::reader::{At, Field};
-use super::{Admin, Config, Health, Listener, Probe, Service, defaults, nodes, words};
+use super::{Admin, Config, Health, Listener, NodeProtocol, Probe, Service, defaults, nodes, protocol, words};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A Unix socket's path must fit into the kernel's address structure.
@@ -138,7 +138,10 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         release,
         versions,
         weights,
-        health: Health { proxy_protocol: raw.connections.proxy_protocol, ..health(&raw.health, findings) },
+        health: Health {
+            proxy_protocol: raw.connections.proxy_protocol,
+            ..health(&raw.health, raw.connections.protocol, findings)
+        },
         rollout: raw.rollout.clone(),
         drain: raw.drain.clone(),
         timeouts: raw.timeouts.clone(),
@@ -233,7 +236,7 @@ fn release(raw: &RawService<'_>, versions: &BTreeMap<Version, Vec<NodeAddress>>,
     }
 }
 
-fn health(raw: &RawHealth<'_>, findings: &Findings<'_>) -> Health {
+fn health(raw: &RawHealth<'_>, protocol: NodeProtocol, findings: &Findings<'_>) -> Health {
     let host = raw.host.get().and_then(|at| parsed(at, findings, words::probe_host).map(|()| at.value.to_owned()));
     let body = raw.body.get().map(|at| {
         if at.value.is_empty() || at.value.len() > 1024 {
@@ -246,7 +249,7 @@ fn health(raw: &RawHealth<'_>, findings: &Findings<'_>) -> Health {
         Some(list) => list.value.iter().filter_map(|at| parsed(at, findings, words::status)).collect(),
         None => vec![defaults::STATUS],
     };
-    if raw.path.is_missing() {
+    if raw.path.is_missing() && raw.grpc.is_missing() {
         let http_only = [
             ("host", raw.host.get().map(|at| &at.span)),
             ("status", raw.status.get().map(|at| &at.span)),
@@ -261,12 +264,15 @@ fn health(raw: &RawHealth<'_>, findings: &Findings<'_>) -> Health {
             }
         }
     }
+    if let Some(probe) = protocol::grpc_probe(raw, host.as_deref(), findings) {
+        return Health { probe, protocol, ..raw.rest.clone() };
+    }
     let probe = raw.path.get().map_or(Probe::Tcp, |at| {
         parsed(at, findings, words::probe_path);
         let path = at.value.to_owned();
         Probe::Http { path, host, status, body, header }
     });
-    Health { probe, ..raw.rest.clone() }
+    Health { probe, protocol, ..raw.rest.clone() }
 }
 
 /// Finds what is there a second time.

@@ -4,6 +4,7 @@
 //! and tells both. What a verdict does to traffic is not decided here (`rollout` does), and neither is whether traffic
 //! may still go to a node that is leaving (its gate does): health and admission are two things.
 
+mod http2;
 mod pace;
 mod probe;
 #[cfg(test)]

@@ -115,7 +115,7 @@ pub struct Relay {
     /// What came with the head, last first.
     ahead: Vec<Frame<Bytes>>,
     driver: Driver,
-    /// Set for server-sent events and gRPC: where the stream may be ended.
+    /// Set for a stream whose borders can be seen: where it may be ended.
     border: Option<Border>,
     /// For the connection when it goes back.
     idle: IdlePolicy,
@@ -227,7 +227,7 @@ impl Relay {
         {
             let farewell = border.farewell(reason);
             self.end(false);
-            return Poll::Ready(farewell.map(Ok));
+            return Poll::Ready(farewell.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         match self.poll_next(cx) {
             Poll::Pending => Poll::Pending,
@@ -260,7 +260,7 @@ impl Relay {
                     // The stream is to end, and the last whole event ends in this piece. What is behind it is dropped, so
                     // that the stream stands at a border and ends with the next poll.
                     Some(whole) if cut.is_some() => {
-                        border.forget();
+                        border.restart();
                         Poll::Ready(Some(Ok(Frame::data(data.slice(..whole)))))
                     }
                     _ => Poll::Ready(Some(Ok(frame))),

@@ -1,5 +1,5 @@
-//! What Sluice has to know of gRPC (its "PROTOCOL-HTTP2" document): what a call is, how long its client waits, where
-//! between two messages it may be ended, and how a fault is told.
+//! What Sluice has to know of gRPC (its "PROTOCOL-HTTP2" document): what a call is, how long its client waits,
+//! and how a fault or an early end is told.
 
 use std::time::Duration;
 
@@ -13,9 +13,6 @@ use crate::pool::CutReason;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-
-/// A length-prefixed message begins with a flag and four bytes of length.
-const PREFIX: u8 = 5;
 
 /// Status codes, as far as they are used here.
 mod code {
@@ -34,7 +31,12 @@ mod code {
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else { return false };
     let Some((start, rest)) = kind.split_at_checked("application/grpc".len()) else { return false };
-    start.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    start.eq_ignore_ascii_case(b"application/grpc") && is_grpc_suffix(rest)
+}
+
+/// Whether what follows `application/grpc` in a content type leaves it gRPC.
+pub fn is_grpc_suffix(rest: &[u8]) -> bool {
+    matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 /// How long the client waits for the whole call, if it said so: at most eight digits and a unit.
@@ -107,79 +109,9 @@ pub fn farewell(reason: CutReason) -> HeaderMap {
     HeaderMap::from_iter([(STATUS, HeaderValue::from(status)), (MESSAGE, message(text))])
 }
 
-/// Follows the messages of one direction and knows whether one is complete.
-#[derive(Clone, Debug, Default)]
-pub struct MessageBorder {
-    /// Bytes of the prefix that came so far.
-    have: u8,
-    /// The length in it, as far as it came.
-    length: u32,
-    /// Bytes of the message that are still to come.
-    left: u32,
-}
-
-impl MessageBorder {
-    /// Whether everything seen so far is whole messages.
-    pub fn is_at_border(&self) -> bool {
-        self.have == 0 && self.left == 0
-    }
-
-    /// Takes the next piece. Returns how much of it belongs to whole messages, if one ends in it.
-    pub fn advance(&mut self, mut data: &[u8]) -> Option<usize> {
-        let all = data.len();
-        let mut whole = None;
-        while let [first, rest @ ..] = data {
-            if self.left > 0 {
-                let taken = (self.left as usize).min(data.len());
-                self.left -= taken as u32;
-                data = &data[taken..];
-            } else {
-                // The flag is shifted out by the four bytes behind it.
-                self.length = self.length << 8 | u32::from(*first);
-                self.have += 1;
-                data = rest;
-                if self.have == PREFIX {
-                    (self.have, self.left) = (0, self.length);
-                }
-            }
-            if self.is_at_border() {
-                whole = Some(all - data.len());
-            }
-        }
-        whole
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn messages(lengths: &[usize]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for length in lengths {
-            bytes.push(1);
-            bytes.extend((*length as u32).to_be_bytes());
-            bytes.extend(std::iter::repeat_n(0xFF, *length));
-        }
-        bytes
-    }
-
-    #[test]
-    fn a_message_ends_where_its_length_says() {
-        let mut border = MessageBorder::default();
-        assert!(border.is_at_border());
-        assert_eq!(border.advance(&messages(&[3])[..7]), None);
-        assert!(!border.is_at_border());
-        assert_eq!(border.advance(&[0xFF]), Some(1));
-        assert!(border.is_at_border());
-        let mut two = messages(&[0, 70_000]);
-        let whole = two.len();
-        two.extend([0, 0]);
-        assert_eq!(border.advance(&two), Some(whole));
-        assert!(!border.is_at_border());
-    }
 
     #[test]
     fn only_what_is_grpc_is_taken_for_it() {
@@ -202,19 +134,6 @@ mod tests {
         assert_eq!(parse("1u"), Some(Duration::from_micros(1)));
         for text in ["", "S", "5", "999999999S", "-1S", "1.5S", "1x", "1 S"] {
             assert_eq!(parse(text), None, "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_pieces_do_not_matter(lengths in proptest::collection::vec(0usize..300, 0..8), piece in 1usize..50) {
-            let bytes = messages(&lengths);
-            let (mut whole, mut parts) = (MessageBorder::default(), MessageBorder::default());
-            whole.advance(&bytes);
-            for piece in bytes.chunks(piece) {
-                parts.advance(piece);
-            }
-            prop_assert!(whole.is_at_border() && parts.is_at_border());
         }
     }
 }

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
 
 use super::body::{self, ClientBody, Relay, ReqBody, RespBody, Start};
-use super::border;
+use super::border::Nature;
 use super::call::{Registered, Stage, Verdict};
 use super::claim::{self, Failure, Permit, Refusal, Wait, claim};
 use super::door::{self, Context, Pass};
@@ -48,13 +48,6 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Answers a request that was found to be none before it came here.
-pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
-    worker.stats().requests.add_one();
-    worker.stats().failed.add_one();
-    fault.response()
 }
 
 /// A request that was examined and made ready for a node.
@@ -413,7 +406,7 @@ async fn accept(
         let tunnel = Tunnel::new(stream, ahead, call, permit, slot);
         return Ok(Response::from_parts(head, RespBody::Tunnel(Box::new(tunnel))));
     }
-    let border = border::of_stream(&head.headers, call.is_stream());
+    let nature = Nature::of(&head.headers);
     let connections = &settings.connections;
     let idle = IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout };
     let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
@@ -440,10 +433,12 @@ async fn accept(
             RespBody::Full(bytes)
         }
         Some(Start::Part(ahead, feed)) => {
-            let stream = border.is_some();
-            call.set_kind(if stream { WorkKind::Stream } else { WorkKind::Request });
-            call.enter(Stage::Flow, if stream { settings.timeouts.tunnel } else { settings.timeouts.body });
-            let border = border.flatten();
+            let (kind, limit, border) = match nature {
+                Nature::Answer => (WorkKind::Request, settings.timeouts.body, None),
+                Nature::Stream(border) => (WorkKind::Stream, settings.timeouts.tunnel, border),
+            };
+            call.set_kind(kind);
+            call.enter(Stage::Flow, limit);
             let detached = uploading.is_some();
             RespBody::Relay(Box::new(Relay::new(ahead, feed, detached, border, idle, permit, call)))
         }

@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use http::Request;
 use http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
+use http::{Request, Response};
 
-use super::body::ClientBody;
+use super::body::{ClientBody, RespBody};
 use super::call::{Call, Registered};
 use super::door::Context;
 use super::error::Fault;
@@ -21,6 +21,14 @@ use crate::config;
 const LINGER_BYTES: usize = 256 * 1024;
 /// Time for the same.
 const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Answers a request that was found to be none before the handler saw it.
+pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    worker.stats().requests.add_one();
+    worker.stats().failed.add_one();
+    fault.response()
+}
+
 /// Examines a request's head, if the process has room for another request.
 pub fn admit<B>(
     worker: &Worker,

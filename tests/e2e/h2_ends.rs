@@ -87,7 +87,7 @@ async fn a_request_on_its_way_to_an_ending_process_is_served() {
             let mut send = client.send.clone().ready().await.expect("a connection");
             calls.push(tokio::spawn(answer(send.send_request(request("GET", "/"), true).expect("a stream").0)));
         }
-        drop(proxy.shut_down(Duration::ZERO, PATIENCE));
+        drop(proxy.shut_down(Duration::from_secs(2), PATIENCE));
         for call in calls {
             assert_eq!(call.await.expect("no panic").status, StatusCode::OK);
         }

@@ -26,6 +26,7 @@ mod headers;
 mod hold;
 mod kill;
 mod limits;
+mod matrix;
 mod node_h2;
 mod node_h2_ends;
 mod proxy_protocol;

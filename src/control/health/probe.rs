@@ -15,21 +15,21 @@ use hyper::client::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
-use super::Target;
+use super::{Target, http2};
 use crate::api::ProbeReport;
-use crate::config::{Health, Probe, Protocol};
+use crate::config::{Health, NodeProtocol, Probe, Protocol};
 use crate::model::Timestamp;
 use crate::net::{self, ConnectError, Dial, Introduction};
 use hyper_util::rt::TokioIo;
 
 /// No more of a body is looked at.
-const MAX_BODY: usize = 64 * 1024;
+pub(super) const MAX_BODY: usize = 64 * 1024;
 
 /// A larger response head is refused.
-const MAX_HEAD: usize = 64 * 1024;
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// So much of a failed probe's body is reported.
-const EXCERPT: usize = 200;
+pub(super) const EXCERPT: usize = 200;
 
 /// How far a probe came; what it says if time runs out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub async fn probe(target: &Target, health: &Health, now: impl Fn() -> Timestamp
             let scheme = if target.address.is_tls() { "" } else { "http://" };
             format!("GET {scheme}{address}{path}")
         }
+        Probe::Grpc { service, .. } if service.is_empty() => format!("gRPC health of {address}"),
+        Probe::Grpc { service, .. } => format!("gRPC health of {service} at {address}"),
     };
     let began = Instant::now();
     let mut seen = Seen::default();
@@ -103,12 +105,20 @@ impl Seen {
 async fn ask(target: &Target, health: &Health, seen: &mut Seen) -> Result<(), String> {
     let tls = target.pooled.as_ref().and_then(|node| node.tls());
     let introduce = health.proxy_protocol.map(|version| Introduction { version, client: None });
-    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: &[Protocol::Http1], introduce };
+    let dial = Dial { address: &target.address, tls: tls.as_deref(), offer: offer(health), introduce };
     let stream = net::connect(dial).await.map_err(|error| match error {
         ConnectError::Unreachable(error) => in_words(&error),
         ConnectError::Tls(_) => error.to_string(),
     })?;
-    let Probe::Http { path, host, status, body, header } = &health.probe else { return Ok(()) };
+    let scheme = if stream.is_tls() { "https" } else { "http" };
+    let (path, host, status, body, header) = match &health.probe {
+        Probe::Tcp => return Ok(()),
+        Probe::Grpc { service, host } => {
+            let host = host.as_deref().unwrap_or(target.address.authority());
+            return Box::pin(http2::check(stream, scheme, host, service, seen)).await;
+        }
+        Probe::Http { path, host, status, body, header } => (path, host, status, body, header),
+    };
     let fill = |text: &str| text.replace("{version}", target.version.as_str());
     let expected = Expected {
         path,
@@ -117,7 +127,20 @@ async fn ask(target: &Target, health: &Health, seen: &mut Seen) -> Result<(), St
         body: body.as_deref().map(fill),
         header: header.as_ref().map(|(name, value)| (name.as_str(), fill(value))),
     };
+    let prior = matches!(health.protocol, NodeProtocol::H2 | NodeProtocol::H2c);
+    if prior || stream.protocol() == Some(Protocol::Http2) {
+        return Box::pin(http2::get(stream, scheme, &expected, seen)).await;
+    }
     exchange(stream, &expected, seen).await
+}
+
+/// What a probe offers in ALPN: what requests offer.
+fn offer(health: &Health) -> &'static [Protocol] {
+    match (&health.probe, health.protocol) {
+        (Probe::Grpc { .. }, _) | (_, NodeProtocol::H2 | NodeProtocol::H2c) => &[Protocol::Http2],
+        (_, NodeProtocol::Auto) => &[Protocol::Http2, Protocol::Http1],
+        (_, NodeProtocol::Http1) => &[Protocol::Http1],
+    }
 }
 
 /// Sends the request and judges the answer.
@@ -202,7 +225,7 @@ async fn read(body: &mut Incoming, into: &mut Vec<u8>, limit: usize, wanted: Opt
     Ok(false)
 }
 
-fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>) -> Option<String> {
+pub(super) fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>) -> Option<String> {
     let (name, wanted) = wanted?;
     let mut values = headers.get_all(*name).iter();
     let first = values.next();
@@ -216,7 +239,7 @@ fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>) -> Option<
 }
 
 /// `200-299, 304`
-fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
+pub(super) fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
     let words = ranges.iter().map(|range| {
         let (first, last) = (range.start(), range.end());
         if first == last { first.to_string() } else { format!("{first}-{last}") }
@@ -225,7 +248,7 @@ fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
 }
 
 /// What the system said, without its error number.
-fn in_words(error: &io::Error) -> String {
+pub(super) fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset".to_owned(),

@@ -1,5 +1,6 @@
 //! Probes against tiny origins on real sockets.
 
+mod http2;
 mod pacing;
 mod scripted;
 
@@ -16,8 +17,8 @@ use tokio::time::timeout;
 use super::{Target, probe, watch_node};
 use crate::api::ProbeReport;
 use crate::config::{
-    AllDown, Balance, ClientTls, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout,
-    Service, Strategy, Timeouts,
+    Balance, ClientTls, Connections, Drain, Eject, Health, Hold, HostPattern, Match, Probe, Retry, Rollout, Service,
+    Strategy, Timeouts,
 };
 use crate::model::{NodeAddress, Timestamp, Version};
 
@@ -28,15 +29,7 @@ fn http() -> Probe {
 }
 
 fn health(probe: Probe) -> Health {
-    Health {
-        probe,
-        interval: Duration::from_secs(1),
-        timeout: PATIENCE,
-        rise: 2,
-        fall: 3,
-        all_down: AllDown::Serve,
-        proxy_protocol: None,
-    }
+    Health { probe, interval: Duration::from_secs(1), timeout: PATIENCE, rise: 2, fall: 3, ..Health::default() }
 }
 
 fn service(health: Health) -> Arc<Service> {

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod any;
 pub mod client;
 pub mod control;
 pub mod h2node;

@@ -21,7 +21,7 @@ use super::super::super::call::{Call, Registered};
 use super::super::super::client_body::ClientBody;
 use super::super::super::error::Fault;
 use super::super::super::worker::Worker;
-use super::super::super::{date, grpc, handler};
+use super::super::super::{date, grpc, handler, refuse};
 use super::super::Front;
 use super::meter::{Meter, NOT_TAKEN, RESET_EARLY};
 use super::request::{CONNECTION_FIELDS, Prepared};
@@ -126,7 +126,7 @@ async fn answer(
 ) -> Option<Response<RespBody>> {
     let request = match request {
         Ok(request) => request,
-        Err(fault) => return Some(handler::refuse(worker, &fault)),
+        Err(fault) => return Some(refuse::refuse(worker, &fault)),
     };
     let mut handler = pin!(handler::handle(Rc::clone(worker), call, request));
     let mut said = false;

@@ -37,8 +37,6 @@ pub(super) fn clean(trailers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_head_loses_what_belongs_to_http1_and_keeps_the_rest() {
         let request = http::Request::get("/a?b")
@@ -50,8 +48,8 @@ mod tests {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let request = super::request(parts, true).unwrap();
         assert_eq!(request.uri(), "https://shop.test:8080/a?b");
-        let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["te", "cookie"]);
+        assert_eq!(request.headers().len(), 2);
+        assert_eq!(request.headers()["te"], "trailers");
         assert_eq!(request.headers()["cookie"], "a=1; b=2");
     }
 
