@@ -16,6 +16,7 @@ mod door_limits;
 mod drain;
 mod faults;
 mod framing;
+mod grpc;
 mod h2_requests;
 mod headers;
 mod hold;
