@@ -25,6 +25,7 @@ mod limits;
 mod matrix;
 mod node_h2;
 mod node_h2_ends;
+mod node_h2_tls;
 mod proxy_protocol;
 mod proxying;
 mod retry;
