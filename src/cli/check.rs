@@ -138,6 +138,34 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_named_are_read() {
+        let tls = "[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\"\ntls = { certificates = [{ cert = \"a.crt\", key = \"a.key\" }] }\n";
+        let (code, out, err) = check(tls, false);
+        let expected = "sluice.toml:4:34: a.crt: cannot be read: No such file or directory (os error 2)\n    \
+            4 | tls = { certificates = [{ cert = \"a.crt\", key = \"a.key\" }] }\n      |                                  ^^^^^^^\n  \
+            hint: put the file there, or correct its name in the configuration\n\
+            sluice.toml: invalid: 1 error; nothing of it would be applied\n";
+        assert_eq!((code, out.as_str(), err.as_str()), (2, "", expected));
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_is_told() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(folder.path().join("a.key"), key.serialize_pem()).unwrap();
+        let tls = format!(
+            "{VALID}[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificates = [{:?}] }}\n",
+            folder.path()
+        );
+        let (code, _, err) = check(&tls, false);
+        assert_eq!(code, 2);
+        assert!(err.contains("a.crt: the certificate has ended"), "{err}");
+    }
+
+    #[test]
     fn json_says_the_same() {
         let (code, out, err) = check("workers = 0\n", true);
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();

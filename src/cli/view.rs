@@ -1,9 +1,11 @@
 //! What `status`, the progress of a rollout, and `history` look like. Pure: reports in, text out.
 
+use std::time::Duration;
+
 use anstyle::AnsiColor;
 
 use super::words::{bar, bold, clean, colored, columns, dim, duration, percent, state};
-use crate::api::{CutNode, HistoryEntry, NodeStatus, Outcome, ServiceStatus, Status};
+use crate::api::{CertificatesStatus, CutNode, HistoryEntry, NodeStatus, Outcome, Problem, ServiceStatus, Status};
 use crate::model::{Holder, NodeState, Timestamp};
 
 /// Everything, or the services that the report holds.
@@ -23,23 +25,7 @@ pub fn status(status: &Status) -> String {
     if status.config.stale {
         lines.push(colored(AnsiColor::Red, "STALE: the files on disk are not valid; what was loaded before goes on"));
     }
-    for problem in &status.config.problems {
-        let place = if problem.line == 0 {
-            problem.path.display().to_string()
-        } else {
-            format!("{}:{}:{}", problem.path.display(), problem.line, problem.column)
-        };
-        lines.push(format!("  {place}: {}", clean(&problem.message)));
-        if !problem.text.is_empty() {
-            lines.push(format!("      {}", clean(&problem.text)));
-            let caret = "^".repeat(problem.width.max(1));
-            let gap = " ".repeat(problem.column.saturating_sub(1));
-            lines.push(format!("      {gap}{}", colored(AnsiColor::Red, caret)));
-        }
-        if let Some(hint) = &problem.hint {
-            lines.push(format!("      hint: {}", clean(hint)));
-        }
-    }
+    lines.extend(status.config.problems.iter().flat_map(problem));
     if let Some(error) = &status.journal {
         lines.push(colored(AnsiColor::Red, format!("NOT SAVED: {}", clean(error))));
     }
@@ -51,6 +37,7 @@ pub fn status(status: &Status) -> String {
             }
         });
     }
+    lines.extend(certificates(&status.certificates, status.now));
     for service in &status.services {
         lines.push(String::new());
         lines.extend(self::service(service, status.now, usize::MAX));
@@ -59,6 +46,49 @@ pub fn status(status: &Status) -> String {
         lines.push("no services".into());
     }
     lines.join("\n")
+}
+
+/// One problem, where it stands.
+fn problem(problem: &Problem) -> Vec<String> {
+    let place = if problem.line == 0 {
+        problem.path.display().to_string()
+    } else {
+        format!("{}:{}:{}", problem.path.display(), problem.line, problem.column)
+    };
+    let mut lines = vec![format!("  {place}: {}", clean(&problem.message))];
+    if !problem.text.is_empty() {
+        lines.push(format!("      {}", clean(&problem.text)));
+        let caret = "^".repeat(problem.width.max(1));
+        let gap = " ".repeat(problem.column.saturating_sub(1));
+        lines.push(format!("      {gap}{}", colored(AnsiColor::Red, caret)));
+    }
+    if let Some(hint) = &problem.hint {
+        lines.push(format!("      hint: {}", clean(hint)));
+    }
+    lines
+}
+
+/// The certificates that are shown, and until when; and what is wrong with their files.
+fn certificates(certificates: &CertificatesStatus, now: Timestamp) -> Vec<String> {
+    const SOON: Duration = Duration::from_hours(24 * 7);
+    let mut lines = Vec::new();
+    for certificate in &certificates.list {
+        let left = certificate.not_after.since(now);
+        let end = if left.is_zero() {
+            colored(AnsiColor::Red, "HAS ENDED")
+        } else {
+            let text = format!("ends in {}", duration(left));
+            if left < SOON { colored(AnsiColor::Yellow, text) } else { text }
+        };
+        let names: Vec<_> = certificate.names.iter().map(|name| clean(name)).collect();
+        lines.push(format!("certificate {} ({}) {end}", certificate.file.display(), names.join(", ")));
+    }
+    if !certificates.problems.is_empty() {
+        let text = "FILES ARE BAD: what was read of them before goes on";
+        lines.push(colored(AnsiColor::Red, text));
+        lines.extend(certificates.problems.iter().flat_map(problem));
+    }
+    lines
 }
 
 /// One service: phase, shares, nodes. At most `most` nodes; those on their way first, if some must be left out.

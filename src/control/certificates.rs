@@ -42,6 +42,8 @@ pub(super) struct Read {
     pub(super) troubles: Vec<Problem>,
     /// Whether an edit was refused for its files.
     refused: bool,
+    /// Services whose nodes may show any certificate from now on.
+    careless: Vec<ServiceName>,
     /// What to watch, whether it could be read or not.
     pub(super) files: Vec<PathBuf>,
     pub(super) folders: Vec<PathBuf>,
@@ -84,7 +86,14 @@ pub(super) fn read(loaded: &mut Loaded, last: &Certificates) -> Read {
         }
         for (name, service) in &config.services {
             match client(service, last.clients.get(name), &mut read.troubles) {
-                Ok(client) => read.certificates.clients.extend(client.map(|client| (name.clone(), client))),
+                Ok(None) => {}
+                Ok(Some(client)) => {
+                    let known = last.clients.get(name).is_some_and(|known| Arc::ptr_eq(known, &client));
+                    if service.tls.insecure_skip_verify && !known {
+                        read.careless.push(name.clone());
+                    }
+                    read.certificates.clients.insert(name.clone(), client);
+                }
                 Err(problem) if loaded.files.first() == Some(&service.source) => refused.push(problem),
                 Err(problem) => held_back.push((service.source.clone(), problem)),
             }
@@ -205,6 +214,13 @@ pub(super) struct Held {
 impl Held {
     /// Takes over what a read found. The log is told of what is bad at the second look.
     pub(super) fn take(&mut self, read: Read) {
+        for service in &read.careless {
+            warn!(
+                %service,
+                "INSECURE: `insecure_skip_verify` takes any certificate, so whoever stands between can read and change \
+                 everything; give `ca` instead"
+            );
+        }
         let refused = std::mem::replace(&mut self.refused, read.refused);
         let last = std::mem::replace(&mut self.troubles, read.troubles);
         let news = (self.refused && !refused) || self.troubles.iter().any(|problem| !last.contains(problem));

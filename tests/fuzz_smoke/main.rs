@@ -72,6 +72,11 @@ fn a_node_gets_nothing_that_was_meant_for_the_proxy_alone() {
 }
 
 #[test]
+fn a_proxy_header_ends_where_it_ends() {
+    run("proxy_header", targets::proxy_header);
+}
+
+#[test]
 fn a_border_between_messages_is_found_however_the_bytes_arrive() {
     run("borders", targets::borders);
 }

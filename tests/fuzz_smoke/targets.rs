@@ -5,6 +5,7 @@ use std::path::Path;
 use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, Request, Version};
 use sluicegate::config;
+use sluicegate::net::proxy_header::{Found, find};
 use sluicegate::pool::Router;
 use sluicegate::pool::router::normalised;
 use sluicegate::proxy::events::EventBorder;
@@ -89,5 +90,24 @@ pub fn borders(data: &[u8]) {
     assert_eq!(whole.is_at_border(), parts.is_at_border());
     if let Some(up_to) = border {
         assert!(up_to <= data.len() && matches!(data[up_to - 1], b'\r' | b'\n'));
+    }
+}
+
+/// A PROXY header is found at the same place however its bytes arrive, and what is no header is not taken for the beginning of
+/// one later on.
+pub fn proxy_header(data: &[u8]) {
+    let whole = find(data);
+    for end in 0..data.len() {
+        match (find(&data[..end]), whole) {
+            // Nothing behind a header is looked at, and it does not grow.
+            (Found::Header(length, client), whole) => {
+                assert!(length <= end);
+                assert_eq!(whole, Found::Header(length, client), "{end} bytes were a header");
+            }
+            (Found::Nothing, whole) => assert_eq!(whole, Found::Nothing, "{end} bytes were none"),
+            // It may still become anything, but no byte of it may belong to what follows.
+            (Found::Part, Found::Header(length, _)) => assert!(end < length, "{end} of {length} bytes were a part"),
+            (Found::Part, _) => {}
+        }
     }
 }
