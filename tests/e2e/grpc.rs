@@ -326,18 +326,6 @@ async fn a_stream_that_outlasts_its_drain_ends_with_unavailable_between_two_mess
 }
 
 #[tokio::test]
-async fn without_a_node_the_answer_is_unavailable() {
-    let gone = crate::support::control::refused();
-    let proxy = single(&[gone], H2C);
-    let mut grpc = client(&proxy).await;
-    let error = match begin(&mut grpc, "/t.T/Echo").await {
-        Ok(mut messages) => next(&mut messages).await.expect_err("an error"),
-        Err(error) => error,
-    };
-    assert_eq!(error.code(), Code::Unavailable, "{error:?}");
-}
-
-#[tokio::test]
 async fn hundreds_of_streams_share_few_connections() {
     let node = GrpcNode::start().await;
     let proxy = single(&[node.address], H2C);
