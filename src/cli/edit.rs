@@ -80,7 +80,7 @@ pub fn read(text: &str, service: &str) -> Result<Written, EditError> {
     let (_, table) = find(&document, service)?;
     let list = |item: &Item| -> Vec<String> {
         let array = item.as_array().into_iter().flatten();
-        array.filter_map(Value::as_str).map(str::to_owned).collect()
+        array.filter_map(address).map(str::to_owned).collect()
     };
     let versions: Vec<_> = table
         .get("versions")
@@ -199,6 +199,11 @@ pub fn undo(text: &str, service: &str, before: &Written, after: &Written) -> Res
     set_release(text, service, Some(release), nodes.map_or(&[], |(_, nodes)| nodes))
 }
 
+/// The address of a node as it is listed: a string, or a table that says more of it.
+fn address(item: &Value) -> Option<&str> {
+    item.as_str().or_else(|| item.as_inline_table()?.get("address")?.as_str())
+}
+
 /// What to put where.
 type Splice = (Range<usize>, String);
 
@@ -206,9 +211,10 @@ type Splice = (Range<usize>, String);
 fn replace_list(text: &str, item: &Item, nodes: &[String]) -> Option<Vec<Splice>> {
     let array = item.as_array()?;
     let wanted = nodes.iter().map(|node| Some(node.as_str()));
-    if array.iter().map(Value::as_str).eq(wanted) {
+    if array.iter().map(address).eq(wanted) {
         return Some(Vec::new());
     }
+    let old = |node: &String| array.iter().find(|old| address(old) == Some(node));
     let span = item.span()?;
     let with = match array.get(0).and_then(Value::span) {
         // A list with a node a line stays one, and a node that stays keeps its line.
@@ -218,16 +224,24 @@ fn replace_list(text: &str, item: &Item, nodes: &[String]) -> Option<Vec<Splice>
             let close = indentation(text, span.end);
             let mut lines = String::new();
             for node in nodes {
-                let old = array.iter().find(|old| old.as_str() == Some(node));
-                let line = old.and_then(Value::span).and_then(|at| own_line(text, at));
-                lines += &line.unwrap_or_else(|| format!("{indent}{},", quoted(node)));
+                let line = old(node).and_then(Value::span).and_then(|at| own_line(text, at));
+                lines += &line.unwrap_or_else(|| format!("{indent}{},", kept(text, old(node), node)));
                 lines += end;
             }
             format!("[{end}{lines}{close}]")
         }
-        _ => list(nodes),
+        _ => {
+            let nodes: Vec<String> = nodes.iter().map(|node| kept(text, old(node), node)).collect();
+            format!("[{}]", nodes.join(", "))
+        }
     };
     Some(vec![(span, with)])
+}
+
+/// A node as it is written already, with its weight; else just its address.
+fn kept(text: &str, old: Option<&Value>, node: &str) -> String {
+    let table = old.filter(|old| old.is_inline_table()).and_then(Value::span);
+    table.and_then(|at| text.get(at)).map_or_else(|| quoted(node), str::to_owned)
 }
 
 /// The line of a value in a list, with its comment, if it has a line of its own; with a comma in any case.
@@ -324,15 +338,26 @@ fn says(text: &str) -> Option<toml::Table> {
 fn expected(text: &str, service: &str, version: Option<&str>, nodes: &[String]) -> Option<toml::Table> {
     let mut all = says(text)?;
     let table = all.get_mut("service")?.get_mut(service)?.as_table_mut()?;
-    let list = toml::Value::from(nodes.to_vec());
+    // A node that stays keeps what is said of it.
+    let list = |before: Option<&toml::Value>| {
+        let before = before.and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let address = |old: &toml::Value| old.as_str().or_else(|| old.get("address")?.as_str()).map(str::to_owned);
+        let node = |node: &String| {
+            let old = before.iter().find(|old| address(old).as_ref() == Some(node));
+            old.cloned().unwrap_or_else(|| node.as_str().into())
+        };
+        toml::Value::Array(nodes.iter().map(node).collect())
+    };
     match version {
         None => {
+            let list = list(table.get("nodes"));
             table.insert("nodes".into(), list);
         }
         Some(version) => {
             table.insert("release".into(), version.into());
             if !nodes.is_empty() {
                 let versions = table.get_mut("versions")?.as_table_mut()?;
+                let list = list(versions.get(version));
                 versions.insert(version.into(), list);
             }
         }

@@ -41,6 +41,22 @@ fn a_new_version_goes_behind_the_last_one_and_nothing_else_changes() {
 }
 
 #[test]
+fn a_node_that_stays_keeps_its_weight() {
+    let heavy = "{ address = \"a:1\", weight = 3 }";
+    for (before, after) in [
+        (format!("[{heavy}, \"b:1\"]"), format!("[{heavy}, \"c:1\"]")),
+        (format!("[\n  {heavy}, # big\n  \"b:1\",\n]"), format!("[\n  {heavy}, # big\n  \"c:1\",\n]")),
+    ] {
+        let file = |list: &str| format!("[service.shop]\nnodes = {list} # c\n");
+        let edited = set_release(&file(&before), "shop", None, &nodes(&["a:1", "c:1"])).unwrap();
+        assert_eq!(edited, file(&after));
+        let same = set_release(&file(&before), "shop", None, &nodes(&["a:1", "b:1"])).unwrap();
+        assert_eq!(same, file(&before));
+        assert_eq!(read(&file(&before), "shop").unwrap().nodes, Some(nodes(&["a:1", "b:1"])));
+    }
+}
+
+#[test]
 fn every_layout_of_versions_is_understood() {
     for (before, after) in [
         (

@@ -98,6 +98,8 @@ pub struct Hold {
     pub wait: Duration,
     /// Requests that wait at once, over all workers; the next one is answered 503.
     pub most: usize,
+    /// Whether those wait, too, that found every node refusing or not taking their connection.
+    pub unreachable: bool,
 }
 
 impl Default for Eject {
@@ -127,10 +129,12 @@ impl Default for Eject {
 impl Default for Hold {
     fn default() -> Self {
         Self {
-            // A restart that is quick goes unnoticed, and a client still learns of an outage before it gives up.
+            // The first node of a service becomes healthy within this, and a client still learns of an outage before it gives up.
             wait: Duration::from_secs(2),
             // Some 20 MB at worst, and no more than a node accepts at once when it comes back.
             most: 1000,
+            // With every node down, whoever asks wants to know at once; another proxy may be well.
+            unreachable: false,
         }
     }
 }
@@ -247,7 +251,11 @@ pub(super) fn hold(table: Option<Table<'_>>) -> Hold {
     let Some(mut t) = table else {
         return d;
     };
-    let hold = Hold { wait: t.duration("wait", d.wait), most: t.count_or("most", d.most, 1..=1_000_000) };
+    let hold = Hold {
+        wait: t.duration("wait", d.wait),
+        most: t.count_or("most", d.most, 1..=1_000_000),
+        unreachable: t.flag("unreachable", d.unreachable),
+    };
     t.finish(|_| None);
     hold
 }

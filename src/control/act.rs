@@ -1,6 +1,7 @@
 //! Carries out what the machines ask. What must happen in order with the other services' wishes is left to the end of the turn.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -45,6 +46,7 @@ impl Controller {
                         known.map(|known| known.healthy),
                         entry.tuning.subscribe(),
                         Rc::clone(&self.mailbox),
+                        Arc::clone(&entry.hold),
                     );
                     let member = Member {
                         weight: entry.settings.weight(&node.version, &node.address).unwrap_or(1),

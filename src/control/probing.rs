@@ -20,7 +20,7 @@ use super::words;
 use crate::api::ProbeReport;
 use crate::config;
 use crate::model::ServiceName;
-use crate::pool::Node;
+use crate::pool::{Hold, Node};
 use crate::rollout::NodeRef;
 
 /// After a prober broke down, it is started again after this long.
@@ -71,7 +71,7 @@ impl Drop for Prober {
 }
 
 impl Prober {
-    /// Begins to probe. `initially` is what is known of the node: nothing if it is new.
+    /// Begins to probe, and calls those who wait at `hold` when a probe passes. `initially` is what is known of the node: nothing if it is new.
     pub(super) fn start(
         service: &ServiceName,
         node: &NodeRef,
@@ -79,6 +79,7 @@ impl Prober {
         initially: Option<bool>,
         settings: watch::Receiver<Arc<config::Service>>,
         mailbox: Rc<Mailbox>,
+        hold: Arc<Hold>,
     ) -> Self {
         let last = Rc::new(RefCell::new(None));
         let (service, node, ours) = (service.clone(), node.clone(), Rc::clone(&last));
@@ -88,6 +89,10 @@ impl Prober {
             let target = Target { version: node.version.clone(), address: node.address.clone(), pooled };
             loop {
                 let report = |report: ProbeReport, verdict: Option<bool>| {
+                    if report.passed {
+                        // Requests that could not reach it may try again, long before `rise` or `fall` is reached.
+                        hold.wake_all();
+                    }
                     if let Some(healthy) = verdict {
                         mailbox.put(&service, &node, (healthy, words::finding(&report)));
                     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::header::{COOKIE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{Call, Verdict};
-use super::view::{LocalNode, ServiceLocal};
+use super::call::{Call, Stage, Verdict};
+use super::view::{LocalNode, ServiceLocal, View};
 use super::worker::Worker;
 use crate::config::{self, HashBy, Kinds};
 use crate::pool::hold::Place;
@@ -203,21 +203,52 @@ impl Wait {
         Some(Self { place: service.hold.enter(hold.most)?, until: Instant::now() + hold.wait })
     }
 
-    /// Waits until `look` finds something, which it is asked again whenever nodes come or places come free; none when the
-    /// time is over. A client that goes takes its request along.
-    pub async fn until<T>(&self, call: &Call, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>, Verdict> {
+    /// Waits until there is a node, of which `tried` are none before anything has changed; none when the time is over. A client
+    /// that goes takes its request along.
+    pub async fn for_node(
+        &self,
+        worker: &Rc<Worker>,
+        call: &Call,
+        (view, index): (&Rc<View>, usize),
+        key: Option<u64>,
+        tried: &[u64],
+    ) -> Result<Option<Found>, Verdict> {
+        call.enter(Stage::Free, Duration::MAX);
+        let look = |afresh: bool| {
+            let newest = worker.view();
+            let index = newest.index_of(index, view)?;
+            let (service, local) = newest.service(index)?;
+            let permit = claim(worker, call, service, local, key, if afresh { &[] } else { tried }).ok()?;
+            Some(Found { permit, view: newest, index, afresh })
+        };
+        let mut afresh = false;
         loop {
             let mut called = pin!(self.place.called());
             called.as_mut().enable();
-            if let Some(found) = look() {
+            if let Some(found) = look(afresh) {
                 return Ok(Some(found));
             }
             if call.unless_judged(timeout_at(self.until, called)).await?.is_err() {
                 self.place.expire();
                 return Ok(None);
             }
+            // Whoever calls has seen that a node is ready: also one that could not be reached before.
+            afresh = true;
         }
     }
+}
+
+/// What a wait ended with.
+#[derive(Debug)]
+pub struct Found {
+    /// The claim.
+    pub permit: Permit,
+    /// By this view, in which the service stands at `index`.
+    pub view: Rc<View>,
+    /// See there.
+    pub index: usize,
+    /// Nodes that were tried before the wait may be tried again.
+    pub afresh: bool,
 }
 
 #[cfg(test)]

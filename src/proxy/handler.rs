@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
@@ -215,35 +215,35 @@ async fn try_nodes(
                 if refusal == Refusal::Full && sends == 0 {
                     fault = Fault::NodesFull;
                 }
-                // No node has seen it: it may wait for one.
-                let holds = sends == 0 && (tried.is_empty() || refusal == Refusal::Full);
-                if wait.is_none() && holds {
+                // No node has seen it: it may wait for one that is ready, or can be reached again.
+                let waits = sends == 0
+                    && match fault {
+                        Fault::NoNode | Fault::NodesFull => true,
+                        Fault::Connect | Fault::ConnectTimeout => service.settings.hold.unreachable,
+                        _ => false,
+                    };
+                if wait.is_none() && waits {
                     wait = Wait::begin(service);
                 }
-                let Some(wait) = wait.as_ref().filter(|_| holds) else {
+                let Some(wait) = wait.as_ref().filter(|_| waits) else {
                     return Err(fault);
                 };
-                call.enter(Stage::Free, Duration::MAX);
-                let look = || {
-                    let newest = worker.view();
-                    let index = newest.index_of(index, &view)?;
-                    let (service, local) = newest.service(index)?;
-                    let permit = claim(worker, &call, service, local, outgoing.key, &tried).ok()?;
-                    Some((permit, index, newest))
-                };
-                let found = Box::pin(wait.until(&call, look)).await.map_err(|_| Fault::Shutdown)?;
-                let (permit, place, newest) = found.ok_or(fault.clone())?;
-                (index, view) = (place, newest);
-                permit
+                let found = Box::pin(wait.for_node(worker, &call, (&view, index), outgoing.key, &tried)).await;
+                let found = found.map_err(|_| Fault::Shutdown)?.ok_or(fault.clone())?;
+                if found.afresh {
+                    tried.clear();
+                }
+                (view, index) = (found.view, found.index);
+                found.permit
             }
         };
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
         let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
-        if outgoing.seen.host.is_none() {
+        if outgoing.seen.host.is_none() && !request.headers().contains_key(HOST) {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
-                request.headers_mut().insert(http::header::HOST, host);
+                request.headers_mut().insert(HOST, host);
             }
         }
         permit.count_request();

@@ -189,3 +189,30 @@ async fn a_request_that_waits_for_a_service_that_goes_is_told_so() {
     let response = client.response("GET").await.expect("a response");
     assert_eq!(fault(&response), (503, Some("no-node")));
 }
+
+#[tokio::test]
+async fn a_request_that_reached_nobody_tries_again_when_a_node_is_back() {
+    let node = TestNode::echoing().await;
+    let address = node.address;
+    let proxy = Proxy::with(&app(&[address], "hold = { wait = \"20s\", unreachable = true }"));
+    drop(node);
+    let mut client = Client::connect(proxy.address).await;
+    client.send("POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 4\r\n\r\nbody").await;
+    until("it waits", || waiting(&proxy) == 1).await;
+    // A probe that passes calls; this one was wrong, and the request goes on waiting.
+    proxy.holds["app"].wake_all();
+    until("it waits again", || waiting(&proxy) == 1).await;
+    let (sent, _) = proxy.node(address).totals();
+    assert!(sent < 10, "it is not tried again and again: {sent}");
+    let back = TestNode::on(address, |mut peer| async move {
+        while let Some(request) = peer.request().await {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            peer.respond(200, &body).await;
+        }
+    })
+    .await;
+    proxy.holds["app"].wake_all();
+    let response = client.response("POST").await.expect("a response");
+    assert_eq!((response.status, response.text().as_str()), (200, "body"));
+    assert_eq!(back.requests().len(), 1);
+}

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod balance;
 mod crash;
 mod edits;
 mod ending;
