@@ -120,7 +120,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
         lines.push(colored(AnsiColor::Red, "  every node is unhealthy: traffic goes to all of them regardless"));
     }
     if service.waiting > 0 {
-        let waiting = format!("  {} requests wait because no node is ready", service.waiting);
+        let waiting = format!("  requests that wait because no node is ready: {}", service.waiting);
         lines.push(colored(AnsiColor::Yellow, waiting));
     }
     let shares: Vec<_> = service
