@@ -165,7 +165,7 @@ pub fn round(weights: &Weights) -> Box<[u32]> {
     let all: Vec<u64> = (0..weights.sums.len()).map(|index| weights.of(index)).collect();
     let unit = all.iter().copied().fold(0, gcd).max(1);
     let scale = (weights.total() / unit).div_ceil(STEPS.max(4 * all.len() as u64)).max(1) * unit;
-    let turns: Vec<i64> = all.iter().map(|weight| (weight.div_ceil(scale)) as i64).collect();
+    let turns: Vec<i64> = all.iter().map(|weight| weight.div_ceil(scale).cast_signed()).collect();
     let total: i64 = turns.iter().sum();
     let mut credit = vec![0i64; turns.len()];
     let step = |_| {
