@@ -47,7 +47,7 @@ pub enum Fault {
     RateLimited(u64),
     /// The client has to say who it is; with `WWW-Authenticate`.
     Unauthorized(HeaderValue),
-    /// Too many passwords wait to be checked.
+    /// Too many passwords wait to be checked, or too many questions for an answer.
     AuthBusy,
     /// Who decides about access did not answer.
     AuthUnavailable,
@@ -163,7 +163,7 @@ impl Fault {
             Self::Denied => "your address has no access",
             Self::RateLimited(_) => "you ask too often",
             Self::Unauthorized(_) => "say who you are",
-            Self::AuthBusy => "too many passwords wait to be checked",
+            Self::AuthBusy => "too many requests wait to be let in",
             Self::AuthUnavailable => "nobody could say whether you have access",
             Self::ClientBody => "the request body is malformed or broke off",
             Self::ToHttps(_) => "this is served over HTTPS",

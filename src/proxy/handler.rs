@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Body;
@@ -240,10 +240,10 @@ async fn try_nodes(
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
         let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
-        if outgoing.seen.host.is_none() {
+        if outgoing.seen.host.is_none() && !request.headers().contains_key(HOST) {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
-                request.headers_mut().insert(http::header::HOST, host);
+                request.headers_mut().insert(HOST, host);
             }
         }
         permit.count_request();

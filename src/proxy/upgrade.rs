@@ -3,12 +3,13 @@
 //! A WebSocket that must end gets a Close frame between two messages, so that the client knows that it should come back;
 //! anything else can only be closed.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Registered;
@@ -32,11 +33,16 @@ pub struct Tunnel {
     _slot: Slot,
 }
 
+thread_local! {
+    /// What every tunnel of a worker reads into. What the other side takes at once, which is nearly everything, is never
+    /// copied, and an idle tunnel holds nothing.
+    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
 /// One direction.
 struct Half {
-    buffer: Vec<u8>,
-    /// `buffer[start..]` is still to be written.
-    start: usize,
+    /// What the other side did not take yet.
+    rest: Bytes,
     tracker: Option<FrameTracker>,
     /// Nothing more is read: the source ended, or this direction is being closed.
     ended: bool,
@@ -52,11 +58,12 @@ impl Half {
         if let Some(tracker) = &mut tracker {
             tracker.advance(ahead);
         }
-        Self { buffer: ahead.to_vec(), start: 0, tracker, ended: false, unflushed: false, shut: false }
+        let rest = Bytes::copy_from_slice(ahead);
+        Self { rest, tracker, ended: false, unflushed: false, shut: false }
     }
 
     fn is_drained(&self) -> bool {
-        self.start == self.buffer.len()
+        self.rest.is_empty()
     }
 
     /// Whether everything that was passed on is whole messages.
@@ -74,12 +81,8 @@ impl Half {
     ) -> Poll<io::Result<()>> {
         loop {
             while !self.is_drained() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..]))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.start += written;
-                self.unflushed = true;
+                let written = ready!(self.write(cx, to, &self.rest.clone()))?;
+                self.rest.advance(written);
             }
             if self.unflushed {
                 ready!(Pin::new(&mut *to).poll_flush(cx))?;
@@ -95,29 +98,55 @@ impl Half {
             if last && self.is_at_border() {
                 return Poll::Pending;
             }
-            self.buffer.resize(BUFFER, 0);
-            self.start = 0;
-            let mut space = ReadBuf::new(&mut self.buffer);
-            let polled = Pin::new(&mut *from).poll_read(cx, &mut space);
-            let read = space.filled().len();
-            self.buffer.truncate(read);
-            if polled.is_pending() {
-                // An idle tunnel keeps no buffer.
-                self.buffer = Vec::new();
-                return Poll::Pending;
+            ready!(SPACE.with_borrow_mut(|space| self.read(cx, from, to, last, space)))?;
+        }
+    }
+
+    /// Reads one piece, and passes on what the other side takes at once.
+    fn read<F: AsyncRead + Unpin, T: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        last: bool,
+        space: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        let mut space = ReadBuf::new(space);
+        ready!(Pin::new(&mut *from).poll_read(cx, &mut space))?;
+        let mut data = space.filled();
+        self.ended = data.is_empty();
+        if let Some(tracker) = &mut self.tracker {
+            let whole = tracker.advance(data);
+            if let (true, Some(whole)) = (last, whole) {
+                // What follows would be a message begun and never ended.
+                data = &data[..whole];
+                *tracker = FrameTracker::default();
             }
-            ready!(polled)?;
-            if read == 0 {
-                self.ended = true;
-            } else if let Some(tracker) = &mut self.tracker {
-                let whole = tracker.advance(&self.buffer);
-                if let (true, Some(whole)) = (last, whole) {
-                    // What follows would be a message begun and never ended.
-                    self.buffer.truncate(whole);
-                    *tracker = FrameTracker::default();
+        }
+        while !data.is_empty() {
+            match self.write(cx, to, data)? {
+                Poll::Ready(written) => data = &data[written..],
+                Poll::Pending => {
+                    self.rest = Bytes::copy_from_slice(data);
+                    break;
                 }
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write<T: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut T,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(to).poll_write(cx, data))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        Poll::Ready(Ok(written))
     }
 }
 

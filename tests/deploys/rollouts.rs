@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sluicegate::cli::demo::{Kind, LoadOptions, Origin, OriginOptions};
+use sluicegate::cli::demo::{Kind, Origin, OriginOptions, Over};
 
 use super::stage::{Save, Stage, list, more, states, stop, summary, times, told};
 
@@ -43,12 +43,19 @@ struct Case {
     /// Whether WebSockets and event streams are left to their own end.
     patient: bool,
     nodes: fn(&mut OriginOptions),
-    load: fn(&mut LoadOptions),
+    /// What clients speak: HTTPS in one version of HTTP, or none.
+    https: Option<Https>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Https {
+    Http1,
+    Http2,
 }
 
 impl Case {
     const fn new(name: &'static str) -> Self {
-        Self { name, drain: "", patient: true, nodes: |_| {}, load: |_| {} }
+        Self { name, drain: "", patient: true, nodes: |_| {}, https: None }
     }
 
     fn service(&self, form: Form, version: usize, nodes: &[Origin]) -> String {
@@ -73,13 +80,18 @@ impl Case {
     /// Deploys again and again, and asserts that nobody noticed.
     fn run(&self) {
         let rollouts = times(5);
-        let mut stage = Stage::new();
+        let mut stage = if self.https.is_some() { Stage::new().with_https() } else { Stage::new() };
         let start = |version: usize, stage: &Stage| -> Vec<Origin> {
             (0..NODES).map(|_| stage.origin(&format!("v{version}"), self.nodes)).collect()
         };
         let mut serving = start(0, &stage);
         stage.run(&self.service(Form::Rolling, 0, &serving));
-        let load = stage.load(RATE, self.load);
+        let load = stage.load(RATE, |options| {
+            if let (Some(https), Some((target, config))) = (self.https, &stage.secure) {
+                options.target = *target;
+                options.over = Over { tls: Some(config.clone()), http2: https == Https::Http2 };
+            }
+        });
         // Every node is used, and every kind of work is going on, when the first edit comes.
         more(&load, 200);
         let begun = Instant::now();
@@ -175,4 +187,20 @@ fn nodes_that_close_idle_connections_after_50_ms_are_no_trouble() {
 #[test]
 fn nodes_that_need_two_seconds_to_be_ready_get_nothing_before() {
     Case { nodes: |node| node.ready_after = Duration::from_secs(2), ..Case::new("slow start") }.run();
+}
+
+#[test]
+fn clients_over_tls_notice_nothing() {
+    Case { https: Some(Https::Http1), ..Case::new("HTTPS") }.run();
+}
+
+#[test]
+fn clients_over_http_2_notice_nothing() {
+    Case { https: Some(Https::Http2), ..Case::new("HTTP/2") }.run();
+}
+
+#[test]
+fn a_short_deadline_sends_websockets_over_http_2_to_the_new_nodes() {
+    let drain = "websockets = \"1s\"";
+    Case { drain, patient: false, https: Some(Https::Http2), ..Case::new("short WebSockets over HTTP/2") }.run();
 }

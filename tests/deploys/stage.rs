@@ -5,9 +5,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, RootCertStore};
 use sluicegate::api::{ServiceStatus, Status};
 use sluicegate::app::{self, Running};
 use sluicegate::cli::demo::{Kind, Ledger, Load, LoadOptions, Origin, OriginOptions, Tally};
@@ -38,6 +40,8 @@ pub struct Stage {
     pub config: PathBuf,
     pub target: SocketAddr,
     pub ledger: Ledger,
+    /// Where HTTPS is spoken, and who trusts the certificate there.
+    pub secure: Option<(SocketAddr, Arc<ClientConfig>)>,
     proxy: Option<Running>,
     folder: tempfile::TempDir,
 }
@@ -59,7 +63,20 @@ impl Stage {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("sluice.toml");
-        Self { config, target: ([127, 0, 0, 1], 0).into(), ledger: Ledger::new(), proxy: None, folder }
+        let target = ([127, 0, 0, 1], 0).into();
+        Self { config, target, ledger: Ledger::new(), secure: None, proxy: None, folder }
+    }
+
+    /// A listener for HTTPS as well, with HTTP/2.
+    pub fn with_https(mut self) -> Self {
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
+        fs::write(self.file("cert.pem"), made.cert.pem()).expect("a file");
+        fs::write(self.file("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        self.secure = Some((self.target, Arc::new(client)));
+        self
     }
 
     /// Starts the proxy with one service, `shop`; `service` is TOML for it. Returns when all its nodes serve.
@@ -67,7 +84,12 @@ impl Stage {
         self.save(service, Save::Rename);
         let options = app::Options { config: self.config.clone(), socket: None, state_dir: None };
         self.proxy = Some(app::start(&options).expect("the proxy starts"));
-        self.target = self.status().listeners[0].address.parse().expect("an address");
+        let listeners = self.status().listeners;
+        let address = |at: usize| listeners[at].address.parse().expect("an address");
+        self.target = address(0);
+        if let Some((secure, _)) = &mut self.secure {
+            *secure = address(1);
+        }
         self.until("all nodes serve", |shop| states(shop).iter().all(|(_, state)| state == "serving"));
     }
 
@@ -78,7 +100,7 @@ impl Stage {
 
     /// Asks for another service, as an operator does.
     pub fn save(&self, service: &str, how: Save) {
-        let text = text(self.folder.path(), service);
+        let text = text(self.folder.path(), self.secure.is_some(), service);
         match how {
             Save::InPlace => fs::write(&self.config, text).expect("a configuration"),
             Save::Rename => {
@@ -144,8 +166,16 @@ impl Stage {
 }
 
 /// The whole configuration.
-fn text(folder: &std::path::Path, service: &str) -> String {
+fn text(folder: &std::path::Path, secure: bool, service: &str) -> String {
     let folder = folder.display();
+    let https = r#"
+[[listener]]
+name = "https"
+bind = "127.0.0.1:0"
+protocols = ["h2", "http/1.1"]
+tls = { certificates = [{ cert = "cert.pem", key = "key.pem" }] }
+"#;
+    let https = if secure { https } else { "" };
     format!(
         r#"state_dir = "{folder}/state"
 workers = 2
@@ -156,7 +186,7 @@ socket = "{folder}/admin.sock"
 [[listener]]
 name = "http"
 bind = "127.0.0.1:0"
-
+{https}
 [service.shop]
 match = "*"
 {service}"#

@@ -156,7 +156,8 @@ async fn decider() -> TestNode {
 fn forward(node: &TestNode, address: std::net::SocketAddr) -> Proxy {
     let auth = format!(
         "forward_auth = {{ address = \"{address}\", path = \"/verify?a=1\", timeout = \"500ms\", copy = [\"X-User\"] }}\n\
-         redirect = [{{ from = \"/old\", to = \"/\" }}]"
+         redirect = [{{ from = \"/old\", to = \"/\" }}]\n\
+         errors = {{ texts = {{ \"4xx\" = \"page\" }}, intercept = [\"4xx\"] }}"
     );
     Proxy::with_workers(&app(&[node.address], &auth), 1)
 }
@@ -252,4 +253,21 @@ async fn a_question_is_put_again_if_its_connection_was_just_given_up() {
     for _ in 0..30 {
         assert_eq!(client.get("/").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn who_decides_gets_only_so_many_questions_at_once() {
+    let node = TestNode::answering("ok").await;
+    let decider = TestNode::start(|mut peer| async move {
+        peer.request().await;
+        peer.closed().await;
+    })
+    .await;
+    let auth = format!("forward_auth = {{ address = \"{}\", timeout = \"5s\" }}", decider.address);
+    let proxy = Proxy::with_workers(&app(&[node.address], &auth), 1);
+    let all = futures_util::future::join_all((0..300).map(|_| ask(&proxy, "GET /", ""))).await;
+    let busy = all.iter().filter(|answer| fault(answer) == (503, "auth-busy")).count();
+    assert_eq!(busy, 300 - 256);
+    assert_eq!(all.iter().filter(|answer| fault(answer) == (503, "auth-unavailable")).count(), 256);
+    assert_eq!(decider.accepted(), 256);
 }

@@ -11,14 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{HeaderMap, Request, Response};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::content::{self, CHECKSUM, VERSION};
-use super::io::Io;
+use super::lane::{Lane, Line};
 use super::load::LoadOptions;
 use super::tally::{Reason, Tally};
 
@@ -36,7 +34,7 @@ pub(super) struct Client {
     pub(super) options: LoadOptions,
     pub(super) tally: Mutex<Tally>,
     /// The most recently used one is last.
-    idle: Mutex<VecDeque<(Instant, SendRequest<Outgoing>)>>,
+    idle: Mutex<VecDeque<(Instant, Lane)>>,
 }
 
 /// What went wrong, and who had begun to answer.
@@ -96,15 +94,19 @@ impl Client {
         }
         let reply = read.map_err(|fault| fault.of(version.as_deref()))?;
         // Whether the connection can be used again is known a moment later. That is not the caller's time.
-        if connection.is_ready() {
-            self.keep(connection);
-        } else if !connection.is_closed() {
-            let client = self.clone();
-            tokio::spawn(async move {
-                if let Ok(Ok(())) = timeout(READY, connection.ready()).await {
-                    client.keep(connection);
-                }
-            });
+        if let Lane::One(sender) = &mut connection {
+            if sender.is_ready() {
+                self.keep(connection);
+            } else if !sender.is_closed() {
+                let client = self.clone();
+                tokio::spawn(async move {
+                    if let Lane::One(sender) = &mut connection
+                        && let Ok(Ok(())) = timeout(READY, sender.ready()).await
+                    {
+                        client.keep(connection);
+                    }
+                });
+            }
         }
         Ok(reply)
     }
@@ -118,19 +120,13 @@ impl Client {
         Ok((response, version))
     }
 
-    async fn send<F>(
-        &self,
-        plan: &Plan<F>,
-    ) -> Result<(SendRequest<Outgoing>, Response<Incoming>, Option<String>), Fault>
+    async fn send<F>(&self, plan: &Plan<F>) -> Result<(Lane, Response<Incoming>, Option<String>), Fault>
     where
         F: Fn() -> Result<Request<Outgoing>, hyper::http::Error>,
     {
         let make = || (plan.make)().map_err(|error| Fault::new(Reason::Protocol, error));
-        let (mut connection, reused) = match self.take() {
-            Some(connection) => (connection, true),
-            None => (self.connect().await?, false),
-        };
-        let response = match connection.try_send_request(make()?).await {
+        let (mut connection, reused) = self.lane().await?;
+        let response = match connection.send(make()?).await {
             Ok(response) => response,
             Err(error) => {
                 let unsent = error.message().is_some();
@@ -141,7 +137,7 @@ impl Client {
                 }
                 self.count().client_retries += 1;
                 connection = self.connect().await?;
-                connection.send_request(make()?).await.map_err(|error| before_answer(&error, false))?
+                connection.send(make()?).await.map_err(|error| before_answer(&error.into_error(), false))?
             }
         };
         let version = version(response.headers());
@@ -151,35 +147,46 @@ impl Client {
         Ok((connection, response, version))
     }
 
-    pub(super) async fn dial(&self) -> Result<Io, Fault> {
-        let stream =
-            TcpStream::connect(self.options.target).await.map_err(|error| Fault::new(Reason::Connect, error))?;
+    pub(super) async fn dial(&self) -> Result<Line, Fault> {
+        let line = self.options.over.dial(self.options.target, &self.options.host).await?;
         self.count().connections += 1;
-        Ok(Io::tcp(stream))
+        Ok(line)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Outgoing>, Fault> {
-        let io = self.dial().await?;
-        let (sender, connection) = handshake(io).await.map_err(|error| Fault::new(Reason::Connect, error))?;
-        // Its errors come to the request that it carries as well.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
+    async fn connect(&self) -> Result<Lane, Fault> {
+        let lane = self.options.over.begin(self.dial().await?).await?;
+        if let Some(shared) = lane.shared() {
+            self.keep(shared);
+        }
+        Ok(lane)
     }
 
-    fn take(&self) -> Option<SendRequest<Outgoing>> {
+    /// A connection for one more request, and whether it was used before.
+    pub(super) async fn lane(&self) -> Result<(Lane, bool), Fault> {
+        match self.take() {
+            Some(lane) => Ok((lane, true)),
+            None => Ok((self.connect().await?, false)),
+        }
+    }
+
+    fn take(&self) -> Option<Lane> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while idle.front().is_some_and(|(since, _)| since.elapsed() > IDLE) {
+        while idle.front().is_some_and(|(since, lane)| since.elapsed() > IDLE && lane.shared().is_none()) {
             idle.pop_front();
         }
-        while let Some((_, connection)) = idle.pop_back() {
-            if connection.is_ready() && !connection.is_closed() {
-                return Some(connection);
+        while let Some((since, lane)) = idle.pop_back() {
+            if lane.is_usable() {
+                if let Some(shared) = lane.shared() {
+                    // Round and round, so that a few connections carry all.
+                    idle.push_front((since, shared));
+                }
+                return Some(lane);
             }
         }
         None
     }
 
-    fn keep(&self, connection: SendRequest<Outgoing>) {
+    fn keep(&self, connection: Lane) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT {
             idle.push_back((Instant::now(), connection));

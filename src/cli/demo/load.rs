@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::client::{Client, Fault};
+use super::lane::Over;
 use super::tally::{Failure, Kind, Reason, Tally};
 use super::work;
 
@@ -75,6 +76,8 @@ impl Rates {
 pub struct LoadOptions {
     /// Where to connect.
     pub target: SocketAddr,
+    /// How.
+    pub over: Over,
     /// The `Host` header.
     pub host: String,
     /// How much.
@@ -106,6 +109,7 @@ impl LoadOptions {
     pub fn mixed(target: SocketAddr, host: impl Into<String>, rate: f64, seed: u64) -> Self {
         Self {
             target,
+            over: Over::default(),
             host: host.into(),
             rates: Rates::mixed(rate),
             seed,

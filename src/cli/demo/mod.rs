@@ -6,6 +6,7 @@
 mod client;
 mod content;
 mod io;
+mod lane;
 mod ledger;
 mod load;
 mod meter;
@@ -35,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use script::{Setup, Stage};
 use view::Screen;
 
+pub use lane::Over;
 pub use ledger::{Duplicate, Ledger};
 pub use load::{Load, LoadOptions, Rates};
 pub use origin::{Faults, Origin, OriginCounts, OriginOptions};

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
-use hyper::Request;
 use hyper::header::HOST;
+use hyper::{HeaderMap, Request};
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::client::{self, Client, Fault, Outgoing, Plan, Reply};
 use super::content::{self, CHECKSUM, ORDER};
-use super::io::Io;
+use super::lane::Line;
 use super::tally::{Kind, Reason};
 
 /// An upload is sent in pieces of this size, with a pause before each.
@@ -144,19 +144,10 @@ impl Job {
         Err(circles())
     }
 
-    /// One connection of a WebSocket session.
+    /// One connection of a WebSocket session, or one stream.
     async fn talk(&mut self, until: Instant) -> Result<Session, Fault> {
-        let abnormal = |error: tungstenite::Error| Fault::new(Reason::Abnormal, error);
-        let request = format!("ws://{}/ws", self.client.options.host).into_client_request().map_err(abnormal)?;
-        let io = self.client.dial().await?;
-        let (mut socket, response) = client_async(request, io).await.map_err(|error| {
-            let reason = match &error {
-                tungstenite::Error::Http(_) => Reason::Status,
-                _ => Reason::Closed,
-            };
-            Fault::new(reason, format!("no WebSocket: {error}"))
-        })?;
-        let version = client::version(response.headers());
+        let (mut socket, headers) = self.socket().await?;
+        let version = client::version(&headers);
         if let Some(version) = &version {
             self.client.count().answered(version, Instant::now());
         }
@@ -167,9 +158,38 @@ impl Job {
         ended.map_err(|fault| fault.of(version.as_deref()))
     }
 
+    async fn socket(&self) -> Result<(WebSocketStream<Line>, HeaderMap), Fault> {
+        let options = &self.client.options;
+        if options.over.http2 {
+            let (mut lane, used) = self.client.lane().await?;
+            if !used {
+                // Whether the other side takes WebSockets as streams is told at the beginning: any answer comes after that.
+                let request = self.request("GET", "/").body(Outgoing::Empty);
+                let request = request.map_err(|error| Fault::new(Reason::Protocol, error))?;
+                lane.send(request).await.map_err(|error| Fault::new(Reason::Closed, error.into_error()))?;
+            }
+            if let Some(opened) = lane.websocket(&options.host, "/ws").await {
+                let (stream, head) = opened?;
+                let socket = WebSocketStream::from_raw_socket(Box::new(stream) as Line, Role::Client, None).await;
+                return Ok((socket, head.headers().clone()));
+            }
+        }
+        let abnormal = |error: tungstenite::Error| Fault::new(Reason::Abnormal, error);
+        let request = format!("ws://{}/ws", options.host).into_client_request().map_err(abnormal)?;
+        let line = self.client.dial().await?;
+        let (socket, response) = client_async(request, line).await.map_err(|error| {
+            let reason = match &error {
+                tungstenite::Error::Http(_) => Reason::Status,
+                _ => Reason::Closed,
+            };
+            Fault::new(reason, format!("no WebSocket: {error}"))
+        })?;
+        Ok((socket, response.headers().clone()))
+    }
+
     async fn echoes(
         &mut self,
-        socket: &mut WebSocketStream<Io>,
+        socket: &mut WebSocketStream<Line>,
         until: Instant,
         version: Option<&str>,
     ) -> Result<Session, Fault> {
@@ -313,7 +333,7 @@ fn expect(reply: &Reply, start: &str) -> Result<(), Fault> {
 
 /// A WebSocket told something else than an echo.
 async fn closed(
-    socket: &mut WebSocketStream<Io>,
+    socket: &mut WebSocketStream<Line>,
     message: Option<Result<Message, tungstenite::Error>>,
 ) -> Result<Session, Fault> {
     match message {

@@ -1,7 +1,7 @@
 //! Somebody else decides: each request is shown to a service of its own before it goes on. Whatever goes wrong on that way
 //! keeps the request out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ use crate::pool::Edge;
 const IDLE: usize = 16;
 /// For how long: below what common servers allow.
 const IDLE_TIME: Duration = Duration::from_secs(20);
+/// Questions that may be open at once on one worker. With more, who decides is not keeping up, and gets no more of them.
+const MOST: usize = 256;
 /// Bytes of an answer that a client can get.
 const LARGEST: usize = 256 * 1024;
 
@@ -41,6 +43,27 @@ type Sender = SendRequest<Empty<Bytes>>;
 #[derive(Debug, Default)]
 pub(super) struct Deciders {
     idle: RefCell<HashMap<String, Vec<(Sender, Instant)>>>,
+    /// Questions that are open; counted by [`Open`].
+    open: Cell<usize>,
+}
+
+/// A question that is counted as long as this lives.
+struct Open<'a>(&'a Cell<usize>);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a Cell<usize>) -> Option<Self> {
+        if count.get() >= MOST {
+            return None;
+        }
+        count.set(count.get() + 1);
+        Some(Self(count))
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Deciders {
@@ -70,6 +93,7 @@ impl Deciders {
             remove_alike(request.headers_mut(), name);
         }
         let question = question(auth, call, seen, edge, request)?;
+        let _open = Open::new(&self.open).ok_or(Fault::AuthBusy)?;
         let exchange = tokio::time::timeout(auth.timeout, self.exchange(auth, question));
         let answer = match call.unless_judged(exchange).await {
             Err(_) => return Err(Fault::Shutdown),

@@ -116,6 +116,8 @@ pub struct Pass {
     method: http::Method,
     /// What the client asked for, if a policy still has to know.
     uri: Uri,
+    /// The answer is no node's: it was given here.
+    answered: bool,
     /// Set by `basic`.
     user: Option<String>,
     /// Drawn when it is first asked for.
@@ -145,6 +147,7 @@ impl Pass {
             #[cfg(feature = "compression")]
             method: request.method().clone(),
             uri: request.uri().clone(),
+            answered: false,
             user: None,
             request_id: OnceCell::new(),
             random: [worker.random(), worker.random()],
@@ -189,9 +192,11 @@ impl Pass {
         if let Some(forward) = &door.forward_auth
             && let Some(answer) = worker.door.deciders.ask(forward, call, seen, view.edge(), request).await?
         {
+            self.answered = true;
             return Ok(Some(answer));
         }
         if let Some(answer) = redirect::answer(self, door) {
+            self.answered = true;
             return Ok(Some(answer));
         }
         if let (Some(most), Some(flight)) = (door.requests, &state.flight) {
@@ -242,9 +247,10 @@ impl Context {
     /// What the client gets for a request that came out like this.
     pub fn finish(self, worker: &Worker, outcome: Result<Response<RespBody>, Fault>) -> Response<RespBody> {
         let own = self.pass.as_ref().and_then(|pass| pass.state.door.errors.as_ref());
+        let answered = self.pass.as_ref().is_some_and(|pass| pass.answered);
         let pages = pages::Pages { own, general: self.pages.as_deref() };
         let mut response = match outcome {
-            Ok(response) if pages.intercept(&response) => pages.replace(response, self.accept.as_ref()),
+            Ok(response) if !answered && pages.intercept(&response) => pages.replace(response, self.accept.as_ref()),
             Ok(response) => response,
             Err(fault) => pages.tell(&fault, self.accept.as_ref()),
         };

@@ -28,7 +28,7 @@ impl Pages<'_> {
         }
         let wanted = [self.own, self.general].into_iter().flatten();
         wanted.flat_map(|errors| &errors.intercept).any(|statuses| statuses.contains(status.as_u16()))
-            // Its own errors are Sluice's to tell, and gRPC has no pages.
+            // gRPC has no pages.
             && !is_grpc(response)
     }
 

@@ -101,7 +101,8 @@ async fn drive(
                     meter.accepted();
                     let request = request::prepare(request, &mut host);
                     let (worker, front, meter) = (Rc::clone(worker), Rc::clone(front), Rc::clone(meter));
-                    tokio::task::spawn_local(stream::run(worker, front, meter, request, respond));
+                    // In a box of its own: tokio moves what it is given half a dozen times.
+                    tokio::task::spawn_local(Box::pin(stream::run(worker, front, meter, request, respond)));
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
