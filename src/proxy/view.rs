@@ -56,7 +56,8 @@ impl View {
             before.and_then(|before| before.local_at(index, name)).map_or_else(
                 || {
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
-                    Rc::new(ServiceLocal { name: name.clone(), turn, tokens, rotations: RefCell::default() })
+                    let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
+                    Rc::new(ServiceLocal { name, turn, tokens, door, rotations })
                 },
                 Rc::clone,
             )
