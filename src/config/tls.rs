@@ -43,7 +43,7 @@ impl Protocol {
 
     /// The default of `protocols`.
     pub(super) fn defaults() -> Vec<Self> {
-        vec![Self::Http1]
+        vec![Self::Http2, Self::Http1]
     }
 }
 

@@ -20,7 +20,7 @@ use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
-use super::refuse::{admit, limit_client, linger, turn_away};
+use super::refuse::{admit, ended_by, limit_client, linger, turn_away};
 use super::replay::Source;
 use super::upgrade::Tunnel;
 use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
@@ -48,13 +48,6 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Answers a request that was found to be none before it came here.
-pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
-    worker.stats().requests.add_one();
-    worker.stats().failed.add_one();
-    fault.response()
 }
 
 /// A request that was examined and made ready for a node.
@@ -229,7 +222,7 @@ async fn try_nodes(
                     return Err(fault);
                 };
                 let found = Box::pin(wait.for_node(worker, &call, (&view, index), outgoing.key, &tried)).await;
-                let found = found.map_err(|_| Fault::Shutdown)?.ok_or(fault.clone())?;
+                let found = found.map_err(ended_by)?.ok_or(fault.clone())?;
                 if found.afresh {
                     tried.clear();
                 }
@@ -260,7 +253,7 @@ async fn try_nodes(
                 permit.count_failure(blame(&loss));
                 unsent = Some(request);
                 // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
-                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
+                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown | CutReason::Deadline))) {
                     return Err(fault);
                 }
             }
@@ -280,8 +273,10 @@ async fn try_nodes(
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
-                let ended =
-                    matches!(fault, Fault::ClientBody | Fault::BodyTooLarge | Fault::ClientTimeout | Fault::Shutdown);
+                let ended = matches!(
+                    fault,
+                    Fault::ClientBody | Fault::BodyTooLarge | Fault::ClientTimeout | Fault::Shutdown | Fault::Deadline
+                );
                 if !ended {
                     permit.count_failure(blame(&loss));
                 }
@@ -347,8 +342,7 @@ impl Outgoing {
                 let waiting = self.source.as_ref().is_some_and(|source| source.awaits_client());
                 if waiting { Fault::ClientTimeout } else { Fault::ResponseTimeout }
             }
-            Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
-            Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
+            Loss::Judged(verdict @ Verdict::Cut(_)) => ended_by(*verdict),
             Loss::Upload => Fault::ClientBody,
             Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
             Loss::Stream(error) if error.is_library() => Fault::BadResponse,
