@@ -298,7 +298,8 @@ impl Drop for Relay {
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
         let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {
-            permit.count_failure(Failure::Timeout);
+            // It may as well be the client that does not read.
+            permit.count_failure(Failure::Other);
         }
     }
 }

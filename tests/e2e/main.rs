@@ -41,6 +41,7 @@ mod shutdown;
 mod streaming;
 mod timeouts;
 mod tls;
+mod tls_clients;
 mod tls_nodes;
 mod tls_reload;
 mod tunnel;
