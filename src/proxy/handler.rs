@@ -57,6 +57,8 @@ struct Outgoing {
     source: Option<Rc<Source>>,
     /// It may have to be sent twice.
     repeatable: bool,
+    /// Neither the client nor a policy said which host is asked.
+    hostless: bool,
     /// What the service tells requests by, if it does.
     key: Option<u64>,
 }
@@ -140,7 +142,8 @@ async fn answer(
         let told = || door::client_address(peer, &parts.headers, &view.edge().trusted_proxies);
         pass.map_or_else(told, Pass::client)
     });
-    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, key };
+    let hostless = seen.host.is_none() && !parts.headers.contains_key(HOST);
+    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, hostless, key };
     let lingers = !call.is_stream();
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if matches!(&result, Err(fault) if fault.closes()) {
@@ -233,7 +236,7 @@ async fn try_nodes(
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
         let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
-        if outgoing.seen.host.is_none() && !request.headers().contains_key(HOST) {
+        if outgoing.hostless {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
                 request.headers_mut().insert(HOST, host);
