@@ -30,11 +30,19 @@ const CUT: char = '…';
 pub(super) struct Fault {
     message: String,
     hint: Option<String>,
+    /// The value may be a password: it must not be quoted in a log.
+    secret: bool,
 }
 
 impl Fault {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, secret: false }
+    }
+
+    /// Shows the line without what stands in quotes.
+    pub(super) fn secret(mut self) -> Self {
+        self.secret = true;
+        self
     }
 
     /// What to do about it.
@@ -143,7 +151,10 @@ impl<'t> Findings<'t> {
             }
             let column = counted.2 + self.text[counted.1..offset].chars().count();
             counted = (line, offset, column);
-            let place = self.shown(path, &span, (line, start, column));
+            let mut place = self.shown(path, &span, (line, start, column));
+            if fault.secret {
+                place.text = masked(&place.text);
+            }
             problems.push(Problem { message: fault.message, hint: fault.hint, ..place });
         }
         if self.unlisted.get() > 0 {
@@ -184,6 +195,13 @@ fn quote(before: &str, after: &str, column: usize) -> String {
         c => c,
     };
     text.chars().map(shown).collect()
+}
+
+/// The line with a star for each character from its first quote on, but for what separates values.
+fn masked(line: &str) -> String {
+    let quote = line.find(['"', '\'']).unwrap_or(0);
+    let star = |c: char| if c.is_whitespace() || "\"',[]".contains(c) { c } else { '*' };
+    line[..quote].chars().chain(line[quote..].chars().map(star)).collect()
 }
 
 /// One problem as plain text: where and what, the line with the part marked, and the hint. Ends with a newline.

@@ -172,10 +172,11 @@ fn listener<'t>(mut t: Table<'t>, source: &Path) -> RawListener<'t> {
 
 fn limits(mut t: Table<'_>) -> Limits {
     let d = Limits::default();
+    let connections = t.count_or("connections", d.connections, 1..=10_000_000);
     let limits = Limits {
-        connections: t.count_or("connections", d.connections, 1..=10_000_000),
+        connections,
         connections_per_address: t.count("connections_per_address", 1..=10_000_000).get().map(|at| at.value),
-        requests: t.count_or("requests", d.requests, 1..=10_000_000),
+        requests: t.count_or("requests", connections, 1..=10_000_000),
         requests_per_connection: t.count("requests_per_connection", 1..=1_000_000_000).get().map(|at| at.value),
         head_size: t.size("head_size", d.head_size, 8 << 10..=1 << 20),
         headers: t.count_or("headers", d.headers, 1..=10_000),

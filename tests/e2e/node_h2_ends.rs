@@ -14,6 +14,7 @@ use crate::node_h2::{H2C, fault};
 use crate::support::client::Client;
 use crate::support::control::single;
 use crate::support::h2node::{H2Node, write};
+use crate::support::http2::frame;
 use crate::support::node::TestNode;
 use crate::support::{PATIENCE, until};
 
@@ -289,4 +290,35 @@ async fn a_retired_node_finishes_its_streams_and_loses_its_connection() {
     let response = client.response("GET").await.expect("a response");
     assert_eq!((response.text().as_str(), response.truncated), ("first second", false));
     until("the node is free", || retired.inflight() == 0).await;
+}
+
+/// A node that dies without a word: the kernel of its machine answers nothing, and here nobody reads.
+#[tokio::test]
+async fn a_connection_that_answers_no_ping_is_given_up() {
+    let node = TestNode::start(|mut peer| async move {
+        peer.bytes(24).await;
+        peer.send([frame(4, 0, 0, &[]), frame(4, 1, 0, &[])].concat()).await;
+        // Frames up to the request's own.
+        loop {
+            let Some(head) = peer.bytes(9).await else { return };
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            peer.bytes(length).await;
+            if head[3] == 1 {
+                break;
+            }
+        }
+        peer.send([frame(1, 4, 1, &[0x88]), frame(0, 0, 1, b"hello")].concat()).await;
+        peer.closed().await;
+    })
+    .await;
+    let more = format!("{H2C}ping = \"200ms\"\n[service.app.timeouts]\nbody = \"5m\"\n");
+    let proxy = single(&[node.address], &more);
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.expect("a head").status, 200);
+    let began = std::time::Instant::now();
+    let rest = client.closed().await;
+    assert!(began.elapsed() > Duration::from_secs(5), "not before the deadline of the answer");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "a part looks whole: {rest:?}");
+    until("the node is free", || proxy.node(node.address).inflight() == 0).await;
 }

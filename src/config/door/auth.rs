@@ -61,7 +61,7 @@ pub(super) fn basic(mut t: Table<'_>) -> Option<BasicAuth> {
     let forward = t.flag("forward", false);
     let mut users: Vec<User> = Vec::new();
     for at in written.get().map(|at| &at.value[..]).unwrap_or_default() {
-        let Some(user) = checked(at, t.findings(), user) else { continue };
+        let Some(user) = checked(at, t.findings(), |text| user(text).map_err(Fault::secret)) else { continue };
         if users.iter().any(|other| other.name == user.name) {
             t.findings().add(&at.span, Fault::new(format!("the user `{}` is in this list twice", shorten(&user.name))));
         }

@@ -88,8 +88,8 @@ pub struct Redirect {
 
 pub(super) fn redirects(t: &mut Table<'_>) -> Vec<Redirect> {
     rules(t, "redirect", "service.*.redirect", |t| {
+        let status = t.count("status", 300..=399);
         let (from, to) = ends(t, location)?;
-        let status = t.count("status", 301..=308);
         let status = match status.get() {
             None => StatusCode::TEMPORARY_REDIRECT,
             Some(at) => match StatusCode::from_u16(at.value as u16) {

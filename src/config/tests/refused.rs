@@ -105,8 +105,8 @@ fn a_file_that_nests_without_end_is_refused() {
 
 /// Texts that look like a configuration, so that the tests get past the TOML parser.
 fn lookalike() -> impl Strategy<Value = String> {
-    let keys =
-        "include|listener|service|admin|limits|match|nodes|versions|release|health|path|status|header|rollout|steps|x";
+    let keys = "include|listener|service|admin|limits|match|nodes|versions|release|health|path|status|header|rollout|steps|x|\
+        access|rate|redirect|rewrite|basic_auth|forward_auth|request_headers|errors|compression|by|from|to|set|users";
     let line = prop_oneof![
         (keys, "\"[^\"\n\\\\]{0,20}\"|-?[0-9]{1,20}|true|1\\.5|\\[\\]|\\[\"[a-z*/:.\\[]{0,9}\", 200\\]|\\{\\}")
             .prop_map(|(key, value)| format!("{key} = {value}")),
