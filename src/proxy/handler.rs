@@ -189,6 +189,7 @@ async fn try_nodes(
     let mut sends = 0;
     let mut refusals = 0;
     let mut wait: Option<Wait> = None;
+    let nameless = outgoing.seen.host.is_none() && !outgoing.parts.headers.contains_key(HOST);
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         if tried.len() >= service.settings.retry.attempts as usize + SPARE_TRIES {
@@ -240,7 +241,7 @@ async fn try_nodes(
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
         let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
-        if outgoing.seen.host.is_none() && !request.headers().contains_key(HOST) {
+        if nameless {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
                 request.headers_mut().insert(HOST, host);
