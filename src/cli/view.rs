@@ -120,7 +120,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
         lines.push(colored(AnsiColor::Red, "  every node is unhealthy: traffic goes to all of them regardless"));
     }
     if service.waiting > 0 {
-        let waiting = format!("  {} requests wait because no node is ready", service.waiting);
+        let waiting = format!("  requests that wait because no node is ready: {}", service.waiting);
         lines.push(colored(AnsiColor::Yellow, waiting));
     }
     let shares: Vec<_> = service
@@ -197,18 +197,12 @@ fn nodes(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<String> {
 
 /// What is told of a node behind its reason.
 fn beside(node: &NodeStatus, now: Timestamp) -> String {
-    let mut text = String::new();
-    if let Some(until) = node.until {
-        let left = duration(until.since(now));
-        text += &match node.state {
-            NodeState::Warming => format!("; warm in {left}"),
-            _ => format!("; back in {left}"),
-        };
-    }
-    if node.weight != 1 {
-        text += &format!("; weight {}", node.weight);
-    }
-    text
+    let until = node.until.map(|until| {
+        let what = if node.state == NodeState::Warming { "warm" } else { "back" };
+        format!("; {what} in {}", duration(until.since(now)))
+    });
+    let weight = (node.weight != 1).then(|| format!("; weight {}", node.weight));
+    until.into_iter().chain(weight).collect()
 }
 
 fn work(work: &Holder) -> String {

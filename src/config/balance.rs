@@ -139,17 +139,19 @@ impl Default for Hold {
     }
 }
 
+/// The words of `policy`.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    LeastRequest,
+    RoundRobin,
+    Hash,
+}
+
 pub(super) fn balance(table: Option<Table<'_>>) -> Balance {
     let mut balance = Balance::default();
     let Some(mut t) = table else {
         return balance;
     };
-    #[derive(Clone, Copy, PartialEq)]
-    enum Word {
-        LeastRequest,
-        RoundRobin,
-        Hash,
-    }
     let words = [("least-request", Word::LeastRequest), ("round-robin", Word::RoundRobin), ("hash", Word::Hash)];
     let policy = t.choice("policy", Word::LeastRequest, &words, |word| {
         let hint = match word {

@@ -174,7 +174,6 @@ impl<'t> Table<'t> {
     }
 
     /// The table under `key`, whose keys are free and whose values are lists of nodes; in the order of the file.
-    #[expect(clippy::type_complexity, reason = "a name for it would say less")]
     pub(super) fn named_nodes(
         &mut self,
         key: &'static str,

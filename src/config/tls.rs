@@ -43,7 +43,7 @@ impl Protocol {
 
     /// The default of `protocols`.
     pub(super) fn defaults() -> Vec<Self> {
-        vec![Self::Http1]
+        vec![Self::Http2, Self::Http1]
     }
 }
 
@@ -239,7 +239,8 @@ pub(super) fn accepting(t: &mut Table<'_>, source: &Path) -> Accepting {
         for at in &list.value {
             match Protocol::from_alpn(at.value.as_bytes()) {
                 None => {
-                    findings.add(&at.span, unknown("protocol", at.value, Protocol::ALL.iter().map(|(name, _)| *name)))
+                    let known = Protocol::ALL.iter().map(|(name, _)| *name);
+                    findings.add(&at.span, unknown("protocol", at.value, known));
                 }
                 Some(known) if accepting.protocols.contains(&known) => {
                     findings.add(&at.span, Fault::new(format!("`{}` is in this list twice", at.value)));
@@ -396,14 +397,12 @@ fn suites(list: Field<Vec<At<&str>>>, min: TlsVersion, findings: &Findings<'_>) 
 
 /// A host name as it stands in a certificate; without case.
 fn name(at: &At<&str>, findings: &Findings<'_>) -> Option<String> {
-    match rustls_pki_types::ServerName::try_from(at.value) {
-        Ok(_) => Some(at.value.to_ascii_lowercase()),
-        Err(_) => {
-            let fault = Fault::new(format!("`{}` is not a host name", shorten(at.value)));
-            findings.add(&at.span, fault.hint("write it like \"shop.example.com\""));
-            None
-        }
+    if rustls_pki_types::ServerName::try_from(at.value).is_ok() {
+        return Some(at.value.to_ascii_lowercase());
     }
+    let fault = Fault::new(format!("`{}` is not a host name", shorten(at.value)));
+    findings.add(&at.span, fault.hint("write it like \"shop.example.com\""));
+    None
 }
 
 /// `[service.NAME.tls]`.

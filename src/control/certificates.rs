@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::controller::Controller;
 use crate::api::{CertificateStatus, CertificatesStatus, Problem};
-use crate::config::{self, CertificateSource, Config, Loaded};
+use crate::config::{self, CertificateSource, ClientTls, Config, Loaded, ServerTls};
 use crate::model::{NodeAddress, ServiceName, Timestamp};
 use crate::net::tls::{self, Client, Server};
 
@@ -121,6 +121,7 @@ pub(super) fn read(loaded: &mut Loaded, last: &Certificates) -> Read {
     // What runs and is not in what was read: an invalid configuration, or an included file that is held back.
     for (name, server) in &last.servers {
         if loaded.config.is_none() {
+            read.watch_server(server.settings());
             let made = server.reload();
             read.troubles.extend(made.problems);
             let kept = made.server.unwrap_or_else(|| Arc::clone(server));
@@ -130,6 +131,7 @@ pub(super) fn read(loaded: &mut Loaded, last: &Certificates) -> Read {
     for (name, client) in &last.clients {
         let missing = !read.certificates.clients.contains_key(name);
         if missing && (loaded.config.is_none() || !loaded.held_back.is_empty()) {
+            read.watch_client(client.settings());
             let kept = client.reload().unwrap_or_else(|problem| {
                 read.troubles.push(problem);
                 Arc::clone(client)
@@ -165,23 +167,30 @@ fn client(
 impl Read {
     fn watch(&mut self, config: &Config) {
         for listener in &config.listeners {
-            let Some(settings) = &listener.accepting.tls else { continue };
-            for source in &settings.certificates {
-                match source {
-                    CertificateSource::Pair { cert, key } => {
-                        self.files.extend([cert.path.clone(), key.path.clone()]);
-                    }
-                    CertificateSource::Folder(folder) => self.folders.extend(tls::folders(&folder.path)),
-                }
-            }
-            if let Some(auth) = &settings.client_auth {
-                self.files.extend(std::iter::once(&auth.ca).chain(&auth.crl).map(|file| file.path.clone()));
+            if let Some(settings) = &listener.accepting.tls {
+                self.watch_server(settings);
             }
         }
         for service in config.services.values() {
-            let own = service.tls.certificate.iter().flat_map(|(cert, key)| [cert, key]);
-            self.files.extend(service.tls.ca.iter().chain(own).map(|file| file.path.clone()));
+            self.watch_client(&service.tls);
         }
+    }
+
+    fn watch_server(&mut self, settings: &ServerTls) {
+        for source in &settings.certificates {
+            match source {
+                CertificateSource::Pair { cert, key } => self.files.extend([cert.path.clone(), key.path.clone()]),
+                CertificateSource::Folder(folder) => self.folders.extend(tls::folders(&folder.path)),
+            }
+        }
+        if let Some(auth) = &settings.client_auth {
+            self.files.extend(std::iter::once(&auth.ca).chain(&auth.crl).map(|file| file.path.clone()));
+        }
+    }
+
+    fn watch_client(&mut self, settings: &ClientTls) {
+        let own = settings.certificate.iter().flat_map(|(cert, key)| [cert, key]);
+        self.files.extend(settings.ca.iter().chain(own).map(|file| file.path.clone()));
     }
 }
 

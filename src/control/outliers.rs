@@ -65,6 +65,8 @@ impl Controller {
             if entry.members.len() < 2 || !eject.is_on() || entry.window_ends > now {
                 continue;
             }
+            // After a pause (one node only, or all this was off) the counters tell of another time.
+            let paused = now.since(entry.window_ends) > eject.window.max(2 * LOOK);
             entry.window_ends = now.plus(eject.window);
             let mut nodes = Vec::new();
             for known in entry.machine.nodes() {
@@ -73,7 +75,7 @@ impl Controller {
                 };
                 let sum = tally(&member.node);
                 let new = sum.since(std::mem::replace(&mut member.tally, sum));
-                if known.serves() {
+                if known.serves() && !paused {
                     nodes.push((known.node.clone(), new));
                 }
             }

@@ -165,7 +165,7 @@ pub fn round(weights: &Weights) -> Box<[u32]> {
     let all: Vec<u64> = (0..weights.sums.len()).map(|index| weights.of(index)).collect();
     let unit = all.iter().copied().fold(0, gcd).max(1);
     let scale = (weights.total() / unit).div_ceil(STEPS.max(4 * all.len() as u64)).max(1) * unit;
-    let turns: Vec<i64> = all.iter().map(|weight| (weight.div_ceil(scale)) as i64).collect();
+    let turns: Vec<i64> = all.iter().map(|weight| weight.div_ceil(scale).cast_signed()).collect();
     let total: i64 = turns.iter().sum();
     let mut credit = vec![0i64; turns.len()];
     let step = |_| {
@@ -232,6 +232,91 @@ mod tests {
             let busy = nodes[0].key;
             let found = least_of_two(&nodes, None, random, &|node| usize::from(node.key == busy), |_| true);
             prop_assert_eq!(found.map(|node| node.key), Some(nodes[1].key));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parts_sum_to_all_and_none_is_off_by_a_whole(parts in prop::collection::vec(0u64..1_000_000, 1..12)) {
+            let total: u64 = parts.iter().sum();
+            let shares = divide(&parts);
+            let sum: u32 = shares.iter().map(|share| share.0).sum();
+            prop_assert_eq!(sum, if total == 0 { 0 } else { 10_000 });
+            for (part, share) in parts.iter().zip(&shares) {
+                let exact = *part as f64 * 10_000.0 / total.max(1) as f64;
+                prop_assert!((f64::from(share.0) - exact).abs() < 1.0);
+            }
+        }
+
+        #[test]
+        fn a_round_gives_each_its_exact_part_and_is_spread(weights in prop::collection::vec(1u32..=20, 2..8)) {
+            let Some(known) = Weights::new(&weights) else { return Ok(()) };
+            let round = round(&known);
+            let total: usize = weights.iter().map(|weight| *weight as usize).sum();
+            for (index, weight) in weights.iter().enumerate() {
+                let turns = round.iter().filter(|place| **place as usize == index).count();
+                prop_assert_eq!(turns * total, *weight as usize * round.len());
+                // At no time is a node ahead of its part by more than one turn.
+                let mut had = 0.0;
+                for (step, place) in round.iter().enumerate() {
+                    had += f64::from(u8::from(*place as usize == index));
+                    let fair = f64::from(*weight) / total as f64 * (step + 1) as f64;
+                    prop_assert!(had - fair <= 1.0 && fair - had <= weights.len() as f64, "{} of {}", had, fair);
+                }
+            }
+        }
+
+        #[test]
+        fn a_round_is_bounded_whatever_the_weights(weights in prop::collection::vec(1u32..=100_000, 2..40)) {
+            if let Some(known) = Weights::new(&weights) {
+                let round = round(&known);
+                prop_assert!(round.len() <= 2 * STEPS as usize + weights.len(), "{}", round.len());
+                prop_assert!((0..weights.len()).all(|index| round.contains(&(index as u32))), "everybody has a turn");
+            }
+        }
+
+        #[test]
+        fn the_two_that_are_drawn_differ(weights in prop::collection::vec(1u32..=100_000, 2..20), random: u64) {
+            if let Some(known) = Weights::new(&weights) {
+                let (first, second) = known.two(random);
+                prop_assert!(first != second && first < weights.len() && second < weights.len());
+            }
+        }
+
+        #[test]
+        fn warmth_only_grows_and_ends_at_the_weight(weight in 1u32..=100_000, time in 1u64..100_000, at in 0u64..100_000) {
+            let time = Duration::from_millis(time);
+            let at = Duration::from_millis(at);
+            let now = warmed(weight, at, time);
+            prop_assert!((1..=weight).contains(&now));
+            prop_assert!(warmed(weight, at + Duration::from_millis(1), time) >= now);
+            prop_assert_eq!(warmed(weight, time, time), weight);
+        }
+    }
+
+    #[test]
+    fn idle_nodes_are_drawn_by_weight_and_load_is_set_against_it() {
+        let nodes = nodes(3);
+        let weights = Weights::new(&[1, 3, 4]).expect("they differ");
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut hits = [0usize; 3];
+        for _ in 0..8_000 {
+            let chosen = least_of_two(&nodes, Some(&weights), random.u64(..), &|_| 0, |_| true).map(|node| node.key);
+            let index = nodes.iter().position(|node| Some(node.key) == chosen);
+            hits[index.unwrap_or(0)] += 1;
+        }
+        for (hits, weight) in hits.iter().zip([1, 3, 4]) {
+            assert!(hits.abs_diff(weight * 1000) < 150, "{hits} where {weight} of 8 are fair");
+        }
+        // Whoever has more work than its weight allows is passed over: under load, work follows the weights.
+        let mut work = [0usize; 3];
+        for _ in 0..800 {
+            let load = |node: &Node| nodes.iter().position(|known| known.key == node.key).map_or(0, |at| work[at]);
+            let chosen = least_of_two(&nodes, Some(&weights), random.u64(..), &load, |_| true).map(|node| node.key);
+            work[nodes.iter().position(|node| Some(node.key) == chosen).unwrap_or(0)] += 1;
+        }
+        for (work, weight) in work.iter().zip([1, 3, 4]) {
+            assert!(work.abs_diff(weight * 100) < 30, "{work} where {weight} of 8 are fair");
         }
     }
 

@@ -69,6 +69,8 @@ pub enum CutReason {
     Drain,
     /// The process ends.
     Shutdown,
+    /// The time that its client gave it (gRPC).
+    Deadline,
 }
 
 /// How a worker ends.

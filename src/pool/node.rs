@@ -142,10 +142,10 @@ impl Node {
         })
     }
 
-    /// Answers, failures, and failures that count in a row, over all workers.
+    /// Answers, failures that it is to blame for, and those that count in a row, over all workers.
     pub fn outcomes(&self) -> (u64, u64, u64) {
         self.stats.iter().fold((0, 0, 0), |(successes, failures, strikes), shard| {
-            (successes + shard.successes.get(), failures + shard.failures.get(), strikes + shard.strikes.get())
+            (successes + shard.successes.get(), failures + shard.blamed.get(), strikes + shard.strikes.get())
         })
     }
 

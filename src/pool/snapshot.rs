@@ -196,3 +196,100 @@ impl ServiceView {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::config::HashBy;
+    use crate::model::NodeId;
+    use crate::pool::ring;
+
+    fn slice(weights: &[u32], policy: &Policy) -> Slice {
+        let node = |(index, weight): (usize, &u32)| {
+            let address = format!("127.0.0.1:{}", 5000 + index);
+            let id = NodeId { service: "s".into(), version: "v".into(), address: address.as_str().into() };
+            (Node::new(id, 1), weight * ONE)
+        };
+        Slice::new("v".into(), Share::ALL, weights.iter().enumerate().map(node).collect(), policy)
+    }
+
+    fn by_key(number: u64) -> Turn {
+        Turn { turn: 0, random: 7, key: Some(ring::hash(&number.to_le_bytes())) }
+    }
+
+    #[test]
+    fn a_node_with_much_more_than_its_part_passes_a_busy_key_on() {
+        for (spill, weights) in [(0.25, &[1, 1, 1, 1][..]), (0.25, &[1, 3, 4]), (1.0, &[1, 1, 1])] {
+            let slice = slice(weights, &Policy::Hash { by: HashBy::Client, spill: Some(spill) });
+            let work: RefCell<HashMap<u64, usize>> = RefCell::default();
+            let home = slice.choose(by_key(1), || 0, &|_| 0, |_| true).map(|node| node.key);
+            let load = |node: &Node| work.borrow().get(&node.key).copied().unwrap_or(0);
+            for number in 0..400 {
+                let chosen = slice.choose(by_key(1), || 0, &load, |_| true).map(|node| node.key);
+                if number == 0 {
+                    assert_eq!(chosen, home, "its own node first");
+                }
+                *work.borrow_mut().entry(chosen.unwrap_or(0)).or_default() += 1;
+            }
+            let total: u32 = weights.iter().sum();
+            for (node, weight) in slice.nodes.iter().zip(weights) {
+                let most = (1.0 + spill) * 400.0 * f64::from(*weight) / f64::from(total);
+                assert!(load(node) as f64 <= most.ceil(), "{} where {most} are the most", load(node));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_keeps_its_node_without_spill_however_busy_that_is() {
+        let slice = slice(&[1, 1, 1], &Policy::Hash { by: HashBy::Client, spill: None });
+        for key in 0..50 {
+            let home = slice.choose(by_key(key), || 0, &|_| 0, |_| true).map(|node| node.key);
+            let busy = |node: &Node| if Some(node.key) == home { 1000 } else { 0 };
+            assert_eq!(slice.choose(by_key(key), || 0, &busy, |_| true).map(|node| node.key), home);
+            let next = slice.choose(by_key(key), || 0, &busy, |node| Some(node.key) != home).map(|node| node.key);
+            assert!(next.is_some() && next != home, "the next one on the ring");
+        }
+    }
+
+    #[test]
+    fn one_node_and_the_usual_policy_cost_nothing_beside() {
+        let hash = Policy::Hash { by: HashBy::Client, spill: Some(0.25) };
+        assert!(slice(&[5], &hash).plan.is_none());
+        assert!(slice(&[1, 1, 1], &Policy::LeastRequest).plan.is_none());
+        assert!(slice(&[1, 2], &Policy::LeastRequest).plan.is_some());
+    }
+
+    #[test]
+    fn a_growing_share_moves_keys_one_way_only() {
+        let view = |first: u32| {
+            let settings =
+                "[[listener]]\nname = \"h\"\nbind = \"127.0.0.1:0\"\n[service.s]\nmatch = \"*\"\nnodes = [\"a:1\"]";
+            let config = config::load_str(settings, std::path::Path::new("t.toml")).config.expect("valid");
+            let settings = Arc::clone(config.services.values().next().expect("a service"));
+            let policy = Policy::Hash { by: HashBy::Client, spill: None };
+            let part = |version: &str, share| {
+                let mut slice = slice(&[1, 1], &policy);
+                (slice.version, slice.share) = (version.into(), Share(share));
+                slice
+            };
+            let slices = vec![part("v1", first), part("v2", 10_000 - first)];
+            ServiceView { settings, slices, all_down: false, hold: Arc::default() }
+        };
+        let version = |view: &ServiceView, key| {
+            let node = view.choose(by_key(key), |_| 0, |_| 0, |_| false, |_| false).map(|node| node.key);
+            view.slices[1].nodes.iter().any(|known| Some(known.key) == node)
+        };
+        let mut before = view(10_000);
+        for first in [7_500, 5_000, 2_500, 0] {
+            let after = view(first);
+            for key in 0..200 {
+                assert!(!version(&before, key) || version(&after, key), "key {key} went back");
+            }
+            before = after;
+        }
+        assert!((0..200).all(|key| version(&before, key)));
+    }
+}

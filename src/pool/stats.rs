@@ -49,7 +49,9 @@ pub struct NodeStats {
     pub successes: Count,
     /// Those that ended in a 5xx, a reset, a timeout or a truncated body.
     pub failures: Count,
-    /// Among them, those of the kinds that `eject.on` names.
+    /// Among them, those that the node alone is to blame for: not those in which a client may have had a part.
+    pub blamed: Count,
+    /// Among these, those of the kinds that `eject.on` names.
     pub strikes: Count,
     /// The same, in a row.
     pub streak: Streak,

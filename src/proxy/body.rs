@@ -221,9 +221,11 @@ impl Relay {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let cut = self.call.as_ref().is_some_and(|call| call.is_cut());
-        if cut && let Some(border) = self.border.as_ref().filter(|border| border.is_at_border()) {
-            let farewell = border.farewell();
+        let cut = self.call.as_ref().and_then(|call| call.cut_reason());
+        if let (Some(reason), Some(border)) = (cut, &self.border)
+            && border.is_at_border()
+        {
+            let farewell = border.farewell(reason);
             self.end(false);
             return Poll::Ready(farewell.map(|trailers| Ok(Frame::trailers(trailers))));
         }
@@ -257,7 +259,7 @@ impl Relay {
                 match whole {
                     // The stream is to end, and the last whole event ends in this piece. What is behind it is dropped, so
                     // that the stream stands at a border and ends with the next poll.
-                    Some(whole) if cut => {
+                    Some(whole) if cut.is_some() => {
                         border.restart();
                         Poll::Ready(Some(Ok(Frame::data(data.slice(..whole)))))
                     }
@@ -296,7 +298,8 @@ impl Drop for Relay {
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
         let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {
-            permit.count_failure(Failure::Timeout);
+            // It may as well be the client that does not read.
+            permit.count_failure(Failure::Other);
         }
     }
 }

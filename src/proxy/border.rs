@@ -1,8 +1,10 @@
 //! Where a stream may be ended without breaking what is in it: between two server-sent events, between two gRPC messages.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::events::EventBorder;
+use super::grpc;
+use crate::pool::CutReason;
 
 /// Follows a stream and knows whether what was passed on is whole.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ impl Nature {
         }
         if let Some(rest) = after("application/grpc") {
             // Not gRPC-Web, which has its trailers in the body.
-            let plain = matches!(rest.first(), None | Some(b'+' | b';' | b' '));
+            let plain = grpc::is_grpc_suffix(rest);
             return Self::Stream(plain.then(|| Border::Messages(MessageBorder::default())));
         }
         if after("multipart/x-mixed-replace").is_some() { Self::Stream(None) } else { Self::Answer }
@@ -71,19 +73,10 @@ impl Border {
 
     /// What tells the client that the stream was ended and that it should come back. Events need nothing: a client of them
     /// comes back by itself.
-    pub fn farewell(&self) -> Option<HeaderMap> {
-        const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-        const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+    pub fn farewell(&self, reason: CutReason) -> Option<HeaderMap> {
         match self {
             Self::Events(_) => None,
-            Self::Messages(_) => {
-                let mut trailers = HeaderMap::with_capacity(2);
-                // UNAVAILABLE: it may be called again.
-                trailers.insert(STATUS, HeaderValue::from_static("14"));
-                trailers
-                    .insert(MESSAGE, HeaderValue::from_static("the node that worked on this was taken out of service"));
-                Some(trailers)
-            }
+            Self::Messages(_) => Some(grpc::farewell(reason)),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The call is what the rest of the worker sees of a request: the watchdog finds its time limits here, the control plane
 //! learns from it what holds a node open, and a cut reaches the request through it.
 
+mod watch;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -83,6 +85,8 @@ pub struct Call {
     verdict: Cell<Option<Verdict>>,
     /// Set by a cut command: when the call should end at its next clean border, and when it must.
     cut: Cell<Option<Cut>>,
+    /// Set by the stream: when its client stops waiting.
+    deadline: Cell<Option<Instant>>,
     /// Set by the watchdog when a cut takes hold.
     was_cut: Cell<bool>,
     /// Set by the handler: raised when the node has asked for the body.
@@ -205,7 +209,20 @@ impl Call {
 
     /// Whether the call should end at its next clean border.
     pub fn is_cut(&self) -> bool {
-        matches!(self.verdict.get(), Some(Verdict::Cut(_)))
+        self.cut_reason().is_some()
+    }
+
+    /// Why it should.
+    pub fn cut_reason(&self) -> Option<CutReason> {
+        match self.verdict.get() {
+            Some(Verdict::Cut(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Told by the stream of a gRPC call: its client waits this long for all of it. No other limit holds for the head then.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.deadline.set(self.started.checked_add(timeout));
     }
 
     /// The verdict, once.
@@ -272,15 +289,6 @@ impl Call {
         }
     }
 
-    /// Ends it so that the client cannot take what it got for the whole: in HTTP/1 its connection with it.
-    fn kill(&self) {
-        self.killed.set(true);
-        match &self.task {
-            Some(task) => task.wake_by_ref(),
-            None => self.front.kill(),
-        }
-    }
-
     /// Resolves when the call has to end at once.
     pub fn poll_killed(&self, cx: &Context<'_>) -> Poll<()> {
         if self.killed.get() {
@@ -290,81 +298,6 @@ impl Call {
         } else {
             Poll::Pending
         }
-    }
-
-    /// The watchdog's look at this call.
-    pub fn check(&self, now: Instant) {
-        if let Some(cut) = self.cut.get() {
-            let judged = self.was_cut.get();
-            if now >= cut.at && !judged {
-                self.was_cut.set(true);
-                self.verdict.set(Some(Verdict::Cut(cut.reason)));
-                self.wake();
-            } else if now >= cut.by && judged {
-                return self.kill();
-            }
-        }
-        if self.held_since.get().is_some_and(|since| now - since >= Duration::from_secs(1)) {
-            self.release_body();
-            self.wake();
-        }
-        let stage = self.stage.get();
-        if self.is_too_slow(now, stage) {
-            // The client's fault, not the node's: after the head there is no verdict that could be taken for a stalled node.
-            if stage == Stage::Flow {
-                return self.kill();
-            }
-            self.verdict.set(Some(Verdict::TimedOut(stage)));
-            return self.wake();
-        }
-        let beat = self.beat_of(stage);
-        if self.restarted.replace(false) || beat != self.beat.replace(beat) {
-            return self.moved.set(now);
-        }
-        let limit = match stage {
-            Stage::Response if self.awaits_client.get() => self.client_limit.get(),
-            _ => self.limit.get(),
-        };
-        let waits = stage == Stage::Free || (stage == Stage::Flow && self.client_stalls.get());
-        if waits || self.verdict.get().is_some() || now - self.moved.get() < limit {
-            return;
-        }
-        self.verdict.set(Some(Verdict::TimedOut(stage)));
-        if stage == Stage::Flow {
-            // The head is out: nothing but the end of the connection can tell the client that this is not all.
-            self.kill();
-        } else {
-            self.wake();
-        }
-    }
-
-    /// Whether the client sends its body, or takes the answer's, too slowly. Bytes that wait for a stream's window cannot be
-    /// seen here: HTTP/2 has its own watch.
-    fn is_too_slow(&self, now: Instant, stage: Stage) -> bool {
-        match stage {
-            Stage::Response => self.pace.is_too_slow(now, self.awaits_client.get(), self.pace.came()),
-            Stage::Flow if self.task.is_none() && self.kind.get() == WorkKind::Request => {
-                let pulse = &self.front.pulse;
-                self.pace.is_too_slow(now, pulse.is_blocked(), pulse.written())
-            }
-            _ => false,
-        }
-    }
-
-    fn beat_of(&self, stage: Stage) -> u64 {
-        let upstream = self.upstream.borrow();
-        let upstream = upstream.as_ref();
-        let client = self.task.is_none().then_some(&self.front.pulse);
-        let bytes = match stage {
-            Stage::Response => {
-                client.map_or(0, |client| client.read()).wrapping_add(upstream.map_or(0, |node| node.written()))
-            }
-            Stage::Flow => {
-                client.map_or(0, |client| client.beat()).wrapping_add(upstream.map_or(0, |node| node.beat()))
-            }
-            Stage::Free | Stage::Connect => return 0,
-        };
-        bytes.wrapping_add(self.pieces.get())
     }
 
     /// Runs `work` unless a verdict comes first. The verdict is taken.
@@ -391,7 +324,10 @@ impl Registered {
     /// Enters a new call. `task`: the one that runs it, if it is not the connection's.
     pub fn new(worker: &Rc<Worker>, front: &Rc<Front>, task: Option<Waker>, method: Method, uri: Uri) -> Self {
         let started = Instant::now();
-        front.begin();
+        // A stream counts itself: it lasts longer than the call.
+        if task.is_none() {
+            front.begin();
+        }
         let call = Rc::new(Call {
             front: Rc::clone(front),
             task,
@@ -411,6 +347,7 @@ impl Registered {
             ticket: RefCell::new(None),
             verdict: Cell::new(None),
             cut: Cell::new(None),
+            deadline: Cell::new(None),
             was_cut: Cell::new(false),
             asked: RefCell::new(None),
             held_since: Cell::new(None),
@@ -444,6 +381,8 @@ impl Drop for Registered {
         // The claim goes with the call: nothing that still holds the `Rc` may keep a node open.
         self.call.set_node(None);
         *self.call.ticket.borrow_mut() = None;
-        self.call.front.end();
+        if !self.call.is_stream() {
+            self.call.front.end();
+        }
     }
 }

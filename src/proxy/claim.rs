@@ -29,7 +29,7 @@ pub struct Permit {
     place: Option<Arc<Hold>>,
 }
 
-/// How a request failed at a node. Only what the node is to blame for.
+/// How a request failed at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No connection.
@@ -40,7 +40,7 @@ pub enum Failure {
     Timeout,
     /// A status of 500 or more.
     Status,
-    /// Counted, but proves nothing about the node.
+    /// Counted, but proves nothing about the node: a client may have caused it.
     Other,
 }
 
@@ -100,6 +100,9 @@ impl Permit {
     pub fn count_failure(&self, failure: Failure) {
         let stats = self.local.node.stats(self.worker.index());
         stats.failures.add_one();
+        if failure != Failure::Other {
+            stats.blamed.add_one();
+        }
         let Some((most, kinds)) = self.watch else {
             return;
         };

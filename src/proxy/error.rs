@@ -77,6 +77,8 @@ pub enum Fault {
     BadResponse,
     /// The node did not answer in time.
     ResponseTimeout,
+    /// The time that the client gave the call has passed (gRPC).
+    Deadline,
     /// The node left the pool and its drain deadline passed.
     DrainDeadline,
     /// Sluice is ending and its shutdown deadline passed.
@@ -108,7 +110,9 @@ impl Fault {
             | Self::NodeBusy
             | Self::NodesFull
             | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::DrainDeadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::Deadline | Self::DrainDeadline => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
         }
     }
 
@@ -143,13 +147,14 @@ impl Fault {
             Self::Reset => "reset",
             Self::BadResponse => "bad-response",
             Self::ResponseTimeout => "response-timeout",
+            Self::Deadline => "deadline",
             Self::DrainDeadline => "drain-deadline",
             Self::Shutdown => "shutdown",
         }
     }
 
     /// One line for the client; nothing of what is inside.
-    fn text(&self) -> &'static str {
+    pub fn text(&self) -> &'static str {
         match self {
             Self::BadRequest(why) => why,
             Self::MethodNotAllowed => "this method is not offered here",
@@ -179,6 +184,7 @@ impl Fault {
             Self::Reset => "the service closed the connection without an answer",
             Self::BadResponse => "the service sent an invalid answer",
             Self::ResponseTimeout => "the service did not answer in time",
+            Self::Deadline => "the time that the client gave has passed",
             Self::DrainDeadline => "the node that worked on this was taken out of service",
             Self::Shutdown => "the proxy is shutting down",
         }
@@ -222,6 +228,8 @@ impl Fault {
         if self.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        // For a front that has another way to tell it.
+        response.extensions_mut().insert(self.clone());
         response
     }
 }

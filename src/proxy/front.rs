@@ -158,7 +158,7 @@ impl Front {
         self.rest.set(None);
     }
 
-    /// How many streams and calls are under way: each stream counts as two while a node works on it.
+    /// How many calls are under way, or streams whose answer the client has not taken yet.
     fn streams(&self) -> usize {
         self.busy.get()
     }
@@ -289,8 +289,10 @@ async fn run(worker: Rc<Worker>, front: Rc<Front>, tcp: TcpStream, _connected: C
     };
     let http2 = if stream.is_tls() {
         Some(stream.protocol() == Some(Protocol::Http2))
-    } else {
+    } else if front.entrance.protocols.contains(&Protocol::Http2) {
         preface::speaks_http2(&front, &stream, worker.view().edge().limits.head).await
+    } else {
+        Some(false)
     };
     match http2 {
         Some(false) => h1::run(worker, front, stream).await,

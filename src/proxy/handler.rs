@@ -20,7 +20,7 @@ use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
-use super::refuse::{admit, limit_client, linger, turn_away};
+use super::refuse::{admit, ended_by, limit_client, linger, turn_away};
 use super::replay::Source;
 use super::upgrade::Tunnel;
 use super::upstream::{self, Demand, Feed, IdlePolicy, Loss, Sent};
@@ -50,13 +50,6 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
     response
 }
 
-/// Answers a request that was found to be none before it came here.
-pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
-    worker.stats().requests.add_one();
-    worker.stats().failed.add_one();
-    fault.response()
-}
-
 /// A request that was examined and made ready for a node.
 struct Outgoing {
     parts: Parts,
@@ -64,6 +57,8 @@ struct Outgoing {
     source: Option<Rc<Source>>,
     /// It may have to be sent twice.
     repeatable: bool,
+    /// Neither the client nor a policy said which host is asked.
+    hostless: bool,
     /// What the service tells requests by, if it does.
     key: Option<u64>,
 }
@@ -147,7 +142,8 @@ async fn answer(
         let told = || door::client_address(peer, &parts.headers, &view.edge().trusted_proxies);
         pass.map_or_else(told, Pass::client)
     });
-    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, key };
+    let hostless = seen.host.is_none() && !parts.headers.contains_key(HOST);
+    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, hostless, key };
     let lingers = !call.is_stream();
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if matches!(&result, Err(fault) if fault.closes()) {
@@ -189,7 +185,6 @@ async fn try_nodes(
     let mut sends = 0;
     let mut refusals = 0;
     let mut wait: Option<Wait> = None;
-    let nameless = outgoing.seen.host.is_none() && !outgoing.parts.headers.contains_key(HOST);
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         if tried.len() >= service.settings.retry.attempts as usize + SPARE_TRIES {
@@ -230,7 +225,7 @@ async fn try_nodes(
                     return Err(fault);
                 };
                 let found = Box::pin(wait.for_node(worker, &call, (&view, index), outgoing.key, &tried)).await;
-                let found = found.map_err(|_| Fault::Shutdown)?.ok_or(fault.clone())?;
+                let found = found.map_err(ended_by)?.ok_or(fault.clone())?;
                 if found.afresh {
                     tried.clear();
                 }
@@ -241,7 +236,7 @@ async fn try_nodes(
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
         let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
-        if nameless {
+        if outgoing.hostless {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
                 request.headers_mut().insert(HOST, host);
@@ -261,7 +256,7 @@ async fn try_nodes(
                 permit.count_failure(blame(&loss));
                 unsent = Some(request);
                 // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
-                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown))) {
+                if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown | CutReason::Deadline))) {
                     return Err(fault);
                 }
             }
@@ -281,8 +276,10 @@ async fn try_nodes(
             Sent::Lost(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "lost");
                 fault = outgoing.fault(&loss);
-                let ended =
-                    matches!(fault, Fault::ClientBody | Fault::BodyTooLarge | Fault::ClientTimeout | Fault::Shutdown);
+                let ended = matches!(
+                    fault,
+                    Fault::ClientBody | Fault::BodyTooLarge | Fault::ClientTimeout | Fault::Shutdown | Fault::Deadline
+                );
                 if !ended {
                     permit.count_failure(blame(&loss));
                 }
@@ -348,8 +345,7 @@ impl Outgoing {
                 let waiting = self.source.as_ref().is_some_and(|source| source.awaits_client());
                 if waiting { Fault::ClientTimeout } else { Fault::ResponseTimeout }
             }
-            Loss::Judged(Verdict::Cut(CutReason::Drain)) => Fault::DrainDeadline,
-            Loss::Judged(Verdict::Cut(CutReason::Shutdown)) => Fault::Shutdown,
+            Loss::Judged(verdict @ Verdict::Cut(_)) => ended_by(*verdict),
             Loss::Upload => Fault::ClientBody,
             Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
             Loss::Stream(error) if error.is_library() => Fault::BadResponse,

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 mod forwarded;
 mod front;
+mod grpc;
 mod handler;
 pub mod headers;
 mod pace;

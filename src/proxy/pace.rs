@@ -30,6 +30,11 @@ impl Pace {
         self.came.set(self.came.get() + bytes as u64);
     }
 
+    /// Bytes that have to move in `time`, and at least one.
+    pub fn owed(&self, time: Duration) -> u64 {
+        ((self.rate.get() as f64 * time.as_secs_f64()) as u64).max(1)
+    }
+
     /// Bytes of the request's body so far.
     pub fn came(&self) -> u64 {
         self.came.get()

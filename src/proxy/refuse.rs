@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use http::Request;
 use http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
+use http::{Request, Response};
 
-use super::body::ClientBody;
-use super::call::{Call, Registered};
+use super::body::{ClientBody, RespBody};
+use super::call::{Call, Registered, Verdict};
 use super::door::Context;
 use super::error::Fault;
 use super::headers::{self, Seen};
@@ -15,12 +15,30 @@ use super::replay::Source;
 use super::to_https;
 use super::worker::Worker;
 use crate::config;
+use crate::pool::CutReason;
 
 /// Bytes of a request body that are read and dropped after an early answer, so that the client sees the answer and not a
 /// reset connection.
 const LINGER_BYTES: usize = 256 * 1024;
 /// Time for the same.
 const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Answers a request that was found to be none before the handler saw it.
+pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    worker.stats().requests.add_one();
+    worker.stats().failed.add_one();
+    fault.response()
+}
+
+/// Why nobody answered a call that was ended from outside.
+pub fn ended_by(verdict: Verdict) -> Fault {
+    match verdict {
+        Verdict::Cut(CutReason::Drain) => Fault::DrainDeadline,
+        Verdict::Cut(CutReason::Deadline) => Fault::Deadline,
+        Verdict::Cut(CutReason::Shutdown) | Verdict::TimedOut(_) => Fault::Shutdown,
+    }
+}
+
 /// Examines a request's head, if the process has room for another request.
 pub fn admit<B>(
     worker: &Worker,

@@ -53,14 +53,14 @@ impl View {
         }
         let local = |(index, service): (usize, &Arc<ServiceView>)| {
             let name = &service.settings.name;
-            match before.and_then(|before| before.local_at(index, name)) {
-                Some(known) => Rc::clone(known),
-                None => {
+            before.and_then(|before| before.local_at(index, name)).map_or_else(
+                || {
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
                     let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
                     Rc::new(ServiceLocal { name, turn, tokens, door, rotations })
-                }
-            }
+                },
+                Rc::clone,
+            )
         };
         let locals = snapshot.services.iter().enumerate().map(local).collect();
         Self { snapshot, locals }

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     const EJECTION: Ejection =
-        Ejection { time: Duration::from_secs(10), longest: Duration::from_secs(60), most: Share(5_000) };
+        Ejection { time: Duration::from_secs(10), longest: Duration::from_mins(1), most: Share(5_000) };
 
     proptest! {
         #[test]

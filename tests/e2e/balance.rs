@@ -218,3 +218,23 @@ async fn a_client_that_goes_away_is_not_the_nodes_failure() {
     assert!(suspects.try_recv().is_err());
     assert_eq!(proxy.node(node.address).totals().1, 0);
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_not_the_nodes_failure_either() {
+    let node = TestNode::start(|mut peer| async move {
+        peer.request().await;
+        let body = vec![b'x'; 64 << 20];
+        peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+        peer.send(body).await;
+    })
+    .await;
+    let settings = "timeouts.body = \"300ms\"\neject = { failures = 1, on = [\"connect\", \"reset\", \"timeout\"] }";
+    let proxy = single(&[node.address], settings);
+    let mut suspects = proxy.pool.take_suspects().expect("nobody else took them");
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await;
+    until("the request is at the node", || node.requests().len() == 1).await;
+    until("it was cut", || proxy.node(node.address).inflight() == 0).await;
+    assert!(suspects.try_recv().is_err());
+    assert_eq!(proxy.node(node.address).outcomes(), (1, 0, 0));
+}

@@ -253,3 +253,13 @@ async fn a_service_beside_one_with_policies_has_none() {
     assert_eq!(ask(&proxy, "GET /", "host: a.test\r\n").await.status, 403);
     assert_eq!(ask(&proxy, "GET /", "host: b.test\r\n").await.text(), "other");
 }
+
+#[tokio::test]
+async fn the_host_that_the_operator_sets_is_for_clients_without_one_too() {
+    let node = TestNode::answering("ok").await;
+    let proxy = Proxy::with(&app(&[node.address], "request_headers.set.host = \"inner.test\""));
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(client.response("GET").await.expect("an answer").status, 200);
+    assert_eq!(node.requests()[0].all("host"), ["inner.test"]);
+}

@@ -10,10 +10,10 @@ use tokio_rustls::rustls::{self, HandshakeKind};
 
 use crate::support::client::Client;
 use crate::support::node::TestNode;
-use crate::support::tls::{Authority, Files, TlsClient, connect, listener, quoted, serial};
+use crate::support::tls::{Authority, Files, TlsClient, connect, listener, serial};
 use crate::support::{PATIENCE, Proxy, app, until};
 
-fn proxy(node: &TestNode, certificates: &[&Files], more: &str) -> Proxy {
+pub fn proxy(node: &TestNode, certificates: &[&Files], more: &str) -> Proxy {
     Proxy::listening(&app(&[node.address], ""), &listener(certificates, more), 1)
 }
 
@@ -166,7 +166,7 @@ async fn garbage_gets_an_alert_and_harms_nobody() {
     let files = ca.issue("app", &["app.test"]);
     let node = TestNode::answering("ok").await;
     let proxy = proxy(&node, &[&files], "");
-    for bytes in [&b"\x16\x03\x01\x00\x05hello"[..], b"\x80\x2e\x01\x03\x01", b"\x00\xff\x00", &[0x16; 20_000]] {
+    for bytes in [&b"\x16\x03\x01\x00\x05hello"[..], b"\x80\x2e\x01\x03\x01", b"\x00\xff\x00", &[0x16; 10_000]] {
         let mut client = Client::connect(proxy.address).await;
         client.send(bytes).await;
         client.finish().await;
@@ -235,67 +235,6 @@ async fn a_burst_of_clients_is_served_whole() {
     };
     let answers = futures_util::future::join_all((0..100).map(|_| one())).await;
     assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
-}
-
-/// Whether a client with this certificate gets an answer.
-async fn admitted(ca: &Authority, proxy: &Proxy, own: Option<&Files>) -> Result<u16, String> {
-    for versions in [&[&TLS12], &[&TLS13]] {
-        let config = Arc::new(ca.client_with(versions, own));
-        let mut stream = connect(&config, proxy.address, "app.test").await.map_err(|error| error.to_string())?;
-        // In TLS 1.3 a client is done before the server has looked at its certificate.
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await.map_err(|error| error.to_string())?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await.map_err(|error| error.to_string())?;
-        assert_eq!(&head, b"HTTP/1.1 200");
-    }
-    Ok(200)
-}
-
-#[tokio::test]
-async fn client_certificates_are_asked_for_and_looked_at() {
-    let (mut ca, mut other) = (Authority::new(), Authority::new());
-    let files = ca.issue("app", &["app.test"]);
-    let (good, revoked) = (ca.issue("good", &["good.test"]), ca.issue("revoked", &["revoked.test"]));
-    let foreign = other.issue("foreign", &["foreign.test"]);
-    let list = ca.revoke("clients", &[revoked.serial]);
-    let node = TestNode::answering("ok").await;
-    for (mode, without) in [("required", false), ("optional", true)] {
-        let auth = format!(
-            "client_auth = {{ mode = \"{mode}\", ca = {}, crl = {} }}",
-            quoted(&ca.path("ca.pem")),
-            quoted(&list)
-        );
-        let proxy = proxy(&node, &[&files], &auth);
-        assert_eq!(admitted(&ca, &proxy, Some(&good)).await, Ok(200));
-        assert_eq!(admitted(&ca, &proxy, None).await.is_ok(), without, "{mode}");
-        for bad in [&revoked, &foreign] {
-            assert!(admitted(&ca, &proxy, Some(bad)).await.is_err(), "{mode} {bad:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn nodes_are_told_who_the_client_is_and_cannot_be_lied_to() {
-    let mut ca = Authority::new();
-    let files = ca.issue("app", &["app.test"]);
-    let anna = ca.issue_with("anna", &["anna.test"], |params| {
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, "A, B & C=D");
-    });
-    let node = TestNode::answering("ok").await;
-    let auth = format!("client_auth = {{ mode = \"optional\", ca = {}, forward = true }}", quoted(&ca.path("ca.pem")));
-    let proxy = proxy(&node, &[&files], &auth);
-    for own in [Some(&anna), None] {
-        let config = Arc::new(ca.client_with(&[&TLS13], own));
-        let mut client = Client::over(connect(&config, proxy.address, "app.test").await.expect("a handshake"));
-        let lies = "x-client-verified: yes\r\nx-client-subject: CN=root\r\nx-client-subject: CN=admin\r\n";
-        client.send(format!("GET / HTTP/1.1\r\nhost: app.test\r\n{lies}\r\n")).await;
-        assert_eq!(client.response("GET").await.map(|response| response.status), Some(200));
-    }
-    let requests = node.requests();
-    assert_eq!(requests[0].all("x-client-verified"), ["yes"]);
-    assert_eq!(requests[0].all("x-client-subject"), ["O=A\\, B & C\\=D,CN=anna"]);
-    assert_eq!(requests[1].all("x-client-verified"), ["no"]);
-    assert!(requests[1].all("x-client-subject").is_empty(), "{:?}", requests[1]);
 }
 
 #[tokio::test]
@@ -421,4 +360,33 @@ async fn an_idle_tls_connection_is_closed_with_a_word_and_a_slow_head_is_answere
     slow.write_all(b"GET / HT").await.expect("the proxy reads");
     timeout(PATIENCE, slow.read_to_end(&mut all)).await.expect("in time").expect("close_notify");
     assert!(all.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&all));
+}
+
+#[tokio::test]
+async fn both_ends_agree_on_what_is_spoken() {
+    let mut ca = Authority::new();
+    let files = ca.issue("app", &["app.test"]);
+    let node = TestNode::answering("ok").await;
+    let tls = listener(&[&files], "");
+    for (spoken, offered, agreed) in [
+        ("[\"http/1.1\"]", &["h2", "http/1.1"][..], Some("http/1.1")),
+        ("[\"h2\", \"http/1.1\"]", &["http/1.1", "h2"], Some("h2")),
+        ("[\"h2\", \"http/1.1\"]", &["http/1.1"], Some("http/1.1")),
+        ("[\"h2\", \"http/1.1\"]", &[], None),
+    ] {
+        let proxy = Proxy::listening(&app(&[node.address], ""), &format!("protocols = {spoken}\n{tls}"), 1);
+        let mut config = ca.client();
+        config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = connect(&Arc::new(config), proxy.address, "app.test").await.expect("a handshake");
+        let protocol = stream.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+        assert_eq!(protocol.as_deref(), agreed, "{spoken} {offered:?}");
+        if agreed != Some("h2") {
+            assert_eq!(get(stream, "/").await.0, 200);
+        }
+    }
+    let proxy = Proxy::listening(&app(&[node.address], ""), &format!("protocols = [\"http/1.1\"]\n{tls}"), 1);
+    let mut config = ca.client();
+    config.alpn_protocols = vec![b"h3".to_vec()];
+    let error = connect(&Arc::new(config), proxy.address, "app.test").await.expect_err("nothing in common");
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
 }

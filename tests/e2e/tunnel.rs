@@ -20,7 +20,7 @@ use crate::support::{PATIENCE, Proxy, until};
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
 const ASK: &str = "GET /chat?token=secret HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
 
-struct WebSocketNode(SocketAddr, JoinHandle<()>);
+pub struct WebSocketNode(pub SocketAddr, JoinHandle<()>);
 
 impl Drop for WebSocketNode {
     fn drop(&mut self) {
@@ -29,7 +29,7 @@ impl Drop for WebSocketNode {
 }
 
 /// A node that echoes messages, closes when told "close", and sends numbers without end when told "stream".
-async fn websocket_node() -> WebSocketNode {
+pub async fn websocket_node() -> WebSocketNode {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket");
     let task = tokio::spawn(async move {

@@ -126,7 +126,7 @@ fn requests_wait_while_the_only_node_is_restarted() {
         (0..10).map(|_| std::thread::spawn(move || get(to, "shop.test", "/").expect("an answer").status)).collect();
     eventually("they wait", || (proxy.service("shop")?.waiting == 10).then_some(()));
     let shown = String::from_utf8_lossy(&site.verb(&["status"]).stdout).into_owned();
-    assert!(shown.contains("10 requests wait because no node is ready"), "{shown}");
+    assert!(shown.contains("requests that wait because no node is ready: 10"), "{shown}");
     let _back = Moody::start(address);
     for client in clients {
         assert_eq!(client.join().expect("a client"), 200);

@@ -150,7 +150,7 @@ fn a_node_that_fails_more_than_the_others_is_found_by_its_counters() -> Outcome 
             for (index, node) in nodes.iter().enumerate() {
                 for number in 0..100 {
                     let stats = node.stats(0);
-                    if number % 2 == 0 || index == bad { stats.failures.add_one() } else { stats.successes.add_one() }
+                    if number % 2 == 0 || index == bad { stats.blamed.add_one() } else { stats.successes.add_one() }
                 }
             }
         };

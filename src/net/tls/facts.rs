@@ -39,13 +39,12 @@ fn written(name: &X509Name<'_>) -> String {
                 "{}=",
                 SHORT.iter().find(|(known, _)| *known == oid).map_or(oid.as_str(), |(_, word)| word)
             );
-            match attribute.as_str() {
-                Ok(text) => escape(text, &mut out),
-                Err(_) => {
-                    out.push('#');
-                    for byte in attribute.as_slice() {
-                        let _ = write!(out, "{byte:02X}");
-                    }
+            if let Ok(text) = attribute.as_str() {
+                escape(text, &mut out);
+            } else {
+                out.push('#');
+                for byte in attribute.as_slice() {
+                    let _ = write!(out, "{byte:02X}");
                 }
             }
         }

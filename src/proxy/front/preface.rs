@@ -25,12 +25,15 @@ pub async fn speaks_http2(front: &Front, stream: &Stream, limit: Duration) -> Op
         let mut seen = ReadBuf::uninit(&mut space);
         poll_fn(|cx| {
             front.keep_waker(cx.waker());
-            match front.order.get() {
-                // Nothing has come that could be lost.
-                Some(Order::Close | Order::Kill | Order::HeadTimeout) => return Poll::Ready(None),
-                Some(Order::Ping) | None => {}
+            if front.order.get() == Some(Order::Kill) {
+                return Poll::Ready(None);
             }
-            stream.poll_peek(cx, &mut seen).map(Result::ok)
+            match stream.poll_peek(cx, &mut seen) {
+                Poll::Ready(result) => Poll::Ready(result.ok()),
+                // Nothing has come that could be lost.
+                Poll::Pending if front.order.get().is_some() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
         })
         .await?;
         let seen = seen.filled();

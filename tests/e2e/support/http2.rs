@@ -52,8 +52,11 @@ pub fn request(method: &str, path: &str) -> Request<()> {
 
 impl Http2 {
     pub async fn connect(address: SocketAddr) -> Self {
-        // Until the settings come, nobody knows how many streams there may be.
-        Self::with(address, Builder::new().initial_max_send_streams(100)).await
+        let mut builder = Builder::new();
+        // Until the settings come, nobody knows how many streams there may be; and what a test leaves unread on one must not
+        // stop the others.
+        builder.initial_max_send_streams(100).initial_connection_window_size(8 << 20);
+        Self::with(address, &builder).await
     }
 
     /// With settings.
@@ -130,6 +133,37 @@ pub async fn rest(head: http::response::Parts, mut body: RecvStream) -> Answer {
         Err(error) => answer.reset = Some(reason(&error)),
     }
     answer
+}
+
+/// A stream as a pair of directions of bytes; its first bytes must be the client's.
+pub fn bytewise(mut send: SendStream<Bytes>, mut receive: RecvStream) -> tokio::io::DuplexStream {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut reader, mut writer) = tokio::io::split(far);
+    tokio::spawn(async move {
+        while let Some(Ok(data)) = receive.data().await {
+            let _ = receive.flow_control().release_capacity(data.len());
+            if writer.write_all(&data).await.is_err() {
+                return;
+            }
+        }
+        let _ = writer.shutdown().await;
+    });
+    tokio::spawn(async move {
+        let mut space = vec![0; 8 * 1024];
+        while let Ok(size @ 1..) = reader.read(&mut space).await {
+            let mut data = Bytes::copy_from_slice(&space[..size]);
+            while !data.is_empty() {
+                send.reserve_capacity(data.len());
+                let Some(Ok(room)) = poll_fn(|cx| send.poll_capacity(cx)).await else { return };
+                let piece = data.split_to(room.min(data.len()));
+                if send.send_data(piece, false).is_err() {
+                    return;
+                }
+            }
+        }
+        let _ = send.send_data(Bytes::new(), true);
+    });
+    near
 }
 
 /// Waits until the proxy resets a stream.

@@ -21,15 +21,16 @@ use super::super::super::call::{Call, Registered};
 use super::super::super::client_body::ClientBody;
 use super::super::super::error::Fault;
 use super::super::super::worker::Worker;
-use super::super::super::{date, handler};
+use super::super::super::{date, grpc, handler, refuse};
 use super::super::Front;
 use super::meter::{Meter, NOT_TAKEN, RESET_EARLY};
 use super::request::{CONNECTION_FIELDS, Prepared};
 use super::tunnel::Bytewise;
+use crate::model::WorkKind;
 
 /// How much of a window a stream asks for at once: what waits for it stays with the stream, where a reset finds it.
 const PIECE: usize = 16 * 1024;
-/// A client that takes nothing of a stream still gets more time if it takes this much for each of its streams meanwhile:
+/// A client that takes too little of a stream still gets more time if it takes this much for each of the others meanwhile:
 /// then the line is slow, and not the client.
 const FAIR: u64 = 1024;
 
@@ -52,17 +53,31 @@ pub async fn run(
     };
     let call = Registered::new(&worker, &front, Some(task), method, uri);
     let state = Rc::clone(call.shared());
+    let grpc = request.as_ref().is_ok_and(|request| grpc::is_grpc(request.headers()));
+    if let (true, Ok(request)) = (grpc, &request) {
+        state.set_kind(WorkKind::Stream);
+        if let Some(timeout) = grpc::timeout(request.headers()) {
+            state.set_timeout(timeout);
+        }
+    }
     // In the connection's count until the client has it all, which is longer than a node works on it.
     let _open = Open::new(&front);
     let Some(response) = answer(&worker, call, &state, request, &mut respond).await else {
         meter.spend(RESET_EARLY);
         return;
     };
-    let (mut head, body) = response.into_parts();
-    if let (RespBody::Tunnel(_), Some((key, received))) = (&body, websocket) {
-        open_tunnel(head, body, &key, received, &mut respond).await;
-        return;
+    let mut response = told(response, grpc);
+    if let Some((key, received)) = websocket {
+        let switched = matches!(response.body(), RespBody::Tunnel(_));
+        if switched && is_accepted(response.headers(), &key) {
+            return open_tunnel(response, received, &mut respond).await;
+        }
+        if switched || response.status().is_success() {
+            // The client would take it for an open WebSocket (RFC 8441 §5).
+            response = Fault::BadResponse.response();
+        }
     }
+    let (mut head, body) = response.into_parts();
     rewrite(&mut head, &body);
     let ends = is_head || body.is_end_stream();
     // What it holds is let go before the client has read the head.
@@ -111,7 +126,7 @@ async fn answer(
 ) -> Option<Response<RespBody>> {
     let request = match request {
         Ok(request) => request,
-        Err(fault) => return Some(handler::refuse(worker, &fault)),
+        Err(fault) => return Some(refuse::refuse(worker, &fault)),
     };
     let mut handler = pin!(handler::handle(Rc::clone(worker), call, request));
     let mut said = false;
@@ -135,6 +150,14 @@ async fn answer(
     .await
 }
 
+/// A fault in the words of gRPC, if those are what the client understands.
+fn told(mut response: Response<RespBody>, grpc: bool) -> Response<RespBody> {
+    match response.extensions_mut().remove::<Fault>() {
+        Some(fault) if grpc => grpc::refusal(&fault),
+        _ => response,
+    }
+}
+
 /// The last touches to a head.
 fn rewrite(head: &mut Parts, body: &RespBody) {
     for name in CONNECTION_FIELDS {
@@ -151,25 +174,17 @@ fn rewrite(head: &mut Parts, body: &RespBody) {
     }
 }
 
+/// Whether the node answered to the key; the client cannot tell, for it never saw one (RFC 6455 §4.1).
+fn is_accepted(headers: &HeaderMap, key: &HeaderValue) -> bool {
+    let accept = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    accept == Some(derive_accept_key(key.as_bytes()).as_bytes())
+}
+
 /// A WebSocket: 200 instead of 101 (RFC 8441 §5), and then its bytes as DATA.
-async fn open_tunnel(
-    mut head: Parts,
-    body: RespBody,
-    key: &HeaderValue,
-    received: RecvStream,
-    respond: &mut SendResponse<Bytes>,
-) {
+async fn open_tunnel(response: Response<RespBody>, received: RecvStream, respond: &mut SendResponse<Bytes>) {
+    let (mut head, body) = response.into_parts();
     let RespBody::Tunnel(tunnel) = body else { return };
-    let accept = head.headers.remove(SEC_WEBSOCKET_ACCEPT);
-    // The client cannot check it, for it never saw the key.
-    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
-        drop(tunnel);
-        let (mut head, body) = Fault::BadResponse.response().into_parts();
-        rewrite(&mut head, &body);
-        // Too small to have to wait for a window, but for a client that shuts it on purpose.
-        let _ = respond.send_response(Response::from_parts(head, ()), true);
-        return;
-    }
+    head.headers.remove(SEC_WEBSOCKET_ACCEPT);
     head.status = StatusCode::OK;
     rewrite(&mut head, &RespBody::Empty);
     match respond.send_response(Response::from_parts(head, ()), false) {
@@ -185,8 +200,17 @@ struct Pump {
     waiting: Bytes,
     /// Nothing comes after what waits.
     last: bool,
-    /// While the client's window is shut: when it has been so for too long, and what all streams together had sent before.
-    stalled: Option<(Pin<Box<Sleep>>, u64)>,
+    /// While a piece cannot go out whole.
+    stalled: Option<Stall>,
+}
+
+/// A piece that waits for the client.
+struct Stall {
+    /// When it has waited for too long.
+    timer: Pin<Box<Sleep>>,
+    /// What was sent before, of this stream since it stalled and of all streams together.
+    own: u64,
+    all: u64,
 }
 
 impl Pump {
@@ -220,10 +244,14 @@ impl Pump {
                 if stream.send_data(piece, whole && self.last).is_err() {
                     return Poll::Ready(Err(Gone));
                 }
-                if self.stalled.take().is_some() {
-                    call.set_client_stalls(false);
-                }
                 meter.taken(size, whole);
+                if whole {
+                    if self.stalled.take().is_some() {
+                        call.set_client_stalls(false);
+                    }
+                } else if let Some(stall) = &mut self.stalled {
+                    stall.own += size as u64;
+                }
             }
             if self.last {
                 return Poll::Ready(Ok(None));
@@ -269,15 +297,18 @@ impl Pump {
     ) -> Poll<Result<Option<Reason>, Gone>> {
         let patience = call.patience();
         call.set_client_stalls(true);
-        let taken = meter.all_taken();
-        let (timer, before) = self.stalled.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), taken));
-        while timer.as_mut().poll(cx).is_ready() {
-            if taken - *before < FAIR * front.streams() as u64 {
+        let all = meter.all_taken();
+        let stall =
+            self.stalled.get_or_insert_with(|| Stall { timer: Box::pin(tokio::time::sleep(patience)), own: 0, all });
+        while stall.timer.as_mut().poll(cx).is_ready() {
+            let owed = call.pace.owed(patience);
+            let others = FAIR * front.streams().saturating_sub(1) as u64;
+            if stall.own < owed && all - stall.all < owed + others {
                 meter.spend(NOT_TAKEN);
                 return Poll::Ready(Ok(Some(Reason::CANCEL)));
             }
-            *before = taken;
-            timer.as_mut().reset((Instant::now() + patience.max(Duration::from_millis(1))).into());
+            (stall.own, stall.all) = (0, all);
+            stall.timer.as_mut().reset((Instant::now() + patience.max(Duration::from_millis(1))).into());
         }
         Poll::Pending
     }
