@@ -242,7 +242,9 @@ impl Call {
 
     /// Lets the body go.
     pub fn release_body(&self) {
-        self.wants_body.set(self.held_since.take().is_some());
+        if self.held_since.take().is_some() {
+            self.wants_body.set(true);
+        }
     }
 
     /// Whether the client of a body that was held back should be told to send it. hyper does so by itself in HTTP/1.

@@ -22,6 +22,7 @@ mod h2_ends;
 mod h2_grpc;
 mod h2_requests;
 mod h2_times;
+mod h2_tls;
 mod h2_websocket;
 mod headers;
 mod hold;

@@ -95,7 +95,7 @@ impl Meter {
     pub fn taken(&self, bytes: usize, whole: bool) {
         self.taken.set(self.taken.get() + bytes as u64);
         if whole {
-            self.earn(2 + bytes as i64 / 1024);
+            self.earn(2 + i64::from((bytes / 1024) as u32));
         }
     }
 
@@ -118,7 +118,7 @@ impl Meter {
         if refused > 0 {
             self.settled.set(self.settled.get() + refused);
             if self.greeted.get() {
-                self.spend(REFUSED * refused as i64);
+                self.spend(REFUSED * i64::from(refused as u32));
             }
         }
     }
@@ -233,7 +233,7 @@ impl Frames {
                 self.ends_head = end_headers;
                 meter.spend(OTHER);
             }
-            _ => meter.spend(OTHER + self.payload as i64 / 1024),
+            _ => meter.spend(OTHER + i64::from((self.payload / 1024) as u32)),
         }
     }
 }

@@ -14,12 +14,14 @@ pub struct Bytewise {
     receive: RecvStream,
     /// What was received and not read yet.
     ahead: Bytes,
+    /// Our end was sent, perhaps behind what the client has not taken yet.
+    shut: bool,
 }
 
 impl Bytewise {
     /// Over a stream whose head has been sent.
     pub fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
-        Self { send, receive, ahead: Bytes::new() }
+        Self { send, receive, ahead: Bytes::new(), shut: false }
     }
 }
 
@@ -65,13 +67,16 @@ impl AsyncWrite for Bytewise {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut = true;
         Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(io::Error::other))
     }
 }
 
 impl Drop for Bytewise {
     fn drop(&mut self) {
-        // Nothing for a stream that has ended in both directions; else the peer must not wait for more (RFC 8441 §5).
-        self.send.send_reset(Reason::CANCEL);
+        // The peer must not wait for more (RFC 8441 §5). A reset drops what is on its way, so there is none behind an end.
+        if !self.shut {
+            self.send.send_reset(Reason::CANCEL);
+        }
     }
 }
