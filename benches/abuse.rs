@@ -64,9 +64,9 @@ fn main() -> Result<(), Failure> {
 async fn measure(abuse: Abuse, name: &str, count: usize) -> Result<(), Failure> {
     let node = TcpListener::bind("127.0.0.1:0").await?;
     let folder = tempfile::tempdir()?;
-    let proxy = Proxy::start(folder.path(), node.local_addr()?)?;
+    let _proxy = Proxy::start(folder.path(), node.local_addr()?)?;
     tokio::spawn(serve(node));
-    let (plain, secure) = proxy.addresses(&folder.path().join("s.sock"))?;
+    let (plain, secure) = addresses(&folder.path().join("s.sock"))?;
     let before = normal(plain).await?;
     let began = Instant::now();
     let target = if matches!(abuse, Abuse::HalfHandshake | Abuse::SilentHandshake) { secure } else { plain };
@@ -137,7 +137,7 @@ async fn normal(target: SocketAddr) -> Result<String, Failure> {
     while Instant::now() < end {
         number += 1;
         let began = Instant::now();
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             kept = TcpStream::connect(target).await?;
         }
         kept.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await?;
@@ -215,20 +215,21 @@ impl Proxy {
             .spawn()?;
         Ok(Self(child))
     }
+}
 
-    fn addresses(&self, socket: &Path) -> Result<(SocketAddr, SocketAddr), Failure> {
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(20) {
-            let text = ask(socket).unwrap_or_default();
-            let found: Vec<SocketAddr> =
-                text.split("\"address\":\"").skip(1).filter_map(|rest| rest.split('"').next()?.parse().ok()).collect();
-            if text.contains("\"serving\"") && found.len() >= 2 {
-                return Ok((found[0], found[1]));
-            }
-            std::thread::sleep(Duration::from_millis(50));
+/// Where the proxy listens, once its node serves.
+fn addresses(socket: &Path) -> Result<(SocketAddr, SocketAddr), Failure> {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        let text = ask(socket).unwrap_or_default();
+        let found: Vec<SocketAddr> =
+            text.split("\"address\":\"").skip(1).filter_map(|rest| rest.split('"').next()?.parse().ok()).collect();
+        if text.contains("\"serving\"") && found.len() >= 2 {
+            return Ok((found[0], found[1]));
         }
-        Err("the proxy does not serve".into())
+        std::thread::sleep(Duration::from_millis(50));
     }
+    Err("the proxy does not serve".into())
 }
 
 fn ask(socket: &Path) -> Option<String> {

@@ -82,7 +82,7 @@ pub fn load_again(path: &Path, mut cache: Cache) -> Loaded {
         }
         Err(unread) => {
             note(&mut digest, path, unread.hash);
-            Loaded { problems: vec![unread.problem], cache, ..Loaded::unread(path) }
+            Loaded { problems: vec![*unread.problem], cache, ..Loaded::unread(path) }
         }
     };
     loaded.digest = digest.digest();
@@ -211,7 +211,7 @@ fn include(
         Ok(read) => read,
         Err(unread) => {
             note(attached.digest, path, unread.hash);
-            return Err(vec![unread.problem]);
+            return Err(vec![*unread.problem]);
         }
     };
     note(attached.digest, path, hash);
@@ -258,7 +258,7 @@ pub(super) struct Read {
 
 /// A file that could not be read.
 pub(super) struct Unread {
-    problem: Problem,
+    problem: Box<Problem>,
     /// For the digest: a file that becomes readable is a change.
     hash: u64,
 }
@@ -270,7 +270,7 @@ pub(super) fn read(path: &Path) -> Result<Read, Unread> {
         let hash = !xxh3_64(message.as_bytes());
         let hint = (error.kind() == io::ErrorKind::PermissionDenied)
             .then(|| "give the user that runs sluice the right to read it".to_owned());
-        Unread { problem: whole(path, message, hint), hash }
+        Unread { problem: Box::new(whole(path, message, hint)), hash }
     })?;
     let hash = xxh3_64(&bytes);
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -281,7 +281,7 @@ pub(super) fn read(path: &Path) -> Result<Read, Unread> {
         findings.add(&(good..good + 1), Fault::new("this is not UTF-8 text").hint("save the file as UTF-8"));
         let problem =
             findings.into_problems(path).pop().unwrap_or_else(|| whole(path, "this is not UTF-8 text".into(), None));
-        Unread { problem, hash }
+        Unread { problem: Box::new(problem), hash }
     })?;
     Ok(Read { text, stamp, hash })
 }

@@ -109,7 +109,7 @@ fn is_farewell(status: &Status) -> bool {
 
 fn service(version: usize, nodes: &[GrpcNode], drain: &str) -> String {
     let nodes = list(&nodes.iter().map(|node| node.address).collect::<Vec<SocketAddr>>());
-    let strategy = if version % 2 == 0 { "rolling" } else { "blue-green" };
+    let strategy = if version.is_multiple_of(2) { "rolling" } else { "blue-green" };
     format!(
         "release = \"v{version}\"\nversions = {{ v{version} = {nodes} }}\nconnections = {{ protocol = \"h2c\" }}\n\
          health = {{ grpc = \"\", interval = \"100ms\" }}\n\
