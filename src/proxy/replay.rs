@@ -21,7 +21,7 @@ pub struct Source {
     held_bytes: Cell<usize>,
     trailers: RefCell<Option<HeaderMap>>,
     /// Bytes that may be held; nothing if the request must not be sent twice.
-    limit: usize,
+    limit: Cell<usize>,
     /// Bytes that the client may send.
     most: Cell<u64>,
     length: Option<u64>,
@@ -51,7 +51,7 @@ impl Source {
             held: RefCell::default(),
             held_bytes: Cell::new(0),
             trailers: RefCell::default(),
-            limit,
+            limit: Cell::new(limit),
             most: Cell::new(u64::MAX),
             length,
             state: Cell::new(state),
@@ -123,7 +123,7 @@ impl Source {
             return;
         }
         let bytes = self.held_bytes.get() + data.len();
-        if bytes > self.limit {
+        if bytes > self.limit.get() {
             self.overflowed.set(true);
             self.held.borrow_mut().clear();
         } else {
@@ -190,6 +190,14 @@ pub struct ReqBody {
 }
 
 impl ReqBody {
+    /// An answer is there, so there is no second try: with the next piece, what was held is let go. Not before, because this
+    /// may be a second try that is still sending it.
+    pub fn settle(&self) {
+        if let Some(source) = &self.source {
+            source.limit.set(0);
+        }
+    }
+
     /// No body.
     pub fn empty() -> Self {
         Self { source: None, sent: 0 }

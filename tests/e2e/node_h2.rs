@@ -248,3 +248,23 @@ async fn slow_clients_hold_their_own_streams_back_and_no_others() {
     let whole = slow.pop().expect("a client").response("GET").await.expect("a response");
     assert_eq!((whole.body.len(), whole.truncated), (64 << 20, false));
 }
+
+#[tokio::test]
+async fn a_storm_of_interim_answers_changes_nothing() {
+    let node = H2Node::start(|mut exchange| async move {
+        for number in 0..2000 {
+            let status = if number % 2 == 0 { 102 } else { 103 };
+            let interim = Response::builder().status(status).header("link", "</x>").body(()).expect("a head");
+            if exchange.answer.send_informational(interim).is_err() {
+                return;
+            }
+        }
+        exchange.respond(200, "fine");
+    })
+    .await;
+    let proxy = single(&[node.address], H2C);
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.text(), "fine");
+    }
+}

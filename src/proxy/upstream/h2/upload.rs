@@ -91,6 +91,7 @@ impl Upload {
 
     /// Has a task of its own hand over the rest, while the response flows.
     pub(super) fn detach(mut self) -> Detached {
+        self.body.settle();
         Detached(tokio::task::spawn_local(async move {
             // The response tells of a failure; without one, a body that could not be handed over was not wanted.
             let _ = poll_fn(|cx| self.poll(cx)).await;
