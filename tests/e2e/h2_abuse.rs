@@ -34,7 +34,7 @@ impl Bystander {
     }
 
     /// It got every answer, and some.
-    async fn is_fine(self) {
+    async fn stays_fine(self) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.1.store(true, Ordering::Relaxed);
         assert!(self.0.await.expect("every answer was right") > 0);
@@ -108,7 +108,7 @@ async fn frames_without_a_use_end_their_sender() {
     }
     // The others are those that `h2` ends by itself.
     assert!(abusive(&proxy) >= 5, "{}", abusive(&proxy));
-    bystander.is_fine().await;
+    bystander.stays_fine().await;
     assert_eq!(proxy.node(node.address).inflight(), 0);
 }
 
@@ -139,7 +139,7 @@ async fn streams_that_are_reset_at_once_end_their_client() {
         assert!(sent < 3_000, "never ended, together: {together}");
         until("the node is free", || proxy.node(node.address).inflight() == 0).await;
     }
-    bystander.is_fine().await;
+    bystander.stays_fine().await;
     assert!(node.accepted() < 1_000, "most of it never reached the node: {}", node.accepted());
 }
 
@@ -157,7 +157,7 @@ async fn a_client_that_provokes_resets_ends_itself() {
     .await;
     assert!(sent < 20_000, "never ended");
     until("the node is free", || proxy.node(node.address).inflight() == 0).await;
-    bystander.is_fine().await;
+    bystander.stays_fine().await;
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn heads_that_blow_up_are_refused_and_end_their_client() {
     let more = frame(9, 0, 1, &field("a", &"b".repeat(100)).repeat(150));
     let sent = flood(&mut endless, 5_000, |_| more.clone()).await;
     assert!(sent < 5_000, "never ended");
-    bystander.is_fine().await;
+    bystander.stays_fine().await;
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn windows_that_hardly_open_cost_little_and_end_their_client() {
     let one = [frame(8, 0, 0, &[0, 0, 0, 1]), frame(8, 0, 1, &[0, 0, 0, 1])].concat();
     let sent = flood(&mut trickle, 100_000, |_| one.clone()).await;
     assert!(sent < 100_000, "never ended");
-    bystander.is_fine().await;
+    bystander.stays_fine().await;
 }
 
 #[tokio::test]

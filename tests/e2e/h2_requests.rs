@@ -50,13 +50,11 @@ async fn curl_and_nghttp_are_served_with_prior_knowledge() {
     let run = |program: &'static str, arguments: &'static [&'static str]| {
         let url = url.clone();
         async move {
-            match Command::new(program).args(arguments).arg(url).output().await {
-                Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-                Err(_) => {
-                    eprintln!("skipped: {program} is not installed");
-                    None
-                }
-            }
+            let Ok(output) = Command::new(program).args(arguments).arg(url).output().await else {
+                eprintln!("skipped: {program} is not installed");
+                return None;
+            };
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
         }
     };
     let curl = run("curl", &["-s", "--http2-prior-knowledge", "-w", " over %{http_version}"]).await;
