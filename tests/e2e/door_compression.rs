@@ -28,7 +28,7 @@ fn text(bytes: usize) -> String {
     let mut number = 0u64;
     while out.len() < bytes {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        out.push_str(&format!("line {} of the text\n", number >> 40));
+        out.extend(["line ", &(number >> 40).to_string(), " of the text\n"]);
     }
     out.truncate(bytes);
     out
@@ -221,7 +221,9 @@ async fn a_client_that_does_not_read_holds_the_node_back() {
             let mut noise = vec![0u8; 1 << 20];
             loop {
                 // Hardly to be compressed.
-                noise.iter_mut().for_each(|byte| *byte = fastrand::u8(b'!'..b'~'));
+                for byte in &mut noise {
+                    *byte = fastrand::u8(b'!'..b'~');
+                }
                 if tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &noise).await.is_err() {
                     return;
                 }

@@ -60,7 +60,7 @@ async fn a_head_has_only_so_many_fields() {
         let proxy = proxy(&node, &format!("limits = {{ {limit} }}"), "");
         for (fields, status) in [(most, 200), (most + 1, 431)] {
             let mut client = Client::connect(proxy.address).await;
-            let more: String = (1..fields).map(|number| format!("x-{number}: 1\r\n")).collect();
+            let more = (1..fields).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
             client.send(format!("GET / HTTP/1.1\r\nhost: a\r\n{more}\r\n")).await;
             assert_eq!(client.response("GET").await.expect("an answer").status, status, "{fields} of {most}");
         }
@@ -259,7 +259,8 @@ async fn a_client_that_takes_its_answer_by_drops_is_cut() {
     let node = TestNode::start(|mut peer| async move {
         while peer.request().await.is_some() {
             peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 1 << 30)).await;
-            while tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &[b'x'; 65_536]).await.is_ok() {}
+            let piece = vec![b'x'; 65_536];
+            while tokio::io::AsyncWriteExt::write_all(&mut peer.stream, &piece).await.is_ok() {}
         }
     })
     .await;
