@@ -62,10 +62,10 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn measure(abuse: Abuse, name: &str, count: usize) -> Result<(), Failure> {
-    let node = TcpListener::bind("127.0.0.1:0").await?;
+    let node = std::net::TcpListener::bind("127.0.0.1:0")?;
     let folder = tempfile::tempdir()?;
     let _proxy = Proxy::start(folder.path(), node.local_addr()?)?;
-    tokio::spawn(serve(node));
+    start_node(node)?;
     let (plain, secure) = addresses(&folder.path().join("s.sock"))?;
     let before = normal(plain).await?;
     let began = Instant::now();
@@ -132,13 +132,13 @@ async fn one(abuse: Abuse, target: SocketAddr) -> Result<Instant, Failure> {
 async fn normal(target: SocketAddr) -> Result<String, Failure> {
     let end = Instant::now() + TIME;
     let mut all = Vec::new();
-    let mut kept = TcpStream::connect(target).await?;
+    let mut kept = connect(target).await?;
     let mut number = 0_u32;
     while Instant::now() < end {
         number += 1;
         let began = Instant::now();
         if number.is_multiple_of(10) {
-            kept = TcpStream::connect(target).await?;
+            kept = connect(target).await?;
         }
         kept.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await?;
         let mut have = Vec::new();
@@ -158,10 +158,31 @@ async fn normal(target: SocketAddr) -> Result<String, Failure> {
     Ok(format!("{:.1}/{:.1}/{:.1}", at(500), at(990), at(1000)))
 }
 
+async fn connect(target: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// On a thread of its own: what it sends to slow readers must not delay the clients that measure.
+fn start_node(listener: std::net::TcpListener) -> Result<(), Failure> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            if let Ok(listener) = TcpListener::from_std(listener) {
+                serve(listener).await;
+            }
+        });
+    });
+    Ok(())
+}
+
 /// A node that answers at once, or with more than anybody can buffer.
 async fn serve(listener: TcpListener) {
     let large = std::sync::Arc::new(vec![b'x'; 64 << 20]);
     while let Ok((mut stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
         let large = std::sync::Arc::clone(&large);
         tokio::spawn(async move {
             let mut space = vec![0; 64 * 1024];
