@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::support::any::{Alive, AnyClient, AnyNode, Body, COMBINATIONS, before, empty, full, streamed, whole};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, settled, until};
 
 /// Bytes that may lie between two ends: socket buffers, windows, and what the proxy holds of one message.
 const BETWEEN: usize = 40 << 20;
@@ -117,21 +117,6 @@ async fn huge_bodies_go_both_ways_at_once() {
     }
 }
 
-/// Waits until the count stands still.
-async fn settled(count: &AtomicUsize) -> usize {
-    let deadline = Instant::now() + PATIENCE;
-    let mut last = (count.load(Ordering::SeqCst), Instant::now());
-    while last.0 == 0 || last.1.elapsed() < Duration::from_millis(700) {
-        assert!(Instant::now() < deadline, "it never stands still");
-        sleep(Duration::from_millis(20)).await;
-        let now = count.load(Ordering::SeqCst);
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-    }
-    last.0
-}
-
 #[tokio::test]
 async fn a_slow_reader_holds_the_other_end_back_in_both_directions() {
     const TOTAL: usize = 64 << 20;
@@ -165,7 +150,7 @@ async fn a_slow_reader_holds_the_other_end_back_in_both_directions() {
         let (up, response) = client.begin("GET", "/", &[]);
         drop(up);
         let response = response.await.expect("an answer");
-        let ahead = settled(&sent).await;
+        let ahead = settled(&sent, Duration::from_millis(700)).await;
         assert!(ahead < BETWEEN, "{front:?} {speaks:?}: {ahead} bytes are on their way");
         drop(response);
         until("the node is free", || proxy.node(node.address).inflight() == 0).await;

@@ -5,30 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::support::client::Client;
 use crate::support::node::TestNode;
-use crate::support::{PATIENCE, Proxy, app, until};
+use crate::support::{PATIENCE, Proxy, app, settled, until};
 
 const TOTAL: usize = 100 << 20;
 /// What may lie between the two ends: four socket buffers at the kernel's largest, and the proxy's own few hundred KB.
 const BETWEEN: usize = 40 << 20;
-
-/// Waits until the count stands still, and returns it.
-async fn settled(count: &AtomicUsize) -> usize {
-    let deadline = Instant::now() + PATIENCE;
-    let mut last = (count.load(Ordering::SeqCst), Instant::now());
-    while last.0 == 0 || last.1.elapsed() < Duration::from_secs(1) {
-        assert!(Instant::now() < deadline, "it never stands still");
-        sleep(Duration::from_millis(20)).await;
-        let now = count.load(Ordering::SeqCst);
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-    }
-    last.0
-}
 
 #[tokio::test]
 async fn a_slow_reader_holds_the_node_back() {
@@ -61,7 +46,7 @@ async fn a_slow_reader_holds_the_node_back() {
         let proxy = Proxy::with_workers(&app(&[node.address], ""), 1);
         let mut slow = Client::connect(proxy.address).await;
         slow.send("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await;
-        let ahead = settled(&written).await;
+        let ahead = settled(&written, Duration::from_secs(1)).await;
         assert!(ahead < BETWEEN, "{ahead} bytes are on their way");
         // Meanwhile the same worker serves others.
         let mut other = Client::connect(proxy.address).await;
@@ -118,7 +103,7 @@ async fn a_slow_node_holds_the_uploader_back() {
         // Dropped here it would end the client's side, and the proxy would take the client for gone.
         write
     });
-    let ahead = settled(&written).await;
+    let ahead = settled(&written, Duration::from_secs(1)).await;
     assert!(ahead < BETWEEN, "{ahead} bytes are on their way");
     gate.notify_one();
     let mut answer = [0; 12];

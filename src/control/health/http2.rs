@@ -5,10 +5,9 @@ use bytes::{Buf, Bytes};
 use h2::RecvStream;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use http::{Method, Request, Response, Version};
-use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::probe::{EXCERPT, Expected, MAX_BODY, MAX_HEAD, Seen, Stage, ranges, wrong_header};
+use super::probe::{EXCERPT, Expected, MAX_BODY, MAX_HEAD, Seen, Stage, driving, wrong_head};
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("sluice-probe/", env!("CARGO_PKG_VERSION")));
 
@@ -64,23 +63,12 @@ where
         seen.status = Some(response.status().as_u16());
         judge(response, seen).await
     };
-    let (mut judged, mut connection) = (pin!(judged), pin!(connection));
-    tokio::select! {
-        // The answer first: what comes with it counts, even if the connection broke behind it.
-        biased;
-        result = &mut judged => return result,
-        _ = &mut connection => {}
-    }
-    judged.await
+    driving(connection, judged).await
 }
 
 async fn judge(response: Response<RecvStream>, expected: &Expected<'_>, seen: &mut Seen) -> Result<(), String> {
     let status = response.status().as_u16();
-    let failure = if expected.status.iter().any(|range| range.contains(&status)) {
-        wrong_header(response.headers(), expected.header.as_ref())
-    } else {
-        Some(format!("status {status}, wanted {}", ranges(expected.status)))
-    };
+    let failure = wrong_head(status, response.headers(), expected);
     let mut body = response.into_body();
     if let Some(failure) = failure {
         seen.failure = Some(failure.clone());

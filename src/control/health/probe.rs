@@ -165,6 +165,14 @@ where
         let response = sender.send_request(request).await.map_err(|error| http_in_words(&error))?;
         judge(response, expected, seen).await
     };
+    driving(connection, judged).await
+}
+
+/// Drives the connection until the answer is judged.
+pub(super) async fn driving(
+    connection: impl Future,
+    judged: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
     let (mut judged, mut connection) = (pin!(judged), pin!(connection));
     tokio::select! {
         // The answer first: what comes with it counts, even if the connection broke behind it.
@@ -180,11 +188,7 @@ async fn judge(response: http::Response<Incoming>, expected: &Expected<'_>, seen
     seen.stage = Stage::Reading;
     let status = response.status().as_u16();
     seen.status = Some(status);
-    let failure = if expected.status.iter().any(|range| range.contains(&status)) {
-        wrong_header(response.headers(), expected.header.as_ref())
-    } else {
-        Some(format!("status {status}, wanted {}", ranges(expected.status)))
-    };
+    let failure = wrong_head(status, response.headers(), expected);
     let mut body = response.into_body();
     if let Some(failure) = failure {
         seen.failure = Some(failure.clone());
@@ -225,7 +229,16 @@ async fn read(body: &mut Incoming, into: &mut Vec<u8>, limit: usize, wanted: Opt
     Ok(false)
 }
 
-pub(super) fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>) -> Option<String> {
+/// What is wrong with the head of an answer, if anything is.
+pub(super) fn wrong_head(status: u16, headers: &HeaderMap, expected: &Expected<'_>) -> Option<String> {
+    if expected.status.iter().any(|range| range.contains(&status)) {
+        wrong_header(headers, expected.header.as_ref())
+    } else {
+        Some(format!("status {status}, wanted {}", ranges(expected.status)))
+    }
+}
+
+fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>) -> Option<String> {
     let (name, wanted) = wanted?;
     let mut values = headers.get_all(*name).iter();
     let first = values.next();
@@ -239,7 +252,7 @@ pub(super) fn wrong_header(headers: &HeaderMap, wanted: Option<&(&str, String)>)
 }
 
 /// `200-299, 304`
-pub(super) fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
+fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
     let words = ranges.iter().map(|range| {
         let (first, last) = (range.start(), range.end());
         if first == last { first.to_string() } else { format!("{first}-{last}") }

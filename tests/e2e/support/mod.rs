@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,7 @@ use sluicegate::net::tls::{Client, Server};
 use sluicegate::pool::balance::ONE;
 use sluicegate::pool::{Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
 use sluicegate::proxy;
+use tokio::time::{Instant, sleep};
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -179,4 +181,19 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until the count has stood still for so long, and returns it.
+pub async fn settled(count: &AtomicUsize, quiet: Duration) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = (count.load(Ordering::SeqCst), Instant::now());
+    while last.0 == 0 || last.1.elapsed() < quiet {
+        assert!(Instant::now() < deadline, "it never stands still");
+        sleep(Duration::from_millis(20)).await;
+        let now = count.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+    }
+    last.0
 }
