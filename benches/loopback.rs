@@ -129,7 +129,7 @@ fn start_sluice(node: SocketAddr) -> SocketAddr {
     let nodes = vec![(Node::new(id, 1), ONE)];
     let slice = Slice::new(service.release.clone(), Share::ALL, nodes, &service.balance.policy);
     let hold = Arc::default();
-    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false, hold };
+    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false, trial: None, hold };
     pool.publish(Snapshot {
         generation: 0,
         router: Arc::new(Router::new(service.matches.iter().map(|pattern| (pattern, 0)))),

@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows a socket, a file or a clock. A [`Timestamp`] is given, never taken.
 
+mod tally;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use tally::{BUCKETS, FailureKind, Latencies, Tally, bucket_of, upper_edge};
 
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident) => {

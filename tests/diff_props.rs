@@ -51,6 +51,7 @@ fn service() -> impl Strategy<Value = Service> {
                 strategy: if blue_green { Way::BlueGreen } else { Way::Rolling },
                 keep: SECOND,
                 deadline: SECOND,
+                ..Rollout::default()
             },
             drain: Drain { requests: SECOND, streams: SECOND, websockets: SECOND, spread: SECOND },
             timeouts: Timeouts { connect: SECOND, response: SECOND, body: SECOND, tunnel: SECOND },

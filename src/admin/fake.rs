@@ -140,6 +140,7 @@ pub(crate) fn service(name: &str, source: &Path) -> ServiceStatus {
             ready: 1,
             wanted: 2,
             deadline: None,
+            trial: None,
         }),
         versions: vec![share("v1", 50.0), share("v2", 50.0)],
         nodes: vec![
@@ -190,5 +191,7 @@ pub(crate) fn entry(from: &str, to: &str, nodes: &[&str], outcome: Outcome) -> H
         outcome,
         reason: "all nodes healthy".into(),
         cut: Vec::new(),
+        steps: Vec::new(),
+        steered: Vec::new(),
     }
 }

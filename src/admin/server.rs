@@ -165,6 +165,7 @@ async fn ask(context: &Context, request: Request) -> Result<Reply, Fault> {
 fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
     match reply {
         Reply::Status(status) => answer::json(&*status),
+        Reply::Service(service) => answer::json(&*service),
         Reply::Config(config) => answer::json(&config),
         Reply::History(entries) => answer::json(&entries),
         Reply::Progress(progress) => Ok(stream::respond(progress)),

@@ -160,6 +160,71 @@ pub struct RolloutStatus {
     pub wanted: usize,
     /// When it gives up, or moves on by itself.
     pub deadline: Option<Timestamp>,
+    /// The version on trial, while one is.
+    #[serde(default)]
+    pub trial: Option<TrialStatus>,
+}
+
+/// A version that has a share beside the old one and is judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialStatus {
+    /// Its share now, in percent.
+    pub share: f64,
+    /// Which step this is, from 1; 0 before the first.
+    pub step: usize,
+    /// The steps, as configured.
+    pub steps: Vec<StepStatus>,
+    /// Since when it has this share.
+    pub since: Timestamp,
+    /// Since when it is paused.
+    pub paused: Option<Timestamp>,
+    /// Whether it goes through the further steps without holding any.
+    pub promoted: bool,
+    /// What the guard sees; none if it is off.
+    pub evidence: Option<Evidence>,
+}
+
+/// One configured step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepStatus {
+    /// In percent.
+    pub share: f64,
+    /// In milliseconds; none: until it is promoted.
+    pub hold_ms: Option<u64>,
+}
+
+/// What the guard knows of a step, and what it makes of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `pass`, `fail`, or `not enough requests`.
+    pub verdict: String,
+    /// The rule that decided, and its numbers, in words for people.
+    pub reason: String,
+    /// The version on trial.
+    pub new: Sample,
+    /// The old version in the same time.
+    pub old: Sample,
+}
+
+/// One version in the eyes of the guard. Rates are parts of one; latencies are in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Requests whose outcome is known.
+    pub requests: u64,
+    /// Of them, those that failed.
+    pub failures: u64,
+    /// Failures by kind: `status`, `connect`, `reset`, `timeout`, `truncated`.
+    pub kinds: std::collections::BTreeMap<String, u64>,
+    /// `failures` of `requests`.
+    pub rate: f64,
+    /// Where the true rate lies, at the guard's level of confidence, however often one looks.
+    pub interval: (f64, f64),
+    /// The median latency until an answer begins.
+    pub p50: Option<f64>,
+    /// The 95th percentile.
+    pub p95: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
 }
 
 /// One version's part.
@@ -245,10 +310,30 @@ pub struct Refused {
     pub at: Timestamp,
     /// Why.
     pub reason: String,
+    /// Never healthy, or rolled back.
+    #[serde(default = "unhealthy")]
+    pub outcome: Outcome,
+}
+
+fn unhealthy() -> Outcome {
+    Outcome::Unhealthy
+}
+
+/// One step that a rollout went through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The new version's share, in percent.
+    pub share: f64,
+    /// When it got it.
+    pub started: Timestamp,
+    /// When it went on, or back.
+    pub ended: Option<Timestamp>,
+    /// What the guard made of it in the end.
+    pub evidence: Option<Evidence>,
 }
 
 /// One finished rollout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// The service's change number.
     pub change: u64,
@@ -270,6 +355,23 @@ pub struct HistoryEntry {
     pub reason: String,
     /// What drain deadlines cut.
     pub cut: Vec<CutNode>,
+    /// The steps of a canary.
+    #[serde(default)]
+    pub steps: Vec<StepRecord>,
+    /// Who steered it, and when, in words: `promote` by hand and the like.
+    #[serde(default)]
+    pub steered: Vec<Steered>,
+}
+
+/// An operator steered a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steered {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub steering: super::Steering,
+    /// Who, as far as the admin API knows.
+    pub by: String,
 }
 
 /// Work that was cut on one node when its drain deadline came.

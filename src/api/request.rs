@@ -30,6 +30,15 @@ pub enum Request {
         /// The service.
         service: ServiceName,
     },
+    /// Steer the rollout in progress by hand. The files are read first, so that an edit made just before is seen.
+    Steer {
+        /// The service.
+        service: ServiceName,
+        /// How.
+        steering: Steering,
+        /// Who, for the history.
+        by: String,
+    },
     /// Take one node out by hand, or put it back.
     Drain {
         /// The service.
@@ -41,6 +50,37 @@ pub enum Request {
     },
 }
 
+/// What an operator may do to a rollout in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steering {
+    /// End the hold of this step.
+    Promote,
+    /// End this hold and all further ones.
+    PromoteFull,
+    /// Stay at this step.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Go back to what served before, and refuse the version.
+    Abort,
+    /// Try a refused version again.
+    Retry,
+}
+
+impl Steering {
+    /// The verb.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote | Self::PromoteFull => "promote",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+        }
+    }
+}
+
 /// What is answered.
 #[derive(Debug)]
 pub enum Reply {
@@ -48,6 +88,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// To `Reload`: whether something is wrong with the files is in here.
     Config(ConfigStatus),
+    /// To `Steer`: how the service is after it.
+    Service(Box<ServiceStatus>),
     /// To `Wait` and `Drain`: changes until a last one, whose `outcome` is set. The sender is dropped after that.
     Progress(watch::Receiver<Progress>),
     /// To `History`.
@@ -91,7 +133,7 @@ pub struct Progress {
 }
 
 /// How a followed change ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     /// How.
     pub outcome: Outcome,

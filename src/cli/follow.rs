@@ -29,7 +29,7 @@ pub struct Follow<'a> {
 }
 
 /// How following ended: the change with an outcome of its own, or before that.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum End {
     /// The change ended.
     Ended(Ended),

@@ -3,9 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{
-    AllDown, Connections, Drain, Health, Limits, NodeProtocol, Probe, Retry, Rollout, Shutdown, Strategy, Timeouts,
-};
+use super::{AllDown, Connections, Drain, Health, Limits, NodeProtocol, Probe, Retry, Shutdown, Timeouts};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -79,19 +77,6 @@ impl Default for Health {
             all_down: AllDown::Serve,
             protocol: NodeProtocol::Http1,
             proxy_protocol: None,
-        }
-    }
-}
-
-impl Default for Rollout {
-    fn default() -> Self {
-        Self {
-            // Needs no spare capacity.
-            strategy: Strategy::Rolling,
-            // Long enough to see on a dashboard that something is wrong, short enough not to hold twice the nodes.
-            keep: seconds(30),
-            // Most services start within seconds; a script that waits learns of a broken one within a minute.
-            deadline: seconds(60),
         }
     }
 }

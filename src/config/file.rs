@@ -12,10 +12,10 @@ use super::error::{Fault, Findings};
 use super::nodes::Nodes;
 use super::protocol;
 use super::reader::{At, Field, Table};
+use super::rollout;
 use super::tls::{self, Accepting, ClientTls};
 use super::{
-    AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Retry, Rollout, Shutdown, Strategy,
-    Timeouts, door,
+    AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Retry, Rollout, Shutdown, Timeouts, door,
 };
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
@@ -217,7 +217,7 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>, source: &Path) -> RawService
         versions: t.named_nodes("versions", "a version needs at least one node"),
         nodes: t.some_nodes("nodes", "a service needs at least one node"),
         health: health(t.table("health", "service.*.health")),
-        rollout: t.table("rollout", "service.*.rollout").map(rollout).unwrap_or_default(),
+        rollout: rollout::rollout(t.table("rollout", "service.*.rollout")),
         drain: t.table("drain", "service.*.drain").map(drain).unwrap_or_default(),
         timeouts: t.table("timeouts", "service.*.timeouts").map(timeouts).unwrap_or_default(),
         retry: t.table("retry", "service.*.retry").map(retry).unwrap_or_default(),
@@ -268,26 +268,6 @@ fn health(table: Option<Table<'_>>) -> RawHealth<'_> {
     };
     t.finish(misplaced);
     health
-}
-
-fn rollout(mut t: Table<'_>) -> Rollout {
-    let later = |what: &str| {
-        Fault::new(format!("{what} not available in this release")).hint("use the strategy `rolling` or `blue-green`")
-    };
-    let d = Rollout::default();
-    let rollout = Rollout {
-        strategy: t.choice(
-            "strategy",
-            d.strategy,
-            &[("rolling", Strategy::Rolling), ("blue-green", Strategy::BlueGreen)],
-            |word| (word == "canary").then(|| later("the strategy `canary` is")),
-        ),
-        keep: t.duration("keep", d.keep),
-        deadline: t.some_duration("deadline", d.deadline),
-    };
-    t.refuse("steps", later("`steps` are"));
-    t.finish(misplaced);
-    rollout
 }
 
 fn drain(mut t: Table<'_>) -> Drain {

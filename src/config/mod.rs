@@ -20,6 +20,7 @@ mod load;
 mod nodes;
 mod protocol;
 mod reader;
+mod rollout;
 mod stamp;
 mod syntax;
 mod tls;
@@ -36,6 +37,7 @@ pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
 pub use protocol::NodeProtocol;
+pub use rollout::{Control, Guard, Quantiles, Rollout, Shield, Step, Strategy, TooFew};
 pub use stamp::Stamp;
 pub use tls::{
     Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
@@ -49,10 +51,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
 use crate::model::{NodeAddress, ServiceName, Version};
+use ipnet::IpNet;
 
 /// Everything that the files say.
 #[derive(Clone, Debug, PartialEq)]
@@ -277,37 +277,6 @@ pub enum AllDown {
     Serve,
     /// Requests are answered 503.
     Refuse,
-}
-
-/// How a new version takes over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rollout {
-    /// The way.
-    pub strategy: Strategy,
-    /// Blue-green: how long the old version stays warm after the switch.
-    pub keep: Duration,
-    /// The new version is refused if it is not healthy after this long.
-    pub deadline: Duration,
-}
-
-/// The way from one version to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// Each new node that becomes healthy takes the place of an old one.
-    Rolling,
-    /// All new nodes become healthy, then everything moves in one swap.
-    BlueGreen,
-}
-
-impl Strategy {
-    /// The word in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rolling => "rolling",
-            Self::BlueGreen => "blue-green",
-        }
-    }
 }
 
 /// Drain deadlines by kind of work, counted from the moment that the node leaves the pool.

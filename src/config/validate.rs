@@ -12,7 +12,9 @@ use std::sync::Arc;
 use super::error::{Fault, Findings, Span, listed, nearest};
 use super::file::{File, RawHealth, RawListener, RawService};
 use super::reader::{At, Field};
-use super::{Admin, Config, Health, Listener, NodeProtocol, Probe, Service, defaults, nodes, protocol, words};
+use super::{
+    Admin, Config, Health, Listener, NodeProtocol, Probe, Service, Strategy, defaults, nodes, protocol, words,
+};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A Unix socket's path must fit into the kernel's address structure.
@@ -176,6 +178,11 @@ fn versions(
                 &nodes_at.span,
                 fault.hint("keep `nodes` for a service without named versions, or move the nodes to a version"),
             );
+        }
+        if raw.rollout.strategy == Strategy::Canary {
+            let fault =
+                Fault::new("a canary needs named versions: with a plain list there is none to judge against another");
+            findings.add(&nodes_at.span, fault.hint("write `release` and `versions`, or use the strategy \"rolling\""));
         }
         take(Version::unnamed(), nodes::check(&nodes_at.value, raw.connections.protocol, findings));
     } else if raw.nodes.is_missing() && raw.versions.is_missing() {

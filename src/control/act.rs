@@ -70,6 +70,10 @@ impl Controller {
                         self.turn.retired.push(member.node);
                     }
                 }
+                Action::Stepped { version, share } => {
+                    info!(service = %name, version = %version, share = %share, "the version on trial has another share");
+                    entry.change.step(share, now);
+                }
                 Action::Began { from, to } => {
                     let was = from.as_ref().map_or("nothing", |version| version.as_str());
                     info!(service = %name, from = was, to = %to, change = entry.number, "rollout began");

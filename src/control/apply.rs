@@ -167,7 +167,7 @@ impl Controller {
     }
 
     /// Ends the change in progress, and begins to count the next one.
-    fn supersede(&mut self, name: &ServiceName, reason: &str) {
+    pub(super) fn supersede(&mut self, name: &ServiceName, reason: &str) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(name) else {
             return;

@@ -31,11 +31,13 @@ pub(super) fn view(
             (!nodes.is_empty()).then_some((slice, nodes))
         })
         .collect();
+    let trial = split.trial.as_ref().and_then(|trial| found.iter().position(|(slice, _)| slice.version == *trial));
     let weighed: Vec<u64> = found
         .iter()
         .map(|(slice, nodes)| {
             let sum: u64 = nodes.iter().map(|(_, weight)| u64::from(*weight)).sum();
-            u64::from(slice.share.0) * sum / nodes.len() as u64
+            // What is judged gets exactly its share.
+            if trial.is_some() { u64::from(slice.share.0) } else { u64::from(slice.share.0) * sum / nodes.len() as u64 }
         })
         .collect();
     let shares = balance::divide(&weighed);
@@ -44,7 +46,7 @@ pub(super) fn view(
     };
     let slices = found.into_iter().zip(shares).map(slice).collect();
     let (settings, hold) = (Arc::clone(settings), Arc::clone(hold));
-    Arc::new(ServiceView { settings, slices, all_down: split.all_down, hold })
+    Arc::new(ServiceView { settings, slices, all_down: split.all_down, trial, hold })
 }
 
 /// Holds the parts of the next snapshot.

@@ -10,7 +10,7 @@ use super::entry::{Draining, Entry};
 use super::followers::{self, ended};
 use super::report;
 use super::words;
-use crate::api::{Call, Ended, Outcome, Progress, Refusal, RefusalKind, Reply, Request};
+use crate::api::{Call, Ended, Outcome, Progress, Refusal, RefusalKind, Reply, Request, Steering};
 use crate::config;
 use crate::model::{NodeAddress, ServiceName, Version};
 use crate::rollout::{Event, Phase};
@@ -29,6 +29,7 @@ pub(super) struct Caller {
 enum Asks {
     Reload,
     Wait { service: ServiceName, version: Option<Version> },
+    Steer { service: ServiceName, steering: Steering, by: String },
 }
 
 impl Controller {
@@ -43,6 +44,9 @@ impl Controller {
             Request::Reload => return Some(Caller { asks: Asks::Reload, reply }),
             Request::Wait { service, version } => {
                 return Some(Caller { asks: Asks::Wait { service, version }, reply });
+            }
+            Request::Steer { service, steering, by } => {
+                return Some(Caller { asks: Asks::Steer { service, steering, by }, reply });
             }
             Request::History { service } => match self.entries.get(&service) {
                 Some(entry) => Reply::History(entry.told_history().rev().cloned().collect()),
@@ -65,6 +69,9 @@ impl Controller {
             Asks::Wait { service, version } => {
                 self.follow(&service, version.as_ref()).map_or_else(Reply::Refused, Reply::Progress)
             }
+            Asks::Steer { service, steering, by } => self
+                .steer(&service, steering, by)
+                .map_or_else(Reply::Refused, |status| Reply::Service(Box::new(status))),
         };
         let _ = caller.reply.send(answer);
     }
@@ -124,7 +131,7 @@ impl Controller {
     }
 
     /// There is nothing to wait for if the file that defines the service is invalid: what it asks for is not what runs.
-    fn refuse_if_invalid(&self, name: &ServiceName) -> Result<(), Refusal> {
+    pub(super) fn refuse_if_invalid(&self, name: &ServiceName) -> Result<(), Refusal> {
         if !self.files.stale {
             return Ok(());
         }
@@ -242,7 +249,7 @@ impl Controller {
         }
     }
 
-    fn unknown(&self, name: &ServiceName) -> Refusal {
+    pub(super) fn unknown(&self, name: &ServiceName) -> Refusal {
         let alike = self
             .entries
             .keys()

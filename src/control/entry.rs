@@ -9,12 +9,12 @@ use tokio::sync::watch;
 use super::followers::Followers;
 use super::probing::Prober;
 use super::state::{MAX_HISTORY, Record};
-use crate::api::{CutNode, Ended, HistoryEntry, Outcome, ProbeReport};
-use crate::config;
+use crate::api::{CutNode, Ended, HistoryEntry, Outcome, ProbeReport, Steered, StepRecord};
+use crate::config::{self, TooFew};
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Share, Timestamp, Version};
 use crate::pool::{Hold, Node};
 use crate::rollout::outliers::Tally;
-use crate::rollout::{Ejection, Ending, Machine, NodeRef, Wanted};
+use crate::rollout::{Canary, Ejection, Ending, Machine, NodeRef, Wanted};
 
 /// What is kept of a service beside its change number and its history, so that `kill -9` loses nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ pub(super) struct Change {
     pub(super) cut: Vec<CutNode>,
     /// The last failed probes of nodes that were forgotten since.
     pub(super) failed: BTreeMap<NodeAddress, ProbeReport>,
+    /// The steps it went through.
+    #[serde(default)]
+    pub(super) steps: Vec<StepRecord>,
+    /// How operators steered it.
+    #[serde(default)]
+    pub(super) steered: Vec<Steered>,
     /// How it ended.
     pub(super) ended: Option<Ended>,
 }
@@ -41,7 +47,28 @@ pub(super) struct Change {
 /// Drained nodes that are remembered; the list is for people.
 const DRAINED_KEPT: usize = 1000;
 
+/// Acts of steering that are remembered of one change; the list is for people.
+const STEERED_KEPT: usize = 100;
+
 impl Change {
+    /// The version on trial got another share.
+    pub(super) fn step(&mut self, share: Share, now: Timestamp) {
+        if let Some(last) = self.steps.last_mut() {
+            last.ended.get_or_insert(now);
+        }
+        if share != Share::NONE {
+            let ended = (share == Share::ALL).then_some(now);
+            self.steps.push(StepRecord { share: share.percent(), started: now, ended, evidence: None });
+        }
+    }
+
+    /// An operator steered it.
+    pub(super) fn note_steered(&mut self, steered: Steered) {
+        if self.steered.len() < STEERED_KEPT {
+            self.steered.push(steered);
+        }
+    }
+
     /// A node left because of this change. What happens after its end is told is not part of it.
     pub(super) fn note_drained(&mut self, node: &NodeRef, cut: Vec<Holder>) {
         if self.ended.is_some() {
@@ -175,6 +202,7 @@ impl Entry {
             Ending::Done if self.change.cut.is_empty() => Outcome::Done,
             Ending::Done => Outcome::DoneWithCuts,
             Ending::Unhealthy => Outcome::Unhealthy,
+            Ending::RolledBack => Outcome::RolledBack,
             Ending::Superseded => Outcome::Superseded,
         };
         let entry = self.history_entry(outcome, reason, now);
@@ -208,6 +236,8 @@ impl Entry {
             outcome,
             reason: reason.into(),
             cut: self.change.cut.clone(),
+            steps: self.change.steps.clone(),
+            steered: self.change.steered.clone(),
         })
     }
 
@@ -245,6 +275,13 @@ pub(super) fn wanted(settings: &config::Service) -> Wanted {
         deadline: settings.rollout.deadline,
         serve_when_all_down: settings.health.all_down == config::AllDown::Serve,
         slow_start: settings.balance.slow_start,
+        canary: Canary {
+            steps: settings.rollout.steps.clone(),
+            guarded: settings.rollout.guard.is_on(),
+            extend: settings.rollout.guard.extend,
+            pass_if_too_few: settings.rollout.guard.too_few == TooFew::Pass,
+        },
+        control: settings.rollout.control,
         ejection: Ejection {
             time: settings.eject.time,
             longest: settings.eject.max_time,

@@ -29,6 +29,7 @@ mod report;
 mod settle;
 mod shutdown;
 mod start;
+mod steer;
 mod turn;
 mod words;
 

@@ -146,6 +146,7 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
             ready: rollout.ready,
             wanted: rollout.wanted,
             deadline: rollout.deadline,
+            trial: None,
         }),
         versions,
         nodes,

@@ -38,7 +38,7 @@ pub use writer::Writer;
 pub const MAX_HISTORY: usize = 100;
 
 /// What is kept of one service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record<T> {
     /// The service.
     pub service: ServiceName,

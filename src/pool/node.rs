@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::gate::Gate;
 use super::stats::NodeStats;
-use crate::model::NodeId;
+use crate::model::{NodeId, Tally};
 use crate::net::tls::Client;
 
 /// One port-bound instance, for one stay in the pool. Shared by every snapshot that holds it.
@@ -147,6 +147,13 @@ impl Node {
         self.stats.iter().fold((0, 0, 0), |(successes, failures, strikes), shard| {
             (successes + shard.successes.get(), failures + shard.blamed.get(), strikes + shard.strikes.get())
         })
+    }
+
+    /// What the guard goes by, over all workers.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.stats.iter().for_each(|shard| shard.add_to(&mut tally));
+        tally
     }
 
     /// A worker could not connect: the node should be probed now, not at the next interval.

@@ -45,6 +45,8 @@ pub struct ServiceView {
     pub slices: Vec<Slice>,
     /// True if every node is unhealthy and all are in here regardless.
     pub all_down: bool,
+    /// Where in `slices` the version is that is on trial beside the one before it: the last, with a share that may be nothing.
+    pub trial: Option<usize>,
     /// Where its requests wait while no node is ready. The same one for as long as the service lives.
     pub hold: Arc<Hold>,
 }
@@ -276,7 +278,7 @@ mod tests {
                 slice
             };
             let slices = vec![part("v1", first), part("v2", 10_000 - first)];
-            ServiceView { settings, slices, all_down: false, hold: Arc::default() }
+            ServiceView { settings, slices, all_down: false, trial: None, hold: Arc::default() }
         };
         let version = |view: &ServiceView, key| {
             let node = view.choose(by_key(key), |_| 0, |_| 0, |_| false, |_| false).map(|node| node.key);

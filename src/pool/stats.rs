@@ -1,6 +1,10 @@
 //! Counters with one writer each: a worker adds to its own without a locked instruction, anyone reads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::model::{BUCKETS, FailureKind, Tally, bucket_of};
 
 /// A count that only one thread may raise.
 #[derive(Debug, Default)]
@@ -40,6 +44,20 @@ impl Streak {
     }
 }
 
+/// Latencies by bucket; only one thread may write them. Half as wide as other counts, because there are many: a bucket is full after
+/// four billion requests of one worker to one node in one stay, and then stays as it is.
+#[derive(Debug, Default)]
+pub struct Histogram(OnceLock<Box<[AtomicU32; BUCKETS]>>);
+
+impl Histogram {
+    /// Notes one latency. A node that never gets a request has no buckets.
+    pub fn note(&self, latency: Duration) {
+        let buckets = self.0.get_or_init(|| Box::new([const { AtomicU32::new(0) }; BUCKETS]));
+        let bucket = &buckets[bucket_of(latency)];
+        bucket.store(bucket.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    }
+}
+
 /// What one worker did with one node.
 #[derive(Debug, Default)]
 pub struct NodeStats {
@@ -55,6 +73,25 @@ pub struct NodeStats {
     pub strikes: Count,
     /// The same, in a row.
     pub streak: Streak,
+    /// Requests whose outcome is known, but for those that a client had a part in.
+    pub answered: Count,
+    /// Of them, those that failed in the eyes of the guard, by [`FailureKind`].
+    pub failed: [Count; FailureKind::ALL.len()],
+    /// How long answers took to begin.
+    pub latencies: Histogram,
+}
+
+impl NodeStats {
+    /// Adds what was counted to a tally.
+    pub fn add_to(&self, tally: &mut Tally) {
+        tally.requests += self.answered.get();
+        for (sum, count) in tally.failures.iter_mut().zip(&self.failed) {
+            *sum += count.get();
+        }
+        for (bucket, count) in self.latencies.0.get().into_iter().flat_map(|buckets| buckets.iter().enumerate()) {
+            tally.latencies.note(bucket, u64::from(count.load(Ordering::Relaxed)));
+        }
+    }
 }
 
 /// What one worker did in all, for status and for tests.

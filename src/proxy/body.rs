@@ -237,7 +237,7 @@ impl Relay {
             }
             Poll::Ready(Some(Err(error))) => {
                 if let Some(permit) = &self.permit {
-                    permit.count_failure(Failure::Reset);
+                    permit.count_failure(Failure::Truncated);
                 }
                 self.end(false);
                 Poll::Ready(Some(Err(error)))

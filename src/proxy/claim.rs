@@ -12,6 +12,7 @@ use super::call::{Call, Stage, Verdict};
 use super::view::{LocalNode, ServiceLocal, View};
 use super::worker::Worker;
 use crate::config::{self, HashBy, Kinds};
+use crate::model::FailureKind;
 use crate::pool::hold::Place;
 use crate::pool::{Hold, ServiceView, Turn, ring};
 
@@ -38,10 +39,25 @@ pub enum Failure {
     Reset,
     /// No answer in time.
     Timeout,
+    /// The answer broke off in its body.
+    Truncated,
     /// A status of 500 or more.
     Status,
     /// Counted, but proves nothing about the node: a client may have caused it.
     Other,
+}
+
+impl Failure {
+    /// As the guard counts it. Whether a status is a failure depends on the service.
+    fn kind(self) -> Option<FailureKind> {
+        match self {
+            Self::Connect => Some(FailureKind::Connect),
+            Self::Reset => Some(FailureKind::Reset),
+            Self::Timeout => Some(FailureKind::Timeout),
+            Self::Truncated => Some(FailureKind::Truncated),
+            Self::Status | Self::Other => None,
+        }
+    }
 }
 
 /// Why there is no claim.
@@ -86,8 +102,19 @@ impl Permit {
 
     /// The node answered as a node that works.
     pub fn count_success(&self) {
-        self.local.node.stats(self.worker.index()).successes.add_one();
+        let stats = self.local.node.stats(self.worker.index());
+        stats.successes.add_one();
+        stats.answered.add_one();
         self.end_streak();
+    }
+
+    /// The node began to answer after `latency`, with a status that the guard takes for a failure or not.
+    pub fn count_answer(&self, latency: Duration, failed: bool) {
+        let stats = self.local.node.stats(self.worker.index());
+        stats.latencies.note(latency);
+        if failed {
+            stats.failed[FailureKind::Status as usize].add_one();
+        }
     }
 
     fn end_streak(&self) {
@@ -103,12 +130,20 @@ impl Permit {
         if failure != Failure::Other {
             stats.blamed.add_one();
         }
+        match failure {
+            // What broke off later was counted as answered when it began.
+            Failure::Truncated | Failure::Other => {}
+            _ => stats.answered.add_one(),
+        }
+        if let Some(kind) = failure.kind() {
+            stats.failed[kind as usize].add_one();
+        }
         let Some((most, kinds)) = self.watch else {
             return;
         };
         let counts = match failure {
             Failure::Connect => kinds.connect,
-            Failure::Reset => kinds.reset,
+            Failure::Reset | Failure::Truncated => kinds.reset,
             Failure::Timeout => kinds.timeout,
             Failure::Status => kinds.status,
             Failure::Other => return,

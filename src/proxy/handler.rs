@@ -249,7 +249,11 @@ async fn try_nodes(
         let upgrade = outgoing.seen.upgrade.is_some();
         let demand = Demand { replayable, again: sends > 0, now, upgrade };
         match upstream::send(worker, &call, permit.local(), settings, request, demand).await {
-            Sent::Response(response) => return accept(worker, call, permit, response, &outgoing, settings).await,
+            Sent::Response(response) => {
+                let failed = settings.rollout.guard.fails(response.status().as_u16());
+                permit.count_answer(now.elapsed(), failed);
+                return accept(worker, call, permit, response, &outgoing, settings).await;
+            }
             Sent::Unsent(request, loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
                 fault = outgoing.fault(&loss);

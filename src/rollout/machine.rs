@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::canary::Trial;
 use super::nodes::{NodeEntry, Target, named, same_set};
-use super::{Action, Ending, Event, NodeRef, Split, Wanted};
-use crate::api::Refused;
+use super::steer::is_refused;
+use super::{Action, Ending, Event, NodeRef, Split, Verdict, Wanted};
+use crate::api::{Outcome, Refused};
 use crate::model::{NodeAddress, NodeState, Timestamp, Version};
 
 /// Refused versions that are remembered; the oldest is forgotten first.
@@ -63,6 +65,15 @@ pub(super) struct Change {
     pub(super) prior: Option<Target>,
     /// When every wanted node served and the old ones left the split.
     pub(super) arrived: Option<Timestamp>,
+    /// Where the trial is, if the change goes by steps.
+    #[serde(default)]
+    pub(super) trial: Trial,
+    /// An operator paused it.
+    #[serde(default)]
+    pub(super) pause: bool,
+    /// Since when it is paused, whoever did it.
+    #[serde(default)]
+    pub(super) paused: Option<Timestamp>,
     /// Whether `Ended` was told. The machine may still be working: going back, or waiting for late nodes.
     pub(super) told: bool,
 }
@@ -84,6 +95,14 @@ impl Machine {
             Event::Failing { node, detail } => self.set_back(&node, &detail, now),
             Event::Drained { node } => self.note_drained(&node, now),
             Event::HeldOut { address, out } => self.hold(address, out),
+            Event::Judged { version, share, verdict } => {
+                if self.note_verdict(&version, share, &verdict)
+                    && let Verdict::Fail(why) = &verdict
+                {
+                    self.roll_back(why, now, &mut out);
+                }
+            }
+            Event::Steer(steering) => self.steer(steering, now, &mut out),
             Event::Tick => {}
         }
         self.reconcile(now, &mut out);
@@ -126,7 +145,7 @@ impl Machine {
         }
     }
 
-    fn want(&mut self, wanted: Wanted, now: Timestamp, out: &mut Vec<Action>) {
+    pub(super) fn want(&mut self, wanted: Wanted, now: Timestamp, out: &mut Vec<Action>) {
         let same = self.wanted.as_ref().is_some_and(|last| is_same(last, &wanted));
         if same {
             self.wanted = Some(wanted);
@@ -148,11 +167,12 @@ impl Machine {
             .find(|refused| refused.version == target.version && same_set(&refused.nodes, &target.nodes));
         if let (Some(refused), Some(_)) = (earlier, &self.stable) {
             let reason = format!(
-                "{} was refused earlier and is not tried again until its name or its nodes change: {}",
+                "{} was refused earlier and is not tried again until its name or its nodes change, or `sluice retry`: {}",
                 named(&refused.version),
                 refused.reason
             );
-            out.push(Action::Ended { ending: Ending::Unhealthy, reason: reason.clone() });
+            let ending = if refused.outcome == Outcome::RolledBack { Ending::RolledBack } else { Ending::Unhealthy };
+            out.push(Action::Ended { ending, reason: reason.clone() });
             self.failure = Some(reason);
             self.back = true;
             change.told = true;
@@ -191,6 +211,9 @@ impl Machine {
             first_serial: self.next_serial,
             prior: None,
             arrived: None,
+            trial: Trial::default(),
+            pause: false,
+            paused: None,
             told: false,
         }
     }
@@ -212,14 +235,20 @@ impl Machine {
         change.told = true;
         let prior = change.prior.clone();
         let reason = self.describe_failure(prior.as_ref());
+        self.go_back(Ending::Unhealthy, reason, now, out);
+    }
+
+    /// Tells the end of the change, and if there is something to go back to, refuses the wanted version and heads for that.
+    pub(super) fn go_back(&mut self, ending: Ending, reason: String, now: Timestamp, out: &mut Vec<Action>) {
+        let prior = self.change.as_ref().and_then(|change| change.prior.clone());
         if let (Some(prior), Some(wanted)) = (prior, &self.wanted) {
-            self.refused
-                .retain(|refused| refused.version != wanted.release || !same_set(&refused.nodes, &wanted.nodes));
+            self.refused.retain(|refused| !is_refused(refused, wanted));
             self.refused.push(Refused {
                 version: wanted.release.clone(),
                 nodes: wanted.nodes.clone(),
                 at: now,
                 reason: reason.clone(),
+                outcome: if ending == Ending::RolledBack { Outcome::RolledBack } else { Outcome::Unhealthy },
             });
             if self.refused.len() > REFUSED_KEPT {
                 self.refused.remove(0);
@@ -230,7 +259,7 @@ impl Machine {
             self.back = true;
         }
         self.failure = Some(reason.clone());
-        out.push(Action::Ended { ending: Ending::Unhealthy, reason });
+        out.push(Action::Ended { ending, reason });
     }
 
     fn observe(&mut self, node: &NodeRef, healthy: bool, detail: String, now: Timestamp) {
@@ -291,6 +320,9 @@ impl Machine {
             change.started = change.started.min(now);
             change.progress = change.progress.min(now);
             change.arrived = change.arrived.map(|arrived| arrived.min(now));
+            change.trial.since = change.trial.since.min(now);
+            change.trial.short = change.trial.short.map(|short| short.min(now));
+            change.paused = change.paused.map(|paused| paused.min(now));
         }
     }
 

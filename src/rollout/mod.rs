@@ -12,11 +12,13 @@ pub mod machine;
 pub mod outliers;
 pub mod plan;
 
+mod canary;
 mod nodes;
 mod reconcile;
 mod setback;
 mod spec;
 mod split;
+mod steer;
 mod view;
 
 use std::fmt;
@@ -24,9 +26,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Strategy;
+use crate::api::Steering;
+use crate::config::{Control, Step, Strategy};
 use crate::model::{NodeAddress, Share, Version};
 
+pub use canary::TrialView;
 pub use machine::Machine;
 pub use nodes::NodeEntry;
 pub use setback::{Ejection, Setback};
@@ -53,6 +57,25 @@ pub struct Wanted {
     /// How long, and how many, failing nodes are left out.
     #[serde(default)]
     pub ejection: Ejection,
+    /// Canary: the way of the traffic; otherwise not looked at.
+    #[serde(default)]
+    pub canary: Canary,
+    /// What the operator wants of the rollout in progress.
+    #[serde(default)]
+    pub control: Control,
+}
+
+/// The way of the traffic to a version on trial.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The shares on the way to all, growing.
+    pub steps: Vec<Step>,
+    /// Whether somebody judges: if not, time alone decides.
+    pub guarded: bool,
+    /// A step with too few requests is prolonged by up to this,
+    pub extend: Duration,
+    /// and then passes, or waits on.
+    pub pass_if_too_few: bool,
 }
 
 /// One stay of a node in a service. An address that leaves and comes back gets a new serial: a closed gate never reopens.
@@ -83,6 +106,9 @@ pub struct Split {
     pub slices: Vec<Slice>,
     /// True if no node is healthy and all of them are in here regardless.
     pub all_down: bool,
+    /// The version that is judged while it has this share, which is exact; its slice is the last, and its share may be nothing.
+    #[serde(default)]
+    pub trial: Option<Version>,
 }
 
 /// One version's part.
@@ -131,8 +157,30 @@ pub enum Event {
         /// Out, or back.
         out: bool,
     },
+    /// The guard looked at the trial that [`Machine::trial`] tells of. Of another step or version it counts for nothing.
+    Judged {
+        /// The version on trial.
+        version: Version,
+        /// Its share.
+        share: Share,
+        /// What was found.
+        verdict: Verdict,
+    },
+    /// An operator steers the change in progress; [`Machine::can_steer`] says what is possible.
+    Steer(Steering),
     /// Time passed; `deadline()` asked for this.
     Tick,
+}
+
+/// What the guard found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong so far, and there were too few requests to say that nothing is.
+    TooFew,
+    /// There were enough requests, and nothing is wrong so far.
+    Pass,
+    /// It is worse than it may be; why, in words for people.
+    Fail(String),
 }
 
 /// What to do. The order matters: they are carried out one after the other.
@@ -153,6 +201,13 @@ pub enum Action {
         /// What shall serve.
         to: Version,
     },
+    /// The version on trial has this share from now on.
+    Stepped {
+        /// The version.
+        version: Version,
+        /// Its share; all of it if the trial is over.
+        share: Share,
+    },
     /// The change that was last told by `Wanted` has ended.
     Ended {
         /// How.
@@ -169,6 +224,8 @@ pub enum Ending {
     Done,
     /// The wanted version did not become healthy in time and is refused; what served before serves.
     Unhealthy,
+    /// The guard or an operator sent the wanted version back, and it is refused; what served before serves.
+    RolledBack,
     /// A newer `Wanted` came first.
     Superseded,
 }

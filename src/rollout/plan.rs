@@ -13,7 +13,7 @@ use crate::config::Strategy;
 pub struct Situation {
     /// What the configuration says.
     pub strategy: Strategy,
-    /// Blue-green: how long old nodes stay ready.
+    /// Canary and blue-green: how long old nodes stay ready.
     pub keep: Duration,
     /// Whether one version takes over from another; false for an edit of one version's nodes, and on the way back.
     pub replaces: bool,
@@ -59,7 +59,11 @@ pub fn plan(situation: Situation) -> Plan {
             retire: Retire::Together,
             keep: situation.keep,
         },
-        Strategy::Rolling | Strategy::BlueGreen => {
+        // New nodes wait for their share beside the old ones, which stay until the trial is over.
+        Strategy::Canary if situation.replaces => {
+            Plan { admit: Admit::Each, retire: Retire::Together, keep: situation.keep }
+        }
+        Strategy::Rolling | Strategy::Canary | Strategy::BlueGreen => {
             Plan { admit: Admit::Each, retire: Retire::OneForOne, keep: Duration::ZERO }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::machine::Machine;
 use super::nodes::{NodeEntry, Target};
 use super::plan::{Admit, Plan, Retire, Situation, plan};
-use super::split::split;
+use super::split::{split, split_for};
 use super::{Action, Ending, NodeRef};
 use crate::config::Strategy;
 use crate::model::{NodeAddress, NodeState, Timestamp};
@@ -15,6 +15,7 @@ pub(super) const TAKEN_OUT: &str = "taken out by an operator";
 
 impl Machine {
     pub(super) fn reconcile(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        self.follow_abort(now, out);
         self.pass(now, out);
         if self.give_up_at().is_some_and(|at| now >= at) {
             self.give_up(now, out);
@@ -27,10 +28,14 @@ impl Machine {
     /// When the change fails if nothing happens: the deadline of new nodes, or of old ones that had to step in after the switch.
     pub(super) fn give_up_at(&self) -> Option<Timestamp> {
         let (change, wanted) = (self.change.as_ref()?, self.wanted.as_ref()?);
-        if change.told {
+        if change.told || change.paused.is_some() {
             return None;
         }
         match change.arrived {
+            None if self.on_trial().is_some() => {
+                // A hold may be as long as it likes; a lack of nodes may not.
+                Some(change.trial.short?.max(change.progress).plus(wanted.deadline))
+            }
             None => {
                 // What warms up is on its way.
                 let warming = self.nodes.iter().filter(|entry| entry.state == NodeState::Warming);
@@ -51,7 +56,8 @@ impl Machine {
             let standby = self.nodes.iter().any(|entry| entry.state == NodeState::Standby);
             Some(change.arrived.filter(|_| standby)?.plus(self.wanted.as_ref()?.keep))
         });
-        [keep_until, self.give_up_at(), self.next_return()].into_iter().flatten().min()
+        let hold_until = self.on_trial().and_then(|trial| trial.wake);
+        [keep_until, hold_until, self.give_up_at(), self.next_return()].into_iter().flatten().min()
     }
 
     /// One walk from what is towards the target. Nodes change their state first; then one `Publish` shows the sum, and only
@@ -64,20 +70,28 @@ impl Machine {
         self.readmit(now);
         self.warm_up(now);
 
+        self.follow_pause(now);
         let plan = self.plan(&target);
         let prepared = self.is_prepared(&target);
-        if plan.admit == Admit::Each || prepared {
+        let paused = self.paused().is_some();
+        if (plan.admit == Admit::Each || prepared) && (!paused || self.on_trial().is_some()) {
             self.admit(&target, now);
         }
         self.raise_floor();
-        self.retire(&target, plan, prepared, now, &mut drains);
+        self.advance(&target, prepared, now, out);
+        if !paused && self.on_trial().is_none() {
+            self.retire(&target, plan, prepared, now, &mut drains);
+        }
         self.step_in(&target, now);
         self.readmit_if_none_serves(now);
         self.arrive(&target, prepared, now);
         self.end_standby(&target, plan, now, &mut drains);
 
         let when_all_down = self.wanted.as_ref().is_some_and(|wanted| wanted.serve_when_all_down);
-        let split = split(&self.nodes, when_all_down);
+        let split = self.on_trial().map_or_else(
+            || split(&self.nodes, when_all_down),
+            |trial| split_for(&self.nodes, when_all_down, &target, trial.reached),
+        );
         if split != self.published {
             self.published = split.clone();
             out.push(Action::Publish(split));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::nodes::NodeEntry;
+use super::nodes::{NodeEntry, Target};
 use super::{NodeRef, Slice, Split};
 use crate::model::{Share, Version};
 
@@ -11,14 +11,33 @@ use crate::model::{Share, Version};
 pub(super) fn split(nodes: &[NodeEntry], when_all_down: bool) -> Split {
     let healthy = divide(nodes.iter().filter(|entry| entry.serves()));
     if !healthy.is_empty() || !when_all_down {
-        return Split { slices: healthy, all_down: false };
+        return Split { slices: healthy, ..Split::default() };
     }
     let slices = divide(nodes.iter().filter(|entry| entry.is_on_duty()));
-    Split { all_down: !slices.is_empty(), slices }
+    Split { all_down: !slices.is_empty(), slices, trial: None }
+}
+
+/// The split while `target` is on trial with this share, which is exact: the rest is divided among the other versions by their
+/// nodes. If one side has no healthy node, there is no trial for the moment, and the other side gets everything.
+pub(super) fn split_for(nodes: &[NodeEntry], when_all_down: bool, target: &Target, share: Share) -> Split {
+    let (new, old): (Vec<_>, Vec<_>) =
+        nodes.iter().filter(|entry| entry.serves()).partition(|entry| target.holds(&entry.node));
+    if new.is_empty() || old.is_empty() {
+        return split(nodes, when_all_down);
+    }
+    let rest = Share(Share::ALL.0 - share.0);
+    let mut slices = divide_share(old.into_iter(), rest);
+    let nodes = new.into_iter().map(|entry| entry.node.clone()).collect();
+    slices.push(Slice { version: target.version.clone(), share, nodes });
+    Split { slices, all_down: false, trial: Some(target.version.clone()) }
 }
 
 /// Each version's share is its part of the nodes, by largest remainder, so that the sum is exact.
 fn divide<'a>(nodes: impl Iterator<Item = &'a NodeEntry>) -> Vec<Slice> {
+    divide_share(nodes, Share::ALL)
+}
+
+fn divide_share<'a>(nodes: impl Iterator<Item = &'a NodeEntry>, whole: Share) -> Vec<Slice> {
     let mut versions: BTreeMap<Version, Vec<NodeRef>> = BTreeMap::new();
     for entry in nodes {
         versions.entry(entry.node.version.clone()).or_default().push(entry.node.clone());
@@ -26,13 +45,13 @@ fn divide<'a>(nodes: impl Iterator<Item = &'a NodeEntry>) -> Vec<Slice> {
     let total: usize = versions.values().map(Vec::len).sum();
     let mut slices: Vec<Slice> = versions
         .into_iter()
-        .map(|(version, nodes)| Slice { version, share: Share::of(nodes.len(), total), nodes })
+        .map(|(version, nodes)| Slice { version, share: Share((nodes.len() * whole.0 as usize / total) as u32), nodes })
         .collect();
 
     let given: u32 = slices.iter().map(|slice| slice.share.0).sum();
-    let missing = if slices.is_empty() { 0 } else { Share::ALL.0 - given };
+    let missing = if slices.is_empty() { 0 } else { whole.0 - given };
     let mut by_remainder: Vec<usize> = (0..slices.len()).collect();
-    by_remainder.sort_by_key(|&index| std::cmp::Reverse(slices[index].nodes.len() * 10_000 % total));
+    by_remainder.sort_by_key(|&index| std::cmp::Reverse(slices[index].nodes.len() * whole.0 as usize % total));
     for &index in by_remainder.iter().cycle().take(missing as usize) {
         slices[index].share.0 += 1;
     }

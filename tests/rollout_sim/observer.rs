@@ -132,7 +132,9 @@ impl Observer {
                 }
                 false
             }
-            Event::HeldOut { .. } | Event::Tick | Event::Failing { .. } => false,
+            Event::HeldOut { .. } | Event::Tick | Event::Failing { .. } | Event::Judged { .. } | Event::Steer(_) => {
+                false
+            }
         }
     }
 
@@ -170,6 +172,7 @@ impl Observer {
                     ensure(begins && self.open && !began, || "a change begins out of turn".into())?;
                     began = true;
                 }
+                Action::Stepped { .. } => {}
                 Action::Ended { ending, .. } => {
                     self.seen.insert(format!("{ending:?}"));
                     ensure(self.open, || format!("{ending:?} is told, but no change is open"))?;

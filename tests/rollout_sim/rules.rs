@@ -8,9 +8,9 @@ mod setbacks;
 
 use std::time::Duration;
 
-use sluicegate::config::Strategy;
+use sluicegate::config::{Control, Strategy};
 use sluicegate::model::{NodeState, Share, Timestamp, Version};
-use sluicegate::rollout::{Action, Ejection, Ending, Event, Machine, NodeRef, Wanted};
+use sluicegate::rollout::{Action, Canary, Ejection, Ending, Event, Machine, NodeRef, Wanted};
 
 /// A machine whose outside does at once what it is told: joins, drains and forgets are carried out faithfully; health is told by
 /// the test.
@@ -31,6 +31,8 @@ fn wanted(release: &str, nodes: &[&str]) -> Wanted {
         serve_when_all_down: true,
         slow_start: Duration::ZERO,
         ejection: Ejection { time: Duration::from_secs(10), longest: Duration::from_mins(5), most: Share(5_000) },
+        canary: Canary::default(),
+        control: Control::Run,
     }
 }
 

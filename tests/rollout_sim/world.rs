@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sluicegate::config::Strategy;
+use sluicegate::config::{Control, Strategy};
 use sluicegate::model::{NodeAddress, Share, Timestamp, Version};
-use sluicegate::rollout::{Action, Ejection, Event, Machine, NodeRef, Phase, Wanted};
+use sluicegate::rollout::{Action, Canary, Ejection, Event, Machine, NodeRef, Phase, Wanted};
 
 use crate::observer::Observer;
 
@@ -108,6 +108,8 @@ impl World {
                     serve_when_all_down: true,
                     slow_start: Duration::ZERO,
                     ejection: Ejection::default(),
+                    canary: Canary::default(),
+                    control: Control::Run,
                 }
             }
         };

@@ -36,6 +36,10 @@ fn control(request: &Request) -> Reply {
             "cut" => progress(vec![moment(shop, None)]),
             _ => progress(vec![moment(shop.clone(), None), moment(shop, Some((Outcome::Done, "v2 serves")))]),
         },
+        Request::Steer { service, .. } if service.as_str() == "settled" => {
+            refused(RefusalKind::Conflict, "no version is on trial")
+        }
+        Request::Steer { .. } => Reply::Service(Box::new(shop)),
         Request::Drain { undo: true, .. } => refused(RefusalKind::Conflict, "it is not draining"),
         Request::Drain { .. } => progress(vec![moment(shop, Some((Outcome::Done, "drained")))]),
     }

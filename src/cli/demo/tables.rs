@@ -264,6 +264,7 @@ mod tests {
                 ready: 1,
                 wanted: 2,
                 deadline: None,
+                trial: None,
             }),
             versions: vec![version("v1", 75.0), version("v2", 25.0)],
             nodes: vec![

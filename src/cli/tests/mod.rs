@@ -70,6 +70,7 @@ impl Scene {
                 entry("v0", "v1", &["10.0.0.5:5001"], Outcome::Done),
                 entry("v9", "v0", &["10.0.0.5:5000"], Outcome::Done),
             ]),
+            Request::Steer { .. } => Reply::Service(Box::new(service("shop", &source))),
             Request::Wait { .. } | Request::Drain { .. } => wait(&source),
         });
         Self { _folder: folder, file, fake }

@@ -42,7 +42,7 @@ fn service(health: Health) -> Arc<Service> {
         release: Version::unnamed(),
         versions: std::collections::BTreeMap::default(),
         health,
-        rollout: Rollout { strategy: Strategy::Rolling, keep: second, deadline: second },
+        rollout: Rollout { strategy: Strategy::Rolling, keep: second, deadline: second, ..Rollout::default() },
         drain: Drain { requests: second, streams: second, websockets: second, spread: second },
         timeouts: Timeouts { connect: second, response: second, body: second, tunnel: second },
         retry: Retry { attempts: 1, budget: 0.0, buffer: 0 },

@@ -34,6 +34,8 @@ fn entry(change: u64) -> HistoryEntry {
         outcome: Outcome::Done,
         reason: String::new(),
         cut: Vec::new(),
+        steps: Vec::new(),
+        steered: Vec::new(),
     }
 }
 

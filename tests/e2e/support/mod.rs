@@ -111,7 +111,13 @@ impl Proxy {
             let slice = Slice::new(Version::unnamed(), Share::ALL, nodes, &service.balance.policy);
             let slices = if slice.nodes.is_empty() { Vec::new() } else { vec![slice] };
             let hold = Arc::clone(self.holds.entry(service.name.clone()).or_default());
-            services.push(Arc::new(ServiceView { settings: Arc::clone(service), slices, all_down: false, hold }));
+            services.push(Arc::new(ServiceView {
+                settings: Arc::clone(service),
+                slices,
+                all_down: false,
+                trial: None,
+                hold,
+            }));
         }
         let edge = Edge {
             trusted_proxies: self.config.trusted_proxies.clone(),
