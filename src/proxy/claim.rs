@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{COOKIE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 
@@ -100,20 +101,19 @@ impl Permit {
         self.local.node.stats(self.worker.index()).requests.add_one();
     }
 
-    /// The node answered as a node that works.
-    pub fn count_success(&self) {
-        let stats = self.local.node.stats(self.worker.index());
-        stats.successes.add_one();
-        stats.answered.add_one();
-        self.end_streak();
-    }
-
     /// The node began to answer after `latency`, with a status that the guard takes for a failure or not.
-    pub fn count_answer(&self, latency: Duration, failed: bool) {
+    pub fn count_answer(&self, latency: Duration, status: StatusCode, failed: bool) {
         let stats = self.local.node.stats(self.worker.index());
         stats.latencies.note(latency);
         if failed {
             stats.failed[FailureKind::Status as usize].add_one();
+        }
+        if status.is_server_error() {
+            self.count_failure(Failure::Status);
+        } else {
+            stats.successes.add_one();
+            stats.answered.add_one();
+            self.end_streak();
         }
     }
 

@@ -4,6 +4,8 @@
 //! here knows what a rollout is, or how a node's health is found out.
 
 mod accept;
+mod answer;
+mod attempts;
 mod body;
 mod border;
 mod call;

@@ -1,0 +1,129 @@
+//! A node's answer on its way to becoming the client's.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{Response, StatusCode, Version};
+
+use super::attempts::Outgoing;
+use super::body::{self, Relay, RespBody, Start};
+use super::border::Nature;
+use super::call::{Registered, Stage};
+use super::claim::Permit;
+use super::error::Fault;
+use super::headers::{self, Seen};
+use super::refuse::linger;
+use super::upgrade::Tunnel;
+use super::upstream::{Feed, IdlePolicy, Upstream};
+use super::worker::Worker;
+use crate::config;
+use crate::model::WorkKind;
+
+/// An answer whose head is in order, and what of its body came right behind.
+pub struct Answer {
+    head: Parts,
+    rest: Rest,
+}
+
+/// What follows the head.
+enum Rest {
+    /// No HTTP: with a 101, the connection becomes a tunnel.
+    Tunnel(Box<Upstream>),
+    /// All of the body.
+    Whole(Bytes, Feed),
+    /// The body, of which only a part came yet.
+    Part(Vec<hyper::body::Frame<Bytes>>, Feed),
+}
+
+/// Looks at an answer, of which nothing is on its way to the client yet: what is wrong with it is an honest error instead of a
+/// connection that ends.
+pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fault> {
+    let (mut head, mut feed) = response.into_parts();
+    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)?;
+    if let Feed::Http1(_, upstream) = &mut feed {
+        upstream.set_keep_alive(keep_alive);
+    }
+    head.version = Version::HTTP_11;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(_), Feed::Http1(_, upstream)) = (&seen.upgrade, feed) else {
+            return Err(Fault::BadResponse);
+        };
+        return Ok(Answer { head, rest: Rest::Tunnel(upstream) });
+    }
+    let mut feed = Some(feed);
+    let start = poll_fn(|cx| Poll::Ready(feed.take().map(|feed| body::begin(cx, feed)))).await;
+    let rest = match start {
+        Some(Start::Whole(bytes, feed)) => Rest::Whole(bytes, feed),
+        Some(Start::Part(ahead, feed)) => Rest::Part(ahead, feed),
+        Some(Start::Failed(error)) => {
+            tracing::debug!(%error, "broke off right behind the head");
+            return Err(Fault::BadResponse);
+        }
+        // Not possible: it is polled once.
+        None => return Err(Fault::BadResponse),
+    };
+    Ok(Answer { head, rest })
+}
+
+impl Answer {
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// Makes it the client's.
+    pub async fn pass_on(
+        self,
+        worker: &Rc<Worker>,
+        call: Registered,
+        permit: Permit,
+        outgoing: &Outgoing,
+        settings: &config::Service,
+    ) -> Result<Response<RespBody>, Fault> {
+        let Self { head, rest } = self;
+        let idle = idle(worker, settings);
+        let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
+        let body = match rest {
+            Rest::Tunnel(upstream) => {
+                let upgrade = outgoing.seen.upgrade.as_ref();
+                let websocket = upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+                let (stream, ahead, slot) = Box::pin(upstream.into_tunnel()).await.ok_or(Fault::Reset)?;
+                call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
+                call.enter(Stage::Flow, settings.timeouts.tunnel);
+                RespBody::Tunnel(Box::new(Tunnel::new(stream, ahead, call, permit, slot)))
+            }
+            Rest::Whole(bytes, feed) => {
+                if let Feed::Http1(_, upstream) = feed {
+                    upstream.give_back(idle);
+                }
+                drop(permit);
+                if let Some(source) = uploading
+                    && !call.is_stream()
+                {
+                    Box::pin(linger(source)).await;
+                }
+                RespBody::Full(bytes)
+            }
+            Rest::Part(ahead, feed) => {
+                let (kind, limit, border) = match Nature::of(&head.headers) {
+                    Nature::Answer => (WorkKind::Request, settings.timeouts.body, None),
+                    Nature::Stream(border) => (WorkKind::Stream, settings.timeouts.tunnel, border),
+                };
+                call.set_kind(kind);
+                call.enter(Stage::Flow, limit);
+                let detached = uploading.is_some();
+                RespBody::Relay(Box::new(Relay::new(ahead, feed, detached, border, idle, permit, call)))
+            }
+        };
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+/// How the connection to a node is kept.
+fn idle(worker: &Worker, settings: &config::Service) -> IdlePolicy {
+    let connections = &settings.connections;
+    IdlePolicy { most: worker.part_of(connections.idle), limit: connections.idle_timeout }
+}
