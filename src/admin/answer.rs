@@ -19,7 +19,7 @@ pub(super) struct Fault {
     kind: &'static str,
     message: String,
     /// The methods that the path has, for 405.
-    allow: Option<&'static str>,
+    allow: Option<String>,
 }
 
 impl Fault {
@@ -39,11 +39,9 @@ impl Fault {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    pub(super) fn method(allow: &'static str) -> Self {
-        Self {
-            allow: Some(allow),
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("this path takes {allow}"))
-        }
+    pub(super) fn method(allow: String) -> Self {
+        let message = format!("this path takes {allow}");
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message) }
     }
 
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
@@ -58,8 +56,8 @@ impl Fault {
 
     pub(super) fn response(&self) -> Response<Body> {
         let mut response = with_type(self.status, "application/json", self.json());
-        if let Some(allow) = self.allow {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            response.headers_mut().insert(ALLOW, allow);
         }
         response
     }

@@ -3,17 +3,9 @@
 use http::Method;
 
 use super::answer::Fault;
+use super::endpoints::{ENDPOINTS, Endpoint};
 use crate::api::Request;
-use crate::model::{NodeAddress, ServiceName, Version};
-
-/// Which listener a request came through decides what it may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// The Unix socket: everything.
-    Full,
-    /// Loopback TCP: anybody on the machine can connect, so nothing that steers.
-    ReadOnly,
-}
+use crate::model::{NodeAddress, ServiceName};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,71 +14,79 @@ pub(super) enum Route {
     Health,
     /// Does it want traffic?
     Ready,
+    /// What can be asked?
+    Description,
     /// Something for `control`.
     Ask(Request),
     /// One service out of the status.
     Service(ServiceName),
 }
 
+/// What path and query of a request give an endpoint.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    template: &'static str,
+    /// Decoded.
+    segments: &'a [String],
+    query: &'a str,
+}
+
+impl Given<'_> {
+    /// The segment that the template calls so.
+    fn segment(&self, name: &str) -> Result<&str, Fault> {
+        let at = self.template[1..].split('/').position(|part| part == name);
+        at.and_then(|at| self.segments.get(at))
+            .map(String::as_str)
+            .ok_or_else(|| Fault::bad_request(format!("the path has no {name}")))
+    }
+
+    /// The service that the path names.
+    pub(super) fn service(&self) -> Result<ServiceName, Fault> {
+        self.segment("{service}").map(ServiceName::new)
+    }
+
+    /// The node that the path names.
+    pub(super) fn node(&self) -> Result<NodeAddress, Fault> {
+        self.segment("{node}").map(NodeAddress::new)
+    }
+
+    /// The one value of a parameter; none if it is not given.
+    pub(super) fn parameter(&self, name: &str) -> Result<Option<String>, Fault> {
+        parameter(self.query, name)
+    }
+
+    /// A parameter that is `true` or `false`; it is false unless it is given.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Fault> {
+        match self.parameter(name)?.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Fault::bad_request(format!("{name} is true or false"))),
+        }
+    }
+}
+
 /// Finds what is asked for.
-pub(super) fn route(method: &Method, path: &str, query: &str, access: Access) -> Result<Route, Fault> {
+pub(super) fn route(method: &Method, path: &str, query: &str) -> Result<(&'static Endpoint, Route), Fault> {
     let segments = path
         .strip_prefix('/')
         .ok_or_else(|| Fault::bad_request("the path must start with /"))?
         .split('/')
         .map(decode)
         .collect::<Result<Vec<_>, _>>()?;
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-
-    let (route, takes, known): (Route, &'static str, &[&str]) = match segments[..] {
-        ["healthz"] => (Route::Health, "GET", &[]),
-        ["readyz"] => (Route::Ready, "GET", &[]),
-        ["v1", "status"] => {
-            let service = parameter(query, "service")?.map(ServiceName::new);
-            (Route::Ask(Request::Status { service }), "GET", &["service"])
-        }
-        ["v1", "history"] => {
-            check_method(method, "GET")?;
-            let service = parameter(query, "service")?
-                .map(ServiceName::new)
-                .ok_or_else(|| Fault::bad_request("say which service: /v1/history?service=NAME"))?;
-            (Route::Ask(Request::History { service }), "GET", &["service"])
-        }
-        _ if access == Access::ReadOnly => {
-            return Err(Fault::not_found(
-                "this listener has /healthz, /readyz, /v1/status and /v1/history; the rest is on the admin socket",
-            ));
-        }
-        ["v1", "reload"] => (Route::Ask(Request::Reload), "POST", &[]),
-        ["v1", "services", service] if !service.is_empty() => (Route::Service(ServiceName::new(service)), "GET", &[]),
-        ["v1", "services", service, "history"] => {
-            let service = ServiceName::new(service);
-            (Route::Ask(Request::History { service }), "GET", &[])
-        }
-        ["v1", "services", service, "wait"] => {
-            let request = Request::Wait {
-                service: ServiceName::new(service),
-                version: parameter(query, "version")?.map(Version::new),
-            };
-            (Route::Ask(request), "POST", &["version"])
-        }
-        ["v1", "services", service, "nodes", node, "drain"] => {
-            let undo = match parameter(query, "undo")?.as_deref() {
-                None | Some("false") => false,
-                Some("true") => true,
-                Some(_) => return Err(Fault::bad_request("undo is true or false")),
-            };
-            let request = Request::Drain { service: ServiceName::new(service), node: NodeAddress::new(node), undo };
-            (Route::Ask(request), "POST", &["undo"])
-        }
-        _ => {
-            return Err(Fault::not_found("no such path; the API is below /v1: status, history, reload, services/NAME"));
-        }
+    let mut here = ENDPOINTS.iter().filter(|endpoint| fits(endpoint.path, &segments)).peekable();
+    if here.peek().is_none() {
+        return Err(Fault::not_found("no such path; GET /v1/openapi.json describes those that there are"));
+    }
+    let asked = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    let Some(endpoint) = here.clone().find(|endpoint| endpoint.method == asked) else {
+        let allow = here.map(|endpoint| if endpoint.method == "GET" { "GET, HEAD" } else { endpoint.method });
+        return Err(Fault::method(allow.collect::<Vec<_>>().join(", ")));
     };
-    check_method(method, takes)?;
     // A misspelt parameter must not turn `wait for v2` into `wait for anything`.
     for (key, _) in pairs(query) {
-        if !known.contains(&key) {
+        if !endpoint.query.iter().any(|known| known.name == key) {
+            let known: Vec<_> = endpoint.query.iter().map(|known| known.name).collect();
+            let key = key.escape_debug();
             return Err(Fault::bad_request(if known.is_empty() {
                 format!("unknown parameter `{key}`: this path takes none")
             } else {
@@ -94,16 +94,17 @@ pub(super) fn route(method: &Method, path: &str, query: &str, access: Access) ->
             }));
         }
     }
-    Ok(route)
+    let route = (endpoint.build)(&Given { template: endpoint.path, segments: &segments, query })?;
+    Ok((endpoint, route))
 }
 
-fn check_method(method: &Method, takes: &'static str) -> Result<(), Fault> {
-    match takes {
-        "GET" if *method == Method::GET || *method == Method::HEAD => Ok(()),
-        "POST" if *method == Method::POST => Ok(()),
-        "GET" => Err(Fault::method("GET, HEAD")),
-        _ => Err(Fault::method("POST")),
-    }
+/// Whether a path is one of this template. A name is never empty.
+fn fits(template: &str, segments: &[String]) -> bool {
+    let parts = template[1..].split('/');
+    parts.clone().count() == segments.len()
+        && parts
+            .zip(segments)
+            .all(|(part, segment)| if part.starts_with('{') { !segment.is_empty() } else { part == segment })
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -167,14 +168,14 @@ mod tests {
         fn every_name_comes_back_from_its_encoding(name in "[^\\p{Cc}]{1,30}") {
             let path = format!("/v1/services/{}", encode(&name));
             prop_assert_eq!(
-                route(&Method::GET, &path, "", Access::Full).ok(),
+                route(&Method::GET, &path, "").ok().map(|(_, route)| route),
                 Some(Route::Service(ServiceName::new(&name)))
             );
         }
 
         #[test]
         fn no_path_or_query_makes_it_panic(path in ".{0,40}", query in ".{0,40}") {
-            let _ = route(&Method::POST, &path, &query, Access::Full);
+            let _ = route(&Method::POST, &path, &query);
         }
     }
 }

@@ -16,8 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{self, Body, Fault};
-use super::route::{Access, Route, route};
-use super::{origin, stream};
+use super::endpoints::Needs;
+use super::route::{Route, route};
+use super::visitor::{Peer, Visitor};
+use super::{openapi, origin, stream};
 use crate::api::{Port, Reply, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -40,7 +42,8 @@ pub(super) struct Context {
     pub(super) port: Port,
     /// Written by `control`: false before shutdown drains, and while nothing is loaded.
     pub(super) ready: watch::Receiver<bool>,
-    pub(super) access: Access,
+    /// The most that somebody may ask for who comes through this listener.
+    pub(super) may: Needs,
 }
 
 /// Opens the read-only listener. Refuses an address that other machines can reach: there is no password here.
@@ -60,7 +63,7 @@ pub fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves the read-only routes until it is dropped; must be polled inside a tokio runtime.
 pub async fn serve_http(listener: TcpListener, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let context = Context { port, ready, access: Access::ReadOnly };
+    let context = Context { port, ready, may: Needs::Reading };
     accept(listener, context).await
 }
 
@@ -68,22 +71,25 @@ pub async fn serve_http(listener: TcpListener, port: Port, ready: watch::Receive
 pub(super) trait Listener: Send {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
 impl Listener for tokio::net::TcpListener {
     type Stream = tokio::net::TcpStream;
 
-    async fn next(&self) -> io::Result<Self::Stream> {
-        Ok(self.accept().await?.0)
+    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, address) = self.accept().await?;
+        Ok((stream, Peer::Tcp(address)))
     }
 }
 
 impl Listener for tokio::net::UnixListener {
     type Stream = tokio::net::UnixStream;
 
-    async fn next(&self) -> io::Result<Self::Stream> {
-        Ok(self.accept().await?.0)
+    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        let uid = stream.peer_cred().ok().map(|who| who.uid());
+        Ok((stream, Peer::Unix(uid)))
     }
 }
 
@@ -96,8 +102,8 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
         let Ok(place) = places.clone().acquire_owned().await else {
             return Ok(());
         };
-        let socket = match listener.next().await {
-            Ok(socket) => socket,
+        let (socket, peer) = match listener.next().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the admin API cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -105,8 +111,9 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
             }
         };
         let context = context.clone();
+        let visitor = Visitor { peer, may: context.may };
         connections.spawn(async move {
-            let service = service_fn(move |request| handle(request, context.clone()));
+            let service = service_fn(move |request| handle(request, context.clone(), visitor.clone()));
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIME)
@@ -122,21 +129,28 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
     }
 }
 
-async fn handle(request: HttpRequest<Incoming>, context: Context) -> hyper::Result<Response<Body>> {
-    Ok(answer(request, &context).await.unwrap_or_else(|fault| fault.response()))
+async fn handle(request: HttpRequest<Incoming>, context: Context, visitor: Visitor) -> hyper::Result<Response<Body>> {
+    Ok(answer(request, &context, &visitor).await.unwrap_or_else(|fault| fault.response()))
 }
 
-async fn answer(request: HttpRequest<Incoming>, context: &Context) -> Result<Response<Body>, Fault> {
+async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Visitor) -> Result<Response<Body>, Fault> {
     let (head, body) = request.into_parts();
-    if context.access == Access::ReadOnly {
+    if let Peer::Tcp(_) = visitor.peer {
         origin::check(head.version, &head.uri, &head.headers)?;
     }
-    let route = route(&head.method, head.uri.path(), head.uri.query().unwrap_or(""), context.access)?;
+    let (endpoint, mut route) = route(&head.method, head.uri.path(), head.uri.query().unwrap_or(""))?;
+    if endpoint.needs > visitor.may {
+        return Err(Fault::forbidden("this listener is for looking only; the verbs steer through the admin socket"));
+    }
     ignore(body).await?;
+    if let Route::Ask(Request::Steer { by, .. }) = &mut route {
+        *by = visitor.name();
+    }
     match route {
         Route::Health => Ok(answer::text(StatusCode::OK, "ok\n")),
         Route::Ready if *context.ready.borrow() => Ok(answer::text(StatusCode::OK, "ready\n")),
         Route::Ready => Ok(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+        Route::Description => answer::json(&openapi::document()),
         Route::Ask(request) => respond(ask(context, request).await?),
         Route::Service(name) => {
             let request = Request::Status { service: Some(name.clone()) };

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::watch;
 
-use super::route::Access;
+use super::endpoints::Needs;
 use super::server::{Context, accept};
 use crate::api::Port;
 
@@ -89,7 +89,7 @@ impl UnixSocket {
     /// Serves every route until it is dropped; must be polled inside a tokio runtime.
     pub async fn serve(self, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
-        let context = Context { port, ready, access: Access::Full };
+        let context = Context { port, ready, may: Needs::Steering };
         accept(listener, context).await
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{demo, deploy, drain, history, rollback, run, status, wait};
+use super::{demo, deploy, drain, history, rollback, run, status, steer, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
 #[derive(Debug, Parser)]
@@ -43,6 +43,23 @@ pub enum Verb {
     Rollback(rollback::Args),
     /// List finished rollouts, newest first
     History(history::Args),
+    /// End the hold of the step that the new version is at
+    #[command(after_help = "Example: sluice promote shop --full --wait")]
+    Promote(steer::PromoteArgs),
+    /// Keep the rollout where it is
+    #[command(after_help = "A new version that fails is sent back all the same.\n\nExample: sluice pause shop")]
+    Pause(steer::Args),
+    /// Let a paused rollout go on
+    #[command(after_help = "Example: sluice resume shop")]
+    Resume(steer::Args),
+    /// Go back to what served before, at once, and refuse the new version
+    #[command(
+        after_help = "The file still asks for the new version, which is not tried again until it changes or `sluice retry`. A `sluice deploy` that waits for it puts the file back. With --wait: exit code 0 when it is back.\n\nExample: sluice abort shop --wait"
+    )]
+    Abort(steer::WaitingArgs),
+    /// Try a refused version again
+    #[command(after_help = "Example: sluice retry shop --wait")]
+    Retry(steer::WaitingArgs),
     /// Take one node out by hand, or put it back
     Drain(drain::Args),
     /// One toy service of the demo, as a process of its own: for trying out what happens when it is killed
@@ -62,6 +79,9 @@ impl Verb {
             Self::Wait(args) => args.json,
             Self::Rollback(args) => args.json,
             Self::History(args) => args.json,
+            Self::Promote(args) => args.more.json,
+            Self::Pause(args) | Self::Resume(args) => args.json,
+            Self::Abort(args) | Self::Retry(args) => args.json,
             Self::Drain(args) => args.json,
         }
     }

@@ -5,7 +5,7 @@
 //! | [`client`] | the admin API, asked |
 //! | [`edit`], [`mod@file`], [`differences`] | the configuration file, changed as text, replaced whole, and shown |
 //! | [`change`], [`follow`] | an edit carried through: wait, show, put back |
-//! | [`view`], [`words`], [`screen`] | what people see |
+//! | [`view`], [`trial`], [`words`], [`screen`] | what people see |
 //! | [`failure`] | exit codes |
 
 mod args;
@@ -25,6 +25,8 @@ pub mod rollback;
 pub mod run;
 pub mod screen;
 pub mod status;
+pub mod steer;
+pub mod trial;
 pub mod view;
 pub mod wait;
 pub mod words;
@@ -38,6 +40,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::api::Steering;
 use crate::app::paths::{self, Environment};
 pub use args::{Cli, Verb};
 use client::Client;
@@ -112,6 +115,14 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
             Verb::Wait(args) => wait::run(&args, session).await,
             Verb::Rollback(args) => rollback::run(&args, session).await,
             Verb::History(args) => history::run(&args, session).await,
+            Verb::Promote(args) => {
+                let steering = if args.full { Steering::PromoteFull } else { Steering::Promote };
+                steer::run_waiting(steering, &args.more, session).await
+            }
+            Verb::Pause(args) => steer::run(Steering::Pause, &args, session).await,
+            Verb::Resume(args) => steer::run(Steering::Resume, &args, session).await,
+            Verb::Abort(args) => steer::run_waiting(Steering::Abort, &args, session).await,
+            Verb::Retry(args) => steer::run_waiting(Steering::Retry, &args, session).await,
             Verb::Drain(args) => drain::run(&args, session).await,
             Verb::Run(_) | Verb::Demo(_) | Verb::DemoOrigin(_) | Verb::Check(_) => Ok(0),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anstyle::AnsiColor;
 
+use super::trial;
 use super::words::{bar, bold, clean, colored, columns, dim, duration, percent, state};
 use crate::api::{CertificatesStatus, CutNode, HistoryEntry, NodeStatus, Outcome, Problem, ServiceStatus, Status};
 use crate::model::{Holder, NodeState, Timestamp};
@@ -139,6 +140,7 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
         })
         .collect();
     lines.extend(columns("  ", &shares));
+    lines.extend(trial::lines(service, now));
     lines.extend(nodes(service, now, most));
     for refused in &service.refused {
         lines.push(colored(
@@ -236,6 +238,15 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
     if before.map(shares).as_ref() != Some(&shares_now) && !shares_now.is_empty() {
         lines.push(format!("traffic: {}", shares_now.join(", ")));
     }
+    let told = trial::told(now);
+    if told.is_some() && before.map(trial::told).as_ref() != Some(&told) {
+        lines.extend(told);
+    }
+    let judged = trial::judged(now).filter(|(verdict, _)| {
+        // The word alone: counts come with every request.
+        before.and_then(trial::judged).is_none_or(|(before, _)| before != *verdict)
+    });
+    lines.extend(judged.map(|(_, evidence)| format!("guard: {}", trial::verdict(evidence))));
     for node in &now.nodes {
         let was = before.and_then(|before| {
             before.nodes.iter().find(|old| old.address == node.address && old.version == node.version)
@@ -274,6 +285,7 @@ pub fn history(entries: &[HistoryEntry], now: Timestamp) -> String {
     let mut text: Vec<String> = lines.next().into_iter().collect();
     for (entry, line) in entries.iter().zip(lines) {
         text.push(line);
+        text.extend(trial::past(entry, now));
         text.extend(cut(&entry.cut));
     }
     text.join("\n")

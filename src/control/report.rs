@@ -9,7 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::controller::Controller;
 use super::entry::{Draining, Entry};
-use crate::api::{ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, VersionStatus};
+use crate::api::{
+    ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, StepStatus, TrialStatus, VersionStatus,
+};
+use crate::config;
 use crate::model::{Holder, NodeState, ServiceName, Share, Timestamp, Version};
 use crate::pool::{Command, Pool};
 use crate::rollout::NodeEntry;
@@ -146,12 +149,31 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
             ready: rollout.ready,
             wanted: rollout.wanted,
             deadline: rollout.deadline,
-            trial: None,
+            trial: trial(entry),
         }),
         versions,
         nodes,
         refused: machine.refused().to_vec(),
     }
+}
+
+/// The version on trial.
+fn trial(entry: &Entry) -> Option<TrialStatus> {
+    let trial = entry.machine.trial()?;
+    let steps = &entry.settings.rollout.steps;
+    let told = |step: &config::Step| StepStatus {
+        share: step.share.percent(),
+        hold_ms: step.hold.map(|hold| u64::try_from(hold.as_millis()).unwrap_or(u64::MAX)),
+    };
+    Some(TrialStatus {
+        share: trial.share.percent(),
+        step: steps.iter().filter(|step| step.share <= trial.share).count(),
+        steps: steps.iter().map(told).collect(),
+        since: trial.since,
+        paused: entry.machine.paused(),
+        promoted: trial.full,
+        evidence: None,
+    })
 }
 
 /// When a node that is left out comes back at the latest, or one that warms up is warm.

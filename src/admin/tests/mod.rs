@@ -1,6 +1,7 @@
 //! Every route through a real socket, with raw bytes on the client's side: what a well-behaved client library would not send
 //! is sent too.
 
+mod described;
 mod loopback;
 mod socket;
 

@@ -7,7 +7,11 @@ fn every_verb_has_an_example_and_every_flag_a_variable() {
     let command = Cli::command();
     let names: Vec<_> =
         command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| verb.get_name().to_owned()).collect();
-    assert_eq!(names, ["run", "demo", "check", "status", "deploy", "wait", "rollback", "history", "drain"]);
+    let expected = [
+        "run", "demo", "check", "status", "deploy", "wait", "rollback", "history", "promote", "pause", "resume",
+        "abort", "retry", "drain",
+    ];
+    assert_eq!(names, expected);
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let after = verb.get_after_help().unwrap().to_string();
         let last = after.lines().last().unwrap();

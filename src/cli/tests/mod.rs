@@ -4,6 +4,7 @@ mod deploy;
 mod line;
 mod reach;
 mod status;
+mod steer;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -1,0 +1,199 @@
+//! Every endpoint of the API, once: what is served, what is refused, and what the OpenAPI description says come from this table.
+
+use super::answer::Fault;
+use super::route::{Given, Route};
+use crate::api::{Request, Steering};
+use crate::model::{ServiceName, Version};
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Needs {
+    /// Anybody who can connect: it tells nothing but whether the proxy lives.
+    Nothing,
+    /// Whoever may look.
+    Reading,
+    /// Whoever may change what runs. Each such request is told in the audit log.
+    Steering,
+}
+
+/// What an endpoint answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// A line of text.
+    Text,
+    /// A JSON document with a shape of its own.
+    Document,
+    /// One JSON document of this shape.
+    Json(&'static str),
+    /// A list of them.
+    List(&'static str),
+    /// A line of JSON for each change, the last with `ended`.
+    Lines(&'static str),
+}
+
+/// A query parameter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) required: bool,
+}
+
+/// One method on one path.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) method: &'static str,
+    /// Names in braces stand for one segment each.
+    pub(super) path: &'static str,
+    pub(super) query: &'static [Parameter],
+    pub(super) needs: Needs,
+    pub(super) answers: Answers,
+    /// For people, in the description.
+    pub(super) about: &'static str,
+    /// What the request comes to.
+    pub(super) build: fn(&Given<'_>) -> Result<Route, Fault>,
+}
+
+const fn optional(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, about, required: false }
+}
+
+const fn get(
+    path: &'static str,
+    query: &'static [Parameter],
+    answers: Answers,
+    about: &'static str,
+    build: fn(&Given<'_>) -> Result<Route, Fault>,
+) -> Endpoint {
+    Endpoint { method: "GET", path, query, needs: Needs::Reading, answers, about, build }
+}
+
+const fn post(
+    path: &'static str,
+    query: &'static [Parameter],
+    answers: Answers,
+    about: &'static str,
+    build: fn(&Given<'_>) -> Result<Route, Fault>,
+) -> Endpoint {
+    Endpoint { method: "POST", path, query, needs: Needs::Steering, answers, about, build }
+}
+
+const fn open(mut endpoint: Endpoint) -> Endpoint {
+    endpoint.needs = Needs::Nothing;
+    endpoint
+}
+
+/// A POST because it begins something on the caller's behalf, but it changes nothing.
+const fn harmless(mut endpoint: Endpoint) -> Endpoint {
+    endpoint.needs = Needs::Reading;
+    endpoint
+}
+
+fn steer(given: &Given<'_>, steering: Steering) -> Result<Route, Fault> {
+    Ok(Route::Ask(Request::Steer { service: given.service()?, steering, by: String::new() }))
+}
+
+fn history(given: &Given<'_>) -> Result<Route, Fault> {
+    let service = match given.parameter("service")? {
+        Some(name) => ServiceName::new(name),
+        None => given.service().map_err(|_| Fault::bad_request("say which service: /v1/history?service=NAME"))?,
+    };
+    Ok(Route::Ask(Request::History { service }))
+}
+
+/// All of them, in the order in which they are described.
+pub(super) static ENDPOINTS: &[Endpoint] = &[
+    open(get("/healthz", &[], Answers::Text, "200 as long as the process lives.", |_| Ok(Route::Health))),
+    open(get(
+        "/readyz",
+        &[],
+        Answers::Text,
+        "200 while the proxy wants traffic, 503 before the first configuration and once shutdown began.",
+        |_| Ok(Route::Ready),
+    )),
+    get("/v1/openapi.json", &[], Answers::Document, "This description.", |_| Ok(Route::Description)),
+    get(
+        "/v1/status",
+        &[optional("service", "Only this service.")],
+        Answers::Json("Status"),
+        "Everything that runs: configuration, listeners, services with versions, shares and nodes.",
+        |given| {
+            let service = given.parameter("service")?.map(ServiceName::new);
+            Ok(Route::Ask(Request::Status { service }))
+        },
+    ),
+    get("/v1/services/{service}", &[], Answers::Json("ServiceStatus"), "One service.", |given| {
+        Ok(Route::Service(given.service()?))
+    }),
+    get(
+        "/v1/services/{service}/history",
+        &[],
+        Answers::List("HistoryEntry"),
+        "Finished rollouts of a service, newest first.",
+        history,
+    ),
+    get(
+        "/v1/history",
+        &[Parameter { name: "service", about: "The service.", required: true }],
+        Answers::List("HistoryEntry"),
+        "The same.",
+        history,
+    ),
+    harmless(post(
+        "/v1/services/{service}/wait",
+        &[optional("version", "Fail at once, with 409, if another version is wanted.")],
+        Answers::Lines("Progress"),
+        "Follows the change that the configuration asks for until it has ended. The files are read first.",
+        |given| {
+            let version = given.parameter("version")?.map(Version::new);
+            Ok(Route::Ask(Request::Wait { service: given.service()?, version }))
+        },
+    )),
+    post(
+        "/v1/reload",
+        &[],
+        Answers::Json("ConfigStatus"),
+        "Reads the configuration files now. Problems in them are part of the answer, not an error.",
+        |_| Ok(Route::Ask(Request::Reload)),
+    ),
+    post(
+        "/v1/services/{service}/promote",
+        &[optional("full", "`true`: end all further holds too.")],
+        Answers::Json("ServiceStatus"),
+        "Ends the hold of the present step.",
+        |given| steer(given, if given.flag("full")? { Steering::PromoteFull } else { Steering::Promote }),
+    ),
+    post(
+        "/v1/services/{service}/pause",
+        &[],
+        Answers::Json("ServiceStatus"),
+        "Keeps the rollout where it is; the guard goes on judging.",
+        |given| steer(given, Steering::Pause),
+    ),
+    post("/v1/services/{service}/resume", &[], Answers::Json("ServiceStatus"), "Goes on after a pause.", |given| {
+        steer(given, Steering::Resume)
+    }),
+    post(
+        "/v1/services/{service}/abort",
+        &[],
+        Answers::Json("ServiceStatus"),
+        "Goes back to what served before, at once, and refuses the new version.",
+        |given| steer(given, Steering::Abort),
+    ),
+    post(
+        "/v1/services/{service}/retry",
+        &[],
+        Answers::Json("ServiceStatus"),
+        "Tries a refused version again.",
+        |given| steer(given, Steering::Retry),
+    ),
+    post(
+        "/v1/services/{service}/nodes/{node}/drain",
+        &[optional("undo", "`true`: put the node back instead.")],
+        Answers::Lines("Progress"),
+        "Takes one node out by hand; ends when it holds no work.",
+        |given| {
+            Ok(Route::Ask(Request::Drain { service: given.service()?, node: given.node()?, undo: given.flag("undo")? }))
+        },
+    ),
+];
