@@ -8,6 +8,7 @@
 //! acts on it. A disk that fails holds this up for some seconds only, and is told of.
 
 pub mod diff;
+pub mod guard;
 pub mod machine;
 pub mod outliers;
 pub mod plan;
