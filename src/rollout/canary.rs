@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
-use super::nodes::{NodeEntry, Target};
+use super::nodes::{NodeEntry, Target, count, named};
 use super::{Action, Verdict};
 use crate::config::{Control, Strategy};
 use crate::model::{Share, Timestamp, Version};
@@ -30,8 +30,10 @@ pub(super) struct Trial {
     pub(super) full: bool,
     /// Since when too few of its nodes are healthy, for its share or for the next one that is due.
     pub(super) short: Option<Timestamp>,
-    /// When its hold may end by itself.
-    pub(super) wake: Option<Timestamp>,
+    /// It had a part of the traffic before it went by steps, so the others do not carry what they carried once.
+    pub(super) mixed: bool,
+    /// What keeps it at its share; written with each look.
+    pub(super) held: Option<Held>,
 }
 
 /// The version on trial, for the guard and for people.
@@ -47,10 +49,12 @@ pub struct TrialView {
     pub enough: bool,
     /// Whether it goes through the further steps without holding any.
     pub full: bool,
+    /// Whether it had a part of the traffic before it went by steps.
+    pub mixed: bool,
 }
 
 /// Why a trial stays where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Held {
     /// It stays until then.
     Until(Timestamp),
@@ -74,6 +78,7 @@ impl Machine {
             since: trial.since,
             enough: trial.enough,
             full: trial.full,
+            mixed: trial.mixed,
         })
     }
 
@@ -112,12 +117,14 @@ impl Machine {
 
     /// Takes every step that is due. One share at a time is published, but a step without a hold ends at once.
     pub(super) fn advance(&mut self, target: &Target, prepared: bool, now: Timestamp, out: &mut Vec<Action>) {
+        self.take_over_part(target, now);
         while self.on_trial().is_some() && self.held_by(target, prepared, now).is_none() {
             let next = self.next_share();
             let Some(change) = &mut self.change else {
                 return;
             };
-            change.trial = Trial { reached: next, since: now, full: change.trial.full, ..Trial::default() };
+            let (full, mixed) = (change.trial.full, change.trial.mixed);
+            change.trial = Trial { reached: next, since: now, full, mixed, ..Trial::default() };
             // The deadline is for the nodes, and they were healthy just now.
             change.progress = now;
             out.push(Action::Stepped { version: target.version.clone(), share: next });
@@ -129,11 +136,42 @@ impl Machine {
         let short = matches!(held, Some(Held::Nodes(_))) || self.ready_for(target) < self.needed_for(target, reached);
         if let Some(change) = &mut self.change {
             change.trial.short = if short { change.trial.short.or(Some(now)) } else { None };
-            change.trial.wake = match held {
-                Some(Held::Until(at) | Held::TooFew(Some(at))) => Some(at),
-                _ => None,
-            };
+            change.trial.held = held;
         }
+    }
+
+    /// A version that came by its part of the traffic otherwise, before the strategy was edited, keeps it.
+    fn take_over_part(&mut self, target: &Target, now: Timestamp) {
+        if self.on_trial().is_none() || self.published.trial.is_some() || self.published.slices.len() < 2 {
+            return;
+        }
+        let part = self.begin_trial(&target.version, now);
+        if let Some(change) = self.change.as_mut().filter(|change| change.trial.reached < part.reached) {
+            change.trial = part;
+        }
+    }
+
+    /// What the trial waits for, in words for people.
+    pub(super) fn describe_trial(&self) -> String {
+        let target = self.target();
+        let Some(trial) = self.on_trial() else {
+            return String::new();
+        };
+        let waits = match trial.held {
+            Some(Held::Paused) => "paused; `sluice resume` lets it go on".to_owned(),
+            Some(Held::ByHand) => "held until `sluice promote`".to_owned(),
+            Some(Held::Until(_)) => "held by its step".to_owned(),
+            Some(Held::TooFew(Some(_))) => "prolonged, because there were too few requests to judge it".to_owned(),
+            Some(Held::TooFew(None)) => {
+                "held, because there were too few requests to judge it; more of them, or `sluice promote`, let it go on"
+                    .to_owned()
+            }
+            Some(Held::Nodes(needed)) => {
+                format!("the next step needs {} healthy: {}", count(needed), self.describe_missing(&target))
+            }
+            None => "about to take its next step".to_owned(),
+        };
+        format!("{} has {} of the traffic; {waits}", named(&target.version), trial.reached)
     }
 
     fn ready_for(&self, target: &Target) -> usize {
@@ -217,6 +255,18 @@ impl Machine {
         matches!(verdict, Verdict::Fail(_)) && self.can_go_back()
     }
 
+    /// A version that begins its steps, and may have a part of the traffic already: nobody who moved to it moves back.
+    pub(super) fn begin_trial(&self, version: &Version, now: Timestamp) -> Trial {
+        let has = self.published.slices.iter().find(|slice| slice.version == *version);
+        let reached = has.map_or(Share::NONE, |slice| slice.share);
+        Trial { reached, since: now, mixed: reached > Share::NONE, ..Trial::default() }
+    }
+
+    /// Whether the version on trial can be dropped at once, because the others carry all but its share.
+    pub(super) fn can_evict(&self) -> bool {
+        self.published.trial.is_some() && self.on_trial().is_some_and(|trial| !trial.mixed) && self.can_go_back()
+    }
+
     /// Whether a healthy node is there of what served before.
     pub(super) fn can_go_back(&self) -> bool {
         let prior = self.change.as_ref().and_then(|change| change.prior.as_ref());
@@ -225,6 +275,16 @@ impl Machine {
                 .iter()
                 .any(|entry| entry.is_alive() && entry.healthy && !entry.is_set_back() && prior.holds(&entry.node))
         })
+    }
+}
+
+impl Trial {
+    /// When its hold may end by itself.
+    pub(super) fn wake(&self) -> Option<Timestamp> {
+        match self.held {
+            Some(Held::Until(at) | Held::TooFew(Some(at))) => Some(at),
+            _ => None,
+        }
     }
 }
 

@@ -68,6 +68,10 @@ pub(super) struct Change {
     /// Where the trial is, if the change goes by steps.
     #[serde(default)]
     pub(super) trial: Trial,
+    /// The version that was sent back from its trial: it gets nothing as soon as another one serves, for the others had its part
+    /// of the traffic but for a share.
+    #[serde(default)]
+    pub(super) evicted: Option<Version>,
     /// An operator paused it.
     #[serde(default)]
     pub(super) pause: bool,
@@ -151,6 +155,9 @@ impl Machine {
             self.wanted = Some(wanted);
             return;
         }
+        let under_way = self.change.as_ref().filter(|change| change.arrived.is_none() && !change.told);
+        let trial = under_way.map(|change| (self.target().version, change.trial.clone()));
+        let evictable = self.can_evict();
         self.supersede(&format!("a newer change took over: {}", named(&wanted.release)), out);
         self.wanted = Some(wanted);
         self.removed = false;
@@ -161,6 +168,14 @@ impl Machine {
         }
         let target = self.target();
         let mut change = self.begin(now);
+        change.trial = self.begin_trial(&target.version, now);
+        match trial {
+            // The same version with other nodes: who moved to it stays with it.
+            Some((version, trial)) if version == target.version => change.trial = trial,
+            // An unproven version does not go on while another one makes its way.
+            Some((version, _)) if evictable => change.evicted = Some(version),
+            _ => {}
+        }
         let earlier = self
             .refused
             .iter()
@@ -212,6 +227,7 @@ impl Machine {
             prior: None,
             arrived: None,
             trial: Trial::default(),
+            evicted: None,
             pause: false,
             paused: None,
             told: false,
@@ -254,7 +270,8 @@ impl Machine {
                 self.refused.remove(0);
             }
             let from = wanted.release.clone();
-            self.change = Some(Change { from: Some(from), told: true, ..self.begin(now) });
+            let evicted = self.can_evict().then(|| from.clone());
+            self.change = Some(Change { from: Some(from), evicted, told: true, ..self.begin(now) });
             self.stable = Some(prior);
             self.back = true;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::canary::Trial;
 use super::machine::Machine;
 use super::nodes::{NodeEntry, Target};
 use super::plan::{Admit, Plan, Retire, Situation, plan};
@@ -56,7 +57,7 @@ impl Machine {
             let standby = self.nodes.iter().any(|entry| entry.state == NodeState::Standby);
             Some(change.arrived.filter(|_| standby)?.plus(self.wanted.as_ref()?.keep))
         });
-        let hold_until = self.on_trial().and_then(|trial| trial.wake);
+        let hold_until = self.on_trial().and_then(Trial::wake);
         [keep_until, hold_until, self.give_up_at(), self.next_return()].into_iter().flatten().min()
     }
 
@@ -77,6 +78,7 @@ impl Machine {
         if (plan.admit == Admit::Each || prepared) && (!paused || self.on_trial().is_some()) {
             self.admit(&target, now);
         }
+        self.evict(now, &mut drains);
         self.raise_floor();
         self.advance(&target, prepared, now, out);
         if !paused && self.on_trial().is_none() {
@@ -245,6 +247,20 @@ impl Machine {
                 entry.enter(NodeState::Draining, "a new node took its place", now);
                 drains.push(entry.node.clone());
             }
+        }
+    }
+
+    /// Takes out what was sent back from its trial, if anything else serves.
+    fn evict(&mut self, now: Timestamp, drains: &mut Vec<NodeRef>) {
+        let Some(version) = self.change.as_ref().and_then(|change| change.evicted.clone()) else {
+            return;
+        };
+        if !self.nodes.iter().any(|entry| entry.serves() && entry.node.version != version) {
+            return;
+        }
+        for entry in self.nodes.iter_mut().filter(|entry| entry.is_on_duty() && entry.node.version == version) {
+            entry.enter(NodeState::Draining, "its version was sent back", now);
+            drains.push(entry.node.clone());
         }
     }
 

@@ -43,6 +43,9 @@ impl Machine {
                 Ok(())
             }
             Steering::Retry => match (&self.wanted, self.back) {
+                (Some(wanted), true) if wanted.control == Control::Abort => {
+                    Err("the configuration aborts it: set `rollout.control` to \"run\" there".into())
+                }
                 (Some(_), true) => Ok(()),
                 _ => Err("the version that the configuration asks for is not refused".into()),
             },

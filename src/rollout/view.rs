@@ -5,7 +5,7 @@ use super::nodes::{NodeEntry, Target, count, named};
 use super::{Split, Wanted};
 use crate::api::Refused;
 use crate::config::Strategy;
-use crate::model::{NodeAddress, NodeState, Timestamp, Version};
+use crate::model::{NodeAddress, NodeState, Share, Timestamp, Version};
 
 /// What is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Phase {
     WaitingForHealth,
     /// New nodes take the places of old ones.
     Rolling,
+    /// The new version has a share, and is judged.
+    Trial,
     /// Blue-green: the new version serves, the old one is kept warm.
     Keeping,
     /// Only old work is left.
@@ -31,6 +33,7 @@ impl Phase {
             Self::Settled => "settled",
             Self::WaitingForHealth => "waiting for health",
             Self::Rolling => "rolling",
+            Self::Trial => "on trial",
             Self::Keeping => "keeping",
             Self::Draining => "draining",
             Self::Failed => "failed",
@@ -130,6 +133,8 @@ impl Machine {
             |state: NodeState| self.nodes.iter().any(|entry| entry.state == state && !target.holds(&entry.node));
         if self.removed {
             Phase::Draining
+        } else if self.on_trial().is_some_and(|trial| trial.reached > Share::NONE) {
+            Phase::Trial
         } else if change.arrived.is_none() {
             let moving = change.from.is_some()
                 && self.nodes.iter().any(|entry| {
@@ -169,10 +174,14 @@ impl Machine {
                 Some("every node is unhealthy; traffic goes to all of them regardless".into())
             }
             Phase::Settled => None,
+            Phase::WaitingForHealth | Phase::Rolling if self.paused().is_some() => {
+                Some("paused; `sluice resume` lets it go on".into())
+            }
             Phase::WaitingForHealth | Phase::Rolling => match &self.failure {
                 Some(failure) => Some(format!("{failure}; still waiting")),
                 None => Some(self.describe_missing(&self.target())),
             },
+            Phase::Trial => Some(self.describe_trial()),
             Phase::Keeping => {
                 Some(format!("{} serves; what served before is kept warm", named(&self.target().version)))
             }
@@ -210,7 +219,7 @@ impl Machine {
     }
 
     /// Which nodes are missing, each with what its last probe said.
-    fn describe_missing(&self, target: &Target) -> String {
+    pub(super) fn describe_missing(&self, target: &Target) -> String {
         let mut missing = Vec::new();
         for address in target.nodes.iter().filter(|address| !self.held.contains(*address)) {
             match self.alive(target, address) {

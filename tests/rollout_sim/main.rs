@@ -65,6 +65,16 @@ fn the_simulation_reaches_every_phase_and_every_ending() {
         "removed",
         "warming",
         "set back",
+        "on trial",
+        "RolledBack",
+        "sent back",
+        "a step",
+        "all steps",
+        "promote",
+        "pause",
+        "resume",
+        "abort",
+        "retry",
     ] {
         assert!(seen.contains(word), "no run came across {word:?}, only {seen:?}");
     }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sluicegate::model::{NodeAddress, NodeState, Share, Timestamp};
-use sluicegate::rollout::{Action, Ending, Event, Machine, NodeRef, Phase, Split, Wanted};
+use sluicegate::api::Steering;
+use sluicegate::model::{NodeAddress, NodeState, Share, Timestamp, Version};
+use sluicegate::rollout::{Action, Ending, Event, Machine, NodeRef, Phase, Split, TrialView, Wanted};
 
 /// What the outside knows of one stay.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +49,10 @@ impl Observer {
     /// Carries an event to the machine and checks everything about the answer.
     pub fn tell(&mut self, machine: &mut Machine, event: Event, now: Timestamp) -> Result<Vec<Action>, String> {
         self.trace.push(format!("{:>12} {event:?}", now.0));
-        let begins = self.note_event(&event);
+        let retried = event == Event::Steer(Steering::Retry) && machine.can_steer(Steering::Retry).is_ok();
+        let begins = self.note_event(&event) || retried;
+        let trial = machine.trial();
+        let was_exact = self.published.trial.is_some();
         let before = self.healthy_in_split();
         if begins {
             self.floor = before;
@@ -61,6 +65,7 @@ impl Observer {
         let drains_sound = actions.iter().any(|action| matches!(action, Action::Drain(node) if is_sound(node)));
         self.check_actions(&actions, begins)?;
 
+        self.check_trial(machine, trial.as_ref())?;
         let after = self.healthy_in_split();
         if let Event::Failing { .. } = &event {
             // What a deadline that had passed does beside it may take nodes off duty.
@@ -74,7 +79,20 @@ impl Observer {
                 self.seen.insert("set back".into());
             }
         }
-        let excused = matches!(event, Event::HeldOut { .. } | Event::Removed | Event::Failing { .. })
+        // The others carried all but a share.
+        let ends = |ending: &Ending| matches!(ending, Ending::RolledBack | Ending::Unhealthy | Ending::Superseded);
+        let sent_back = was_exact
+            && trial.as_ref().is_some_and(|trial| !trial.mixed)
+            && actions.iter().any(|action| matches!(action, Action::Ended { ending, .. } if ends(ending)));
+        let judged = actions.iter().any(|action| matches!(action, Action::Ended { ending: Ending::RolledBack, .. }))
+            && matches!(event, Event::Judged { .. } | Event::Steer(_));
+        if let (true, Some(trial)) = (judged && sent_back, &trial) {
+            let serves = self.published.slices.iter().any(|slice| slice.version == trial.version);
+            ensure(!serves, || format!("{} still serves after it was sent back", trial.version))?;
+            self.seen.insert("sent back".into());
+        }
+        let excused = sent_back
+            || matches!(event, Event::HeldOut { .. } | Event::Removed | Event::Failing { .. })
             || self.removed
             || self.wanted.as_ref().is_some_and(|wanted| wanted.nodes.is_empty());
         ensure(excused || after >= before.min(self.floor) || self.all_new_are_ready(machine), || {
@@ -83,6 +101,9 @@ impl Observer {
         ensure(excused || !drains_sound || after > 0, || {
             "a healthy node drains, and none that is healthy is left".into()
         })?;
+        if begins && sent_back {
+            self.floor = after;
+        }
         if machine.phase() == Phase::Failed && actions.iter().any(|action| matches!(action, Action::Ended { .. })) {
             self.floor = after;
             self.first_serial = next_serial;
@@ -172,7 +193,7 @@ impl Observer {
                     ensure(begins && self.open && !began, || "a change begins out of turn".into())?;
                     began = true;
                 }
-                Action::Stepped { .. } => {}
+                Action::Stepped { version, share } => self.check_step(version, *share)?,
                 Action::Ended { ending, .. } => {
                     self.seen.insert(format!("{ending:?}"));
                     ensure(self.open, || format!("{ending:?} is told, but no change is open"))?;
@@ -187,6 +208,30 @@ impl Observer {
             }
         }
         ensure(!superseded, || "a change was superseded without a word".into())
+    }
+
+    /// What is on trial has exactly its share, and that never shrinks: `before` is the trial before the event.
+    fn check_trial(&self, machine: &Machine, before: Option<&TrialView>) -> Result<(), String> {
+        let after = machine.trial();
+        if let Some(version) = &self.published.trial {
+            let share = self.published.slices.last().filter(|slice| slice.version == *version).map(|slice| slice.share);
+            let known = after.as_ref().filter(|trial| trial.version == *version).map(|trial| trial.share);
+            ensure(share.is_some() && share == known && self.published.slices.len() > 1, || {
+                format!("{version} is on trial with {share:?}, and {known:?} is known")
+            })?;
+        }
+        let same = |after: &TrialView| before.filter(|before| before.version == after.version).cloned();
+        let shrunk = after.as_ref().and_then(|after| Some((same(after)?.share, after.share)));
+        ensure(shrunk.is_none_or(|(before, after)| before <= after), || format!("a share shrank: {shrunk:?}"))
+    }
+
+    /// A share only grows, by steps that the configuration names.
+    fn check_step(&mut self, version: &Version, share: Share) -> Result<(), String> {
+        let wanted = self.wanted.as_ref().ok_or("a step without a configuration")?;
+        let known = wanted.canary.steps.iter().any(|step| step.share == share);
+        ensure(wanted.release == *version && (known || share == Share::ALL), || format!("{version} steps to {share}"))?;
+        self.seen.insert(if share == Share::ALL { "all steps".into() } else { "a step".into() });
+        Ok(())
     }
 
     fn check_split(&mut self, split: &Split) -> Result<(), String> {
@@ -275,7 +320,7 @@ impl Observer {
             ensure(deadline > now, || format!("the deadline {deadline:?} is not later than {now:?}"))?;
         }
         let waits = matches!(phase, Phase::WaitingForHealth | Phase::Rolling | Phase::Keeping);
-        ensure(!waits || !self.open || machine.deadline().is_some(), || {
+        ensure(!waits || !self.open || machine.deadline().is_some() || machine.paused().is_some(), || {
             format!("{} without a deadline", phase.as_str())
         })?;
         ensure(phase == Phase::Settled || machine.reason().is_some(), || {

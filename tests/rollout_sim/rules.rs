@@ -1,6 +1,7 @@
 //! Each rule of a rollout, as a short story with a name; and what the stories are told with.
 
 mod blue_green;
+mod canary;
 mod nodes;
 mod refusal;
 mod rolling;

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sluicegate::config::{Control, Strategy};
+use sluicegate::api::Steering;
+use sluicegate::config::{Control, Step, Strategy};
 use sluicegate::model::{NodeAddress, Share, Timestamp, Version};
-use sluicegate::rollout::{Action, Canary, Ejection, Event, Machine, NodeRef, Phase, Wanted};
+use sluicegate::rollout::{Action, Canary, Ejection, Event, Machine, NodeRef, Phase, Verdict, Wanted};
 
 use crate::observer::Observer;
 
@@ -72,6 +73,8 @@ impl World {
             }
             55..=64 => self.tick(),
             65 => self.tell(Event::Tick),
+            66..=69 => self.judge(),
+            70..=71 => self.steer(),
             _ => self.deliver(),
         }
     }
@@ -121,7 +124,26 @@ impl World {
     }
 
     fn change_settings(&mut self, wanted: &mut Wanted) {
-        wanted.strategy = if self.random.bool() { Strategy::Rolling } else { Strategy::BlueGreen };
+        wanted.strategy =
+            [Strategy::Rolling, Strategy::Canary, Strategy::Canary, Strategy::BlueGreen][self.random.usize(0..4)];
+        let mut share = 0;
+        let steps = (0..self.random.usize(0..5)).map(|_| {
+            share += self.random.u32(u32::from(share > 0)..3000);
+            let hold = (self.random.u8(0..4) > 0).then(|| Duration::from_secs(self.random.u64(0..30)));
+            Step { share: Share(share.min(10_000)), hold }
+        });
+        wanted.canary = Canary {
+            steps: steps.collect(),
+            guarded: self.random.bool(),
+            extend: Duration::from_secs(self.random.u64(0..30)),
+            pass_if_too_few: self.random.bool(),
+        };
+        wanted.control = match self.random.u8(0..20) {
+            0 => Control::Pause,
+            1 => Control::Promote,
+            2 => Control::Abort,
+            _ => Control::Run,
+        };
         wanted.keep = Duration::from_secs(self.random.u64(0..60));
         wanted.deadline = Duration::from_secs(self.random.u64(0..200));
         wanted.serve_when_all_down = self.random.bool();
@@ -209,6 +231,40 @@ impl World {
         self.tell(Event::Failing { node, detail: "5 requests in a row failed".into() })
     }
 
+    /// The guard looks, or what it saw before arrives late.
+    fn judge(&mut self) -> Result<(), String> {
+        let Some(trial) = self.machine.trial() else {
+            return Ok(());
+        };
+        let verdict = match self.random.u8(0..10) {
+            0 => Verdict::Fail("too many of its requests fail".into()),
+            1..=5 => Verdict::TooFew,
+            _ => Verdict::Pass,
+        };
+        let event = Event::Judged { version: trial.version, share: trial.share, verdict };
+        if self.random.u8(0..4) == 0 {
+            self.under_way.push(event);
+            return Ok(());
+        }
+        self.tell(event)
+    }
+
+    fn steer(&mut self) -> Result<(), String> {
+        let all = [
+            Steering::Promote,
+            Steering::PromoteFull,
+            Steering::Pause,
+            Steering::Resume,
+            Steering::Abort,
+            Steering::Retry,
+        ];
+        let steering = all[self.random.usize(0..all.len())];
+        if self.machine.can_steer(steering).is_ok() {
+            self.observer.seen.insert(steering.as_str().into());
+        }
+        self.tell(Event::Steer(steering))
+    }
+
     fn probe(&mut self) {
         let nodes: Vec<NodeRef> = self.observer.nodes.keys().cloned().collect();
         for node in nodes {
@@ -251,6 +307,13 @@ impl World {
         self.tell(event)
     }
 
+    fn put_all_back(&mut self) -> Result<(), String> {
+        for address in self.observer.held.clone() {
+            self.tell(Event::HeldOut { address, out: false })?;
+        }
+        Ok(())
+    }
+
     /// Everything is healthy, nothing is lost, time goes on: the machine must come to rest, where it shall.
     fn settle(&mut self) -> Result<(), String> {
         self.observer.trace.push("the outside is well from here on".into());
@@ -263,12 +326,18 @@ impl World {
                 .iter()
                 .all(|wanted| wanted.nodes.iter().all(|node| self.observer.held.contains(node)));
         if stuck {
-            for address in self.observer.held.clone() {
-                self.tell(Event::HeldOut { address, out: false })?;
-            }
+            self.put_all_back()?;
         }
+        // Nobody steers any more.
+        if let Some(wanted) = self.observer.wanted.clone() {
+            self.tell(Event::Wanted(Wanted { control: Control::Promote, ..wanted }))?;
+        }
+        self.tell(Event::Steer(Steering::Resume))?;
         for _ in 0..200 {
             let mut acted = Vec::<Action>::new();
+            if self.machine.phase() == Phase::Failed {
+                self.put_all_back()?;
+            }
             for (node, stay) in self.observer.nodes.clone() {
                 let event = if stay.closed {
                     Event::Drained { node }
