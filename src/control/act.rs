@@ -72,7 +72,8 @@ impl Controller {
                 }
                 Action::Stepped { version, share } => {
                     info!(service = %name, version = %version, share = %share, "the version on trial has another share");
-                    entry.change.step(share, now);
+                    let evidence = super::trial::evidence(entry);
+                    entry.change.step(share, evidence, now);
                 }
                 Action::Began { from, to } => {
                     let was = from.as_ref().map_or("nothing", |version| version.as_str());

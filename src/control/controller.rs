@@ -123,6 +123,8 @@ pub(super) struct Controller {
     pub(super) followed: BTreeSet<ServiceName>,
     /// Services with nodes that warm up; kept by the publication.
     pub(super) warming: BTreeSet<ServiceName>,
+    /// Services with a version on trial.
+    pub(super) on_trial: BTreeSet<ServiceName>,
     pub(super) writer: Option<Rc<Writer>>,
     pub(super) happened: mpsc::Sender<Happened>,
     pub(super) mailbox: Rc<Mailbox>,
@@ -165,6 +167,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         deadlines: BTreeSet::new(),
         followed: BTreeSet::new(),
         warming: BTreeSet::new(),
+        on_trial: BTreeSet::new(),
         writer: None,
         happened,
         mailbox: Rc::clone(&mailbox),
@@ -179,6 +182,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
     let mut follow = Instant::now();
     let mut look = Instant::now();
     let mut warm: Option<Instant> = None;
+    let mut judge: Option<Instant> = None;
     let mut expiry = Instant::now() + EXPIRY;
     // Set when shutdown began: when its delay is over.
     let mut closing: Option<Instant> = None;
@@ -224,6 +228,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 look = Instant::now() + outliers::LOOK;
                 controller.look_at_outliers();
             }
+            () = until(judge), if judge.is_some() => judge = controller.judge_trials(),
             () = until(warm), if warm.is_some() => warm = controller.warm_up(),
             Some(call) = calls.recv() => {
                 if let Some(caller) = controller.answer(call) {
@@ -267,6 +272,9 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         controller.end_turn();
         if warm.is_none() && !controller.warming.is_empty() {
             warm = Some(Instant::now());
+        }
+        if judge.is_none() && !controller.on_trial.is_empty() {
+            judge = Some(Instant::now());
         }
     }
     // From here on a verb is told that the proxy is shutting down.

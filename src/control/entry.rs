@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::followers::Followers;
 use super::probing::Prober;
 use super::state::{MAX_HISTORY, Record};
-use crate::api::{CutNode, Ended, HistoryEntry, Outcome, ProbeReport, Steered, StepRecord};
+use super::trial::Window;
+use crate::api::{CutNode, Ended, Evidence, HistoryEntry, Outcome, ProbeReport, Steered, StepRecord};
 use crate::config::{self, TooFew};
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Share, Timestamp, Version};
 use crate::pool::{Hold, Node};
@@ -51,14 +52,19 @@ const DRAINED_KEPT: usize = 1000;
 const STEERED_KEPT: usize = 100;
 
 impl Change {
-    /// The version on trial got another share.
-    pub(super) fn step(&mut self, share: Share, now: Timestamp) {
-        if let Some(last) = self.steps.last_mut() {
-            last.ended.get_or_insert(now);
-        }
+    /// The version on trial got another share, after what the guard saw of the last one.
+    pub(super) fn step(&mut self, share: Share, evidence: Option<Evidence>, now: Timestamp) {
+        self.end_step(evidence, now);
         if share != Share::NONE {
             let ended = (share == Share::ALL).then_some(now);
             self.steps.push(StepRecord { share: share.percent(), started: now, ended, evidence: None });
+        }
+    }
+
+    fn end_step(&mut self, evidence: Option<Evidence>, now: Timestamp) {
+        if let Some(last) = self.steps.last_mut().filter(|last| last.ended.is_none()) {
+            last.ended = Some(now);
+            last.evidence = evidence;
         }
     }
 
@@ -117,6 +123,8 @@ pub(super) struct Entry {
     pub(super) tuning: watch::Sender<Arc<config::Service>>,
     pub(super) machine: Machine,
     pub(super) members: BTreeMap<NodeRef, Member>,
+    /// What is counted of the version on trial, while one is.
+    pub(super) window: Option<Window>,
     /// Where its requests wait; in every view of it.
     pub(super) hold: Arc<Hold>,
     /// As published last: what the split says, by weight and warmth.
@@ -151,6 +159,7 @@ impl Entry {
             settings,
             machine: Machine::new(),
             members: BTreeMap::new(),
+            window: None,
             hold: Arc::default(),
             shares: Vec::new(),
             window_ends: Timestamp::default(),
@@ -198,6 +207,8 @@ impl Entry {
         if self.change.ended.is_some() {
             return;
         }
+        let evidence = super::trial::evidence(self);
+        self.change.end_step(evidence, now);
         let outcome = match ending {
             Ending::Done if self.change.cut.is_empty() => Outcome::Done,
             Ending::Done => Outcome::DoneWithCuts,
@@ -248,6 +259,9 @@ impl Entry {
     /// Adds the counters of a node that goes to those of its version.
     pub(super) fn bury(&mut self, node: &NodeRef) -> Option<Member> {
         let member = self.members.remove(node)?;
+        if let Some(window) = &mut self.window {
+            window.bury(node, &member);
+        }
         let (requests, failures) = member.node.totals();
         let sums = self.gone.entry(node.version.clone()).or_default();
         sums.0 += requests;

@@ -30,6 +30,7 @@ mod settle;
 mod shutdown;
 mod start;
 mod steer;
+mod trial;
 mod turn;
 mod words;
 

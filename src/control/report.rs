@@ -172,7 +172,7 @@ fn trial(entry: &Entry) -> Option<TrialStatus> {
         since: trial.since,
         paused: entry.machine.paused(),
         promoted: trial.full,
-        evidence: None,
+        evidence: super::trial::evidence(entry),
     })
 }
 

@@ -30,6 +30,10 @@ impl Controller {
             return;
         };
         log_states(entry);
+        self.follow_trial(name);
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
         let deadline = entry.machine.deadline().map(|at| at.max(now.plus(PATIENCE)));
         if deadline != entry.deadline {
             if let Some(old) = entry.deadline {
@@ -62,6 +66,7 @@ impl Controller {
             entry.followers.end_drains(&status, |_| Some(end.clone()));
         }
         self.followed.remove(name);
+        self.on_trial.remove(name);
         if let Some(writer) = &self.writer {
             writer.remove(name);
         }

@@ -82,6 +82,11 @@ pub struct NodeStats {
 }
 
 impl NodeStats {
+    /// Grows with whatever goes into the tally.
+    pub fn pulse(&self) -> u64 {
+        self.answered.get() + self.failed.iter().map(Count::get).sum::<u64>()
+    }
+
     /// Adds what was counted to a tally.
     pub fn add_to(&self, tally: &mut Tally) {
         tally.requests += self.answered.get();

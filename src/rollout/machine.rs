@@ -192,7 +192,7 @@ impl Machine {
             self.back = true;
             change.told = true;
         } else {
-            change.prior = self.stable.clone().filter(|stable| stable.version != target.version);
+            change.prior = self.prior().filter(|prior| prior.version != target.version);
             if !self.is_fulfilled(&target) {
                 out.push(Action::Began { from: change.from.clone(), to: target.version });
             }
@@ -349,6 +349,17 @@ impl Machine {
         let of_version = self.nodes.iter().filter(|entry| entry.is_on_duty() && entry.node.version == version);
         let nodes = of_version.map(|entry| entry.node.address.clone()).collect();
         Some(Target { version, nodes })
+    }
+
+    /// What to go back to: what served in full last, and what has joined it since and serves, though its change was overtaken.
+    fn prior(&self) -> Option<Target> {
+        let mut prior = self.stable.clone()?;
+        for entry in self.nodes.iter().filter(|entry| entry.serves() && entry.node.version == prior.version) {
+            if !prior.nodes.contains(&entry.node.address) {
+                prior.nodes.push(entry.node.address.clone());
+            }
+        }
+        Some(prior)
     }
 
     /// Whether the target serves already, and nothing else is there.
