@@ -1,7 +1,7 @@
 //! Rollouts steered by hand.
 
 use super::*;
-use crate::api::{StepStatus, Steering, TrialStatus};
+use crate::api::{Steering, StepStatus, TrialStatus};
 use crate::model::Timestamp;
 
 /// A proxy whose `shop` has v2 on trial; what it is asked to do it refuses, if there is something to say.
