@@ -149,6 +149,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
             Ok(Route::Ask(Request::Wait { service: given.service()?, version }))
         },
     )),
+    get("/v1/config", &[], Answers::Json("Outline"), "The configuration that runs, in outline.", |_| {
+        Ok(Route::Ask(Request::Config))
+    }),
     post(
         "/v1/reload",
         &[],

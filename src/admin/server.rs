@@ -180,6 +180,7 @@ fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
     match reply {
         Reply::Status(status) => answer::json(&*status),
         Reply::Service(service) => answer::json(&*service),
+        Reply::Outline(outline) => answer::json(&*outline),
         Reply::Config(config) => answer::json(&config),
         Reply::History(entries) => answer::json(&entries),
         Reply::Progress(progress) => Ok(stream::respond(progress)),

@@ -218,6 +218,30 @@ pub(super) static SHAPES: &[Shape] = &[
         &[("service", "ServiceStatus"), ("ended", "Ended?")],
     ),
     ("Ended", "How a change ended.", &[("outcome", "text"), ("message", "text"), ("entry", "HistoryEntry?")]),
+    (
+        "Outline",
+        "A configuration; settings are told as fingerprints, by section.",
+        &[
+            ("schema", "count"),
+            ("sluice", "text"),
+            ("settings", "{text}"),
+            ("fixed", "{text}"),
+            ("listeners", "{ListenerOutline}"),
+            ("services", "{ServiceOutline}"),
+        ],
+    ),
+    ("ListenerOutline", "A listener.", &[("bind", "text"), ("settings", "{text}")]),
+    (
+        "ServiceOutline",
+        "A service.",
+        &[
+            ("source", "text"),
+            ("release", "text"),
+            ("versions", "{[text]}"),
+            ("matches", "[text]"),
+            ("settings", "{text}"),
+        ],
+    ),
     ("Error", "Why a request was not carried out.", &[("error", "Fault")]),
     ("Fault", "One word for programs, and a sentence for people.", &[("kind", "text"), ("message", "text")]),
 ];

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::outline::Outline;
 use super::report::{ConfigStatus, HistoryEntry, Outcome, ServiceStatus, Status};
 use crate::model::{NodeAddress, ServiceName, Version};
 
@@ -16,6 +17,8 @@ pub enum Request {
         /// Only this service.
         service: Option<ServiceName>,
     },
+    /// The configuration that runs, in outline.
+    Config,
     /// Read the configuration files now, do not wait for the watcher. Answered when what was read is applied or refused.
     Reload,
     /// Follow the change that is wanted now until it ends. The files are read first, so that an edit made just before is seen.
@@ -88,6 +91,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// To `Reload`: whether something is wrong with the files is in here.
     Config(ConfigStatus),
+    /// To `Config`.
+    Outline(Box<Outline>),
     /// To `Steer`: how the service is after it.
     Service(Box<ServiceStatus>),
     /// To `Wait` and `Drain`: changes until a last one, whose `outcome` is set. The sender is dropped after that.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{demo, deploy, drain, history, rollback, run, status, steer, wait};
+use super::{demo, deploy, drain, history, plan, rollback, run, status, steer, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
 #[derive(Debug, Parser)]
@@ -13,7 +13,7 @@ use super::{demo, deploy, drain, history, rollback, run, status, steer, wait};
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, the old nodes may be stopped; 1 the proxy could not be reached, or failed; 2 the command line or the configuration is wrong; 3 the new version never became healthy; 4 it was rolled back; 5 a newer change took over; 6 done, but a drain deadline cut something; 7 --timeout passed.\n\nExample: sluice demo"
+    after_help = "Exit codes: 0 done, the old nodes may be stopped; 1 the proxy could not be reached, or failed; 2 the command line or the configuration is wrong; 3 the new version never became healthy; 4 it was rolled back; 5 a newer change took over; 6 done, but a drain deadline cut something; 7 --timeout passed; 8 `plan`: something would change.\n\nExample: sluice demo"
 )]
 pub struct Cli {
     /// Admin socket of the proxy
@@ -33,6 +33,8 @@ pub enum Verb {
     Demo(demo::Args),
     /// Validate the configuration; nothing is contacted
     Check(CheckArgs),
+    /// Show what a configuration would do to the running proxy; nothing is changed
+    Plan(plan::Args),
     /// Show versions, shares, and nodes with their state and its reason
     Status(status::Args),
     /// Edit the configuration for a new version, wait, and put it back if it fails
@@ -74,6 +76,7 @@ impl Verb {
             Self::Run(_) | Self::DemoOrigin(_) => false,
             Self::Demo(args) => args.json,
             Self::Check(args) => args.json,
+            Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
             Self::Deploy(args) => args.json,
             Self::Wait(args) => args.json,

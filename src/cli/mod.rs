@@ -21,6 +21,8 @@ pub mod failure;
 pub mod file;
 pub mod follow;
 pub mod history;
+pub mod plan;
+pub mod planned;
 pub mod rollback;
 pub mod run;
 pub mod screen;
@@ -110,6 +112,7 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(PROXY, "internal", format!("cannot start: {error}")))?;
     runtime.block_on(async {
         match verb {
+            Verb::Plan(args) => plan::run(&args, session).await,
             Verb::Status(args) => status::run(&args, session).await,
             Verb::Deploy(args) => deploy::run(&args, session).await,
             Verb::Wait(args) => wait::run(&args, session).await,

@@ -41,6 +41,9 @@ impl Controller {
                 self.answer_status(service.as_ref(), reply);
                 return None;
             }
+            Request::Config => {
+                Reply::Outline(Box::new(self.config.as_ref().map(super::outline::outline).unwrap_or_default()))
+            }
             Request::Reload => return Some(Caller { asks: Asks::Reload, reply }),
             Request::Wait { service, version } => {
                 return Some(Caller { asks: Asks::Wait { service, version }, reply });

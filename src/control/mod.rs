@@ -23,6 +23,7 @@ mod entry;
 mod followers;
 mod listeners;
 mod outliers;
+mod outline;
 mod probing;
 mod reading;
 mod report;
@@ -37,6 +38,7 @@ mod words;
 pub use certificates::check_files;
 pub use clock::Clock;
 pub use controller::{Parts, Signal, run};
+pub use outline::outline;
 pub use shutdown::Summary;
 pub use start::StartError;
 

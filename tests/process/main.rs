@@ -12,3 +12,4 @@ mod ending;
 mod journal;
 mod live;
 mod starting;
+mod steering;

@@ -11,6 +11,7 @@ use crate::api::{
     CertificateStatus, CutNode, Evidence, ListenerStatus, ProbeReport, Problem, Refused, Sample, Steered, Steering,
     StepRecord, StepStatus, TrialStatus,
 };
+use crate::api::{ListenerOutline, Outline, ServiceOutline};
 use crate::model::{Holder, NodeState, Timestamp, WorkKind};
 
 fn evidence() -> Evidence {
@@ -86,6 +87,15 @@ fn complete(request: &Request) -> Reply {
                 not_after: Timestamp(2),
             });
             Reply::Status(Box::new(all))
+        }
+        Request::Config => {
+            let mut outline = Outline::default();
+            outline.listeners.insert("http".into(), ListenerOutline::default());
+            let (source, release, matches) = ("/s.toml".into(), "v1".into(), vec!["*".into()]);
+            let versions = [("v1".into(), vec!["a:1".into()])].into();
+            let settings = [("health".into(), "0".into())].into();
+            outline.services.insert("shop".into(), ServiceOutline { source, release, versions, matches, settings });
+            Reply::Outline(Box::new(outline))
         }
         Request::Reload => Reply::Config(ConfigStatus { problems: vec![problem()], ..ConfigStatus::default() }),
         Request::History { .. } => Reply::History(vec![entry()]),

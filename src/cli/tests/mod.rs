@@ -2,6 +2,7 @@
 
 mod deploy;
 mod line;
+mod plan;
 mod reach;
 mod status;
 mod steer;
@@ -65,6 +66,7 @@ impl Scene {
                 refused(RefusalKind::NotFound, &format!("there is no service `{name}`"))
             }
             Request::Status { .. } => Reply::Status(Box::new(status(vec![service("shop", &source)]))),
+            Request::Config => Reply::Outline(Box::default()),
             Request::Reload => Reply::Config(ConfigStatus::default()),
             Request::History { .. } => Reply::History(vec![
                 entry("v1", "v2", &["10.0.0.5:5002"], Outcome::Unhealthy),
