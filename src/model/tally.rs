@@ -78,6 +78,9 @@ pub struct Tally {
     pub failures: [u64; FailureKind::ALL.len()],
     /// How long answers took to begin.
     pub latencies: Latencies,
+    /// Requests that were sent and have no outcome yet: as it is, not a count over some time.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 impl Tally {
@@ -93,6 +96,7 @@ impl Tally {
             *sum += more;
         }
         self.latencies.add(&other.latencies);
+        self.waiting += other.waiting;
     }
 
     /// What came since `earlier`, which was counted by the same counters.
@@ -105,6 +109,7 @@ impl Tally {
             requests: self.requests.saturating_sub(earlier.requests),
             failures,
             latencies: self.latencies.since(&earlier.latencies),
+            waiting: self.waiting,
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct NodeStats {
     pub answered: Count,
     /// Of them, those that failed in the eyes of the guard, by [`FailureKind`].
     pub failed: [Count; FailureKind::ALL.len()],
+    /// Requests that were sent and have no outcome that counts: a client gave them up, or had a part in how they ended.
+    pub given_up: Count,
     /// How long answers took to begin.
     pub latencies: Histogram,
 }
@@ -89,7 +91,9 @@ impl NodeStats {
 
     /// Adds what was counted to a tally.
     pub fn add_to(&self, tally: &mut Tally) {
-        tally.requests += self.answered.get();
+        let (answered, given_up) = (self.answered.get(), self.given_up.get());
+        tally.requests += answered;
+        tally.waiting += self.requests.get().saturating_sub(answered + given_up);
         for (sum, count) in tally.failures.iter_mut().zip(&self.failed) {
             *sum += count.get();
         }

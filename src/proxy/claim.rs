@@ -1,5 +1,6 @@
 //! Which node a request gets: chosen, claimed, and counted. And where it waits if there is none.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Permit {
     watch: Option<(u32, Kinds)>,
     /// Set if the service limits requests at a node: who waits for the place.
     place: Option<Arc<Hold>>,
+    /// A request was sent, and its outcome is not known.
+    open: Cell<bool>,
 }
 
 /// How a request failed at a node.
@@ -81,7 +84,7 @@ impl Permit {
         let eject = &service.settings.eject;
         let watch = (eject.failures > 0).then_some((eject.failures, eject.on));
         // From here on the claim is released when this is dropped.
-        let mut permit = Self { local, worker: Rc::clone(worker), watch, place: None };
+        let mut permit = Self { local, worker: Rc::clone(worker), watch, place: None, open: Cell::new(false) };
         if let Some(limit) = service.settings.balance.max_requests {
             if !permit.local.node.enter(limit) {
                 return None;
@@ -98,6 +101,7 @@ impl Permit {
 
     /// The node is given a request.
     pub fn count_request(&self) {
+        self.open.set(true);
         self.local.node.stats(self.worker.index()).requests.add_one();
     }
 
@@ -112,9 +116,14 @@ impl Permit {
             self.count_failure(Failure::Status);
         } else {
             stats.successes.add_one();
-            stats.answered.add_one();
+            self.count_outcome();
             self.end_streak();
         }
+    }
+
+    fn count_outcome(&self) {
+        self.open.set(false);
+        self.local.node.stats(self.worker.index()).answered.add_one();
     }
 
     fn end_streak(&self) {
@@ -133,7 +142,7 @@ impl Permit {
         match failure {
             // What broke off later was counted as answered when it began.
             Failure::Truncated | Failure::Other => {}
-            _ => stats.answered.add_one(),
+            _ => self.count_outcome(),
         }
         if let Some(kind) = failure.kind() {
             stats.failed[kind as usize].add_one();
@@ -165,6 +174,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.open.get() {
+            self.local.node.stats(self.worker.index()).given_up.add_one();
+        }
         self.local.node.release(self.worker.index());
         if let Some(hold) = self.place.take() {
             self.local.node.leave();

@@ -2,6 +2,7 @@
 //!
 //! `SIM_SEED=n` replays one seed with its whole trace, `SIM_SEEDS=n` runs that many.
 
+mod canaries;
 mod endings;
 mod observer;
 mod rules;

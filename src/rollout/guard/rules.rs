@@ -46,7 +46,7 @@ pub(super) fn broken(guard: &Guard, windows: usize, old: &Tally, new: &Tally) ->
 impl Rule {
     fn broken(self, old: &Tally, new: &Tally, enough: f64) -> Option<String> {
         match self {
-            Self::MoreErrors(more) => (above_other(failed(old), failed(new), more, enough) >= enough).then(|| {
+            Self::MoreErrors(more) => (above_other(failed(old), sent(new), more, enough) >= enough).then(|| {
                 format!(
                     "it failed {}, and what served before {}; allowed is {} more",
                     failures_of(new),
@@ -54,7 +54,7 @@ impl Rule {
                     share_of(more)
                 )
             }),
-            Self::MaxErrors(most) => (above(failed(new), most) >= enough)
+            Self::MaxErrors(most) => (above(sent(new), most) >= enough)
                 .then(|| format!("it failed {}; allowed is {}", failures_of(new), share_of(most))),
             Self::MaxLatency(quantile, limit) => {
                 let slow = slower(&new.latencies, first_edge_from(limit));
@@ -91,6 +91,13 @@ fn failed(tally: &Tally) -> Count {
     let hits = tally.failures.iter().fold(0u64, |sum, kind| sum.saturating_add(*kind));
     // Counters are read one after the other while they grow.
     Count { hits, all: tally.requests.max(hits) }
+}
+
+/// The same of all that were sent. A window begins empty, and where failures are quicker than answers, the first outcomes are
+/// failures: as long as nothing else is known, what waits counts as if it went well.
+fn sent(tally: &Tally) -> Count {
+    let known = failed(tally);
+    Count { all: known.all.saturating_add(tally.waiting), ..known }
 }
 
 /// Answers that took longer than the upper edge of this bucket; none did if there is no such edge.

@@ -52,6 +52,14 @@ fn a_few_unlucky_requests_fail_no_version() {
 }
 
 #[test]
+fn quick_failures_are_not_held_against_slow_answers_that_are_still_on_their_way() {
+    let old = tally(10, 1000);
+    assert!(matches!(decide(&Guard::default(), 3, &old, &tally(4, 4)), Verdict::Fail(_)));
+    let waiting = Tally { waiting: 200, ..tally(4, 4) };
+    assert_eq!(decide(&Guard::default(), 3, &old, &waiting), Verdict::TooFew);
+}
+
+#[test]
 fn what_hits_both_versions_is_not_the_new_ones_fault() {
     assert_eq!(decide(&Guard::default(), 3, &tally(9_500, 19_000), &tally(520, 1_000)), Verdict::Pass);
 }
