@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{demo, deploy, drain, history, plan, rollback, run, status, steer, wait};
+use super::{demo, deploy, drain, history, plan, rollback, run, shell, status, steer, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
 #[derive(Debug, Parser)]
@@ -64,6 +64,12 @@ pub enum Verb {
     Retry(steer::WaitingArgs),
     /// Take one node out by hand, or put it back
     Drain(drain::Args),
+    /// Write the JSON Schema of the configuration, for editors
+    Schema(shell::SchemaArgs),
+    /// Write completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Write manual pages
+    Man(shell::ManArgs),
     /// One toy service of the demo, as a process of its own: for trying out what happens when it is killed
     #[command(hide = true)]
     DemoOrigin(demo::OriginArgs),
@@ -73,7 +79,8 @@ impl Verb {
     /// Whether errors are wanted as JSON too.
     pub fn json(&self) -> bool {
         match self {
-            Self::Run(_) | Self::DemoOrigin(_) => false,
+            Self::Run(_) | Self::DemoOrigin(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Schema(args) => args.json,
             Self::Demo(args) => args.json,
             Self::Check(args) => args.json,
             Self::Plan(args) => args.json,

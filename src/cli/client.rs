@@ -71,7 +71,8 @@ impl Client {
         Ok(Lines { body: response.into_body(), buffer: Vec::new(), heard: Instant::now(), socket: self.socket.clone() })
     }
 
-    fn decode<T: DeserializeOwned>(&self, text: &str) -> Result<T, Failure> {
+    /// Reads what the proxy answered.
+    pub(super) fn decode<T: DeserializeOwned>(&self, text: &str) -> Result<T, Failure> {
         serde_json::from_str(text).map_err(|error| {
             Failure::new(
                 PROXY,

@@ -25,7 +25,9 @@ pub mod plan;
 pub mod planned;
 pub mod rollback;
 pub mod run;
+pub mod schema;
 pub mod screen;
+pub mod shell;
 pub mod status;
 pub mod steer;
 pub mod trial;
@@ -79,6 +81,9 @@ pub fn execute(cli: Cli, mut screen: Screen<'_>, environment: &Environment) -> u
             }
             Err(message) => Err(Failure::usage(message)),
         },
+        Verb::Schema(args) => shell::schema(&args, &mut screen),
+        Verb::Completions(args) => Ok(shell::completions(&args, &mut screen)),
+        Verb::Man(args) => shell::man(&args, &mut screen),
         verb => {
             let socket = paths::socket_to_ask(cli.socket, || configured(environment), environment);
             let mut session = Session { screen, client: Client::new(socket) };
@@ -127,7 +132,9 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
             Verb::Abort(args) => steer::run_waiting(Steering::Abort, &args, session).await,
             Verb::Retry(args) => steer::run_waiting(Steering::Retry, &args, session).await,
             Verb::Drain(args) => drain::run(&args, session).await,
+            // Answered without a proxy.
             Verb::Run(_) | Verb::Demo(_) | Verb::DemoOrigin(_) | Verb::Check(_) => Ok(0),
+            Verb::Schema(_) | Verb::Completions(_) | Verb::Man(_) => Ok(0),
         }
     })
 }

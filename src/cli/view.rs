@@ -218,6 +218,25 @@ fn work(work: &Holder) -> String {
     )
 }
 
+/// What changed in all services, and in what was read, a line each.
+pub fn status_changes(before: Option<&Status>, now: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    let told = |status: &Status| (status.ready, status.config.stale);
+    if before.map(told) != Some(told(now)) {
+        let ready = if now.ready { "ready" } else { "not ready" };
+        let stale = if now.config.stale { "; the files on disk are not valid: `sluice check` tells why" } else { "" };
+        lines.push(format!("sluice: {ready}{stale}"));
+    }
+    for service in &now.services {
+        let was = before.and_then(|before| before.services.iter().find(|old| old.name == service.name));
+        lines.extend(changes(was, service).into_iter().map(|line| format!("{}: {line}", service.name)));
+    }
+    let gone = before.iter().flat_map(|before| &before.services);
+    let gone = gone.filter(|old| !now.services.iter().any(|service| service.name == old.name));
+    lines.extend(gone.map(|service| format!("{}: gone", service.name)));
+    lines
+}
+
 /// What changed from one moment to the next, a line each; what matters of it if there was no moment before.
 pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<String> {
     let mut lines = Vec::new();

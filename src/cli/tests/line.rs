@@ -61,3 +61,31 @@ fn check_and_run_without_any_configuration_say_where_they_looked() {
         assert!(err.contains("/etc/sluice/sluice.toml"), "{err}");
     }
 }
+
+#[test]
+fn completions_and_manual_pages_name_every_verb() {
+    let nowhere = Path::new("/nowhere/s.sock");
+    let verbs: Vec<_> = Cli::command()
+        .get_subcommands()
+        .filter(|verb| !verb.is_hide_set())
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = run_on(nowhere, &["completions", shell], None);
+        assert_eq!(ran.code, 0);
+        assert!(verbs.iter().all(|verb| ran.out.contains(verb)), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run_on(nowhere, &["man", folder.path().to_str().unwrap()], None);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for verb in &verbs {
+        let page = fs::read_to_string(folder.path().join(format!("sluice-{verb}.1"))).unwrap();
+        assert!(page.contains("Example: "), "{verb}");
+    }
+    assert!(fs::read_to_string(folder.path().join("sluice.1")).unwrap().contains("Exit codes"));
+    assert!(run_on(nowhere, &["man"], None).out.contains(".TH sluice"));
+    let ran = run_on(nowhere, &["man", "/nowhere"], None);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let json: Value = serde_json::from_str(&run_on(nowhere, &["schema"], None).out).unwrap();
+    assert_eq!(json["title"], "Sluice configuration");
+}

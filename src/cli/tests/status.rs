@@ -173,3 +173,40 @@ fn a_terminal_gets_one_view_that_is_drawn_again() {
     assert!(ran.out.ends_with("v2 serves\n"));
     assert!(ran.out.lines().all(|line| screen::width(line) <= 60), "{}", ran.out);
 }
+
+#[tokio::test]
+async fn watching_into_a_pipe_tells_what_changes_and_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stop, looks) = (std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0)), 4);
+    let seen = stop.clone();
+    let fake = Fake::start(folder.path(), move |_| {
+        let look = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut shop = service("shop", Path::new("/s.toml"));
+        shop.nodes[0].requests += look;
+        shop.versions[0].requests += look;
+        if look >= 2 {
+            shop.nodes[2].state = NodeState::Serving;
+        }
+        let mut all = status(vec![shop]);
+        all.now = crate::model::Timestamp(all.now.0 + look);
+        if look >= looks {
+            return refused(RefusalKind::Unavailable, "shutting down");
+        }
+        Reply::Status(Box::new(all))
+    });
+    let socket = fake.socket.clone();
+    let watch = |more: &'static [&'static str]| {
+        let socket = socket.clone();
+        stop.store(0, std::sync::atomic::Ordering::Relaxed);
+        tokio::task::spawn_blocking(move || run_on(&socket, &[&["status", "--watch"], more].concat(), None))
+    };
+    let ran = watch(&["--json"]).await.unwrap();
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let states: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(states.len(), 3, "two documents and the error: {}", ran.out);
+    assert_eq!(states[1]["services"][0]["nodes"][2]["state"], "serving");
+    let ran = watch(&[]).await.unwrap();
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!(lines.iter().filter(|line| line.contains("10.0.0.6:5002")).count(), 2, "{}", ran.out);
+    assert_eq!(lines.last(), Some(&"shop: node 10.0.0.6:5002 (v2) serving: passed 2 probes"), "{}", ran.out);
+}
