@@ -76,7 +76,14 @@ fn view(nodes: usize, weights: &[u32], balance: &str) -> ServiceView {
         Slice::new(version.into(), share, (0..nodes).map(node).collect(), &settings.balance.policy)
     };
     let slices = vec![slice("v1", Share(7_500)), slice("v2", Share(2_500))];
-    ServiceView { settings, slices, all_down: false, trial: None, hold: Arc::default() }
+    ServiceView {
+        settings,
+        slices,
+        all_down: false,
+        trial: None,
+        hold: Arc::default(),
+        stats: Arc::new(sluicegate::pool::ServiceStats::new(1)),
+    }
 }
 
 fn choose(bencher: Bencher, view: &ServiceView, with_key: bool) {

@@ -129,7 +129,14 @@ fn start_sluice(node: SocketAddr) -> SocketAddr {
     let nodes = vec![(Node::new(id, 1), ONE)];
     let slice = Slice::new(service.release.clone(), Share::ALL, nodes, &service.balance.policy);
     let hold = Arc::default();
-    let view = ServiceView { settings: Arc::clone(service), slices: vec![slice], all_down: false, trial: None, hold };
+    let view = ServiceView {
+        settings: Arc::clone(service),
+        slices: vec![slice],
+        all_down: false,
+        trial: None,
+        hold,
+        stats: Arc::new(sluicegate::pool::ServiceStats::new(1)),
+    };
     pool.publish(Snapshot {
         generation: 0,
         router: Arc::new(Router::new(service.matches.iter().map(|pattern| (pattern, 0)))),

@@ -182,6 +182,10 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Joining, Self::Warming, Self::Serving, Self::Standby, Self::Draining, Self::Drained, Self::Ejected];
+
     /// The word that operators see.
     pub fn as_str(self) -> &'static str {
         match self {

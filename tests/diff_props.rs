@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use sluicegate::config::{
     Accepting, Admin, AllDown, Balance, ClientTls, Config, Connections, Drain, Eject, Health, Hold, HostPattern,
-    Limits, Listener, Match, NodeProtocol, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way, Timeouts,
+    Limits, Listener, Match, Metrics, NodeProtocol, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way,
+    Timeouts,
 };
 use sluicegate::model::{NodeAddress, ServiceName, Version};
 use sluicegate::rollout::diff::{Changes, Spec, apply, diff};
@@ -88,6 +89,7 @@ fn config() -> impl Strategy<Value = Config> {
             state_dir: None,
             workers: None,
             trusted_proxies: Vec::new(),
+            metrics: Metrics::default(),
             limits: Limits {
                 connections: 100 + limit,
                 head_size: 1024,

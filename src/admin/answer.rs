@@ -94,7 +94,7 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     with_type(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
-fn with_type(status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Body> {
+pub(super) fn with_type(status: StatusCode, kind: &'static str, bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(Full::new(bytes).boxed());
     *response.status_mut() = status;
     typed(response, kind)

@@ -21,6 +21,8 @@ pub(super) enum Needs {
 pub(super) enum Answers {
     /// A line of text.
     Text,
+    /// OpenMetrics.
+    Measures,
     /// A JSON document with a shape of its own.
     Document,
     /// One JSON document of this shape.
@@ -111,6 +113,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "200 while the proxy wants traffic, 503 before the first configuration and once shutdown began.",
         |_| Ok(Route::Ready),
     )),
+    get("/metrics", &[], Answers::Measures, "What is measured, for Prometheus.", |_| Ok(Route::Metrics)),
     get("/v1/openapi.json", &[], Answers::Document, "This description.", |_| Ok(Route::Description)),
     get(
         "/v1/status",

@@ -8,6 +8,7 @@
 
 mod answer;
 mod endpoints;
+pub mod metrics;
 mod openapi;
 mod origin;
 mod route;

@@ -46,6 +46,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
     let (kind, schema) = match endpoint.answers {
         Answers::Text => ("text/plain", json!({"type": "string"})),
+        Answers::Measures => ("application/openmetrics-text", json!({"type": "string"})),
         Answers::Document => ("application/json", json!({"type": "object"})),
         Answers::Json(shape) => ("application/json", schema(shape)),
         Answers::List(shape) => ("application/json", json!({"type": "array", "items": schema(shape)})),

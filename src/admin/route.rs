@@ -16,6 +16,8 @@ pub(super) enum Route {
     Ready,
     /// What can be asked?
     Description,
+    /// What does it measure?
+    Metrics,
     /// Something for `control`.
     Ask(Request),
     /// One service out of the status.

@@ -19,7 +19,7 @@ use super::answer::{self, Body, Fault};
 use super::endpoints::Needs;
 use super::route::{Route, route};
 use super::visitor::{Peer, Visitor};
-use super::{openapi, origin, stream};
+use super::{metrics, openapi, origin, stream};
 use crate::api::{Port, Reply, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -151,6 +151,10 @@ async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Vis
         Route::Ready if *context.ready.borrow() => Ok(answer::text(StatusCode::OK, "ready\n")),
         Route::Ready => Ok(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
         Route::Description => answer::json(&openapi::document()),
+        Route::Metrics => match ask(context, Request::Measures).await? {
+            Reply::Measures(measures) => metrics::respond(measures).await,
+            other => respond(other),
+        },
         Route::Ask(request) => respond(ask(context, request).await?),
         Route::Service(name) => {
             let request = Request::Status { service: Some(name.clone()) };
@@ -184,6 +188,7 @@ fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
         Reply::Config(config) => answer::json(&config),
         Reply::History(entries) => answer::json(&entries),
         Reply::Progress(progress) => Ok(stream::respond(progress)),
+        Reply::Measures(_) => Err(Fault::unavailable("measures are told by /metrics")),
         Reply::Refused(refusal) => Err(refusal.into()),
     }
 }

@@ -3,10 +3,12 @@
 //! `control` fills these, `admin` serves them, `cli` prints them; so they live below all three. There is no logic here
 //! beyond the exit codes, which are one promise for every verb.
 
+mod measures;
 mod outline;
 mod report;
 mod request;
 
+pub use measures::*;
 pub use outline::*;
 pub use report::*;
 pub use request::*;

@@ -2,9 +2,12 @@
 //!
 //! `admin` turns HTTP into a [`Call`] and sends it to `control` through a [`Port`]; neither knows the other.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::measures::Measures;
 use super::outline::Outline;
 use super::report::{ConfigStatus, HistoryEntry, Outcome, ServiceStatus, Status};
 use crate::model::{NodeAddress, ServiceName, Version};
@@ -19,6 +22,8 @@ pub enum Request {
     },
     /// The configuration that runs, in outline.
     Config,
+    /// What `/metrics` tells.
+    Measures,
     /// Read the configuration files now, do not wait for the watcher. Answered when what was read is applied or refused.
     Reload,
     /// Follow the change that is wanted now until it ends. The files are read first, so that an edit made just before is seen.
@@ -89,6 +94,8 @@ impl Steering {
 pub enum Reply {
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Measures`.
+    Measures(Arc<Measures>),
     /// To `Reload`: whether something is wrong with the files is in here.
     Config(ConfigStatus),
     /// To `Config`.

@@ -9,13 +9,15 @@ use toml::de::DeTable;
 
 use super::balance;
 use super::error::{Fault, Findings};
+use super::metrics;
 use super::nodes::Nodes;
 use super::protocol;
 use super::reader::{At, Field, Table};
 use super::rollout;
 use super::tls::{self, Accepting, ClientTls};
 use super::{
-    AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Retry, Rollout, Shutdown, Timeouts, door,
+    AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Metrics, Retry, Rollout, Shutdown,
+    Timeouts, door,
 };
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
@@ -32,6 +34,7 @@ pub(super) struct File<'t> {
     pub(super) limits: Limits,
     pub(super) errors: Option<Errors>,
     pub(super) shutdown: Shutdown,
+    pub(super) metrics: Metrics,
     pub(super) services: Vec<RawService<'t>>,
     /// Whether nothing is written that might be a listener.
     pub(super) lacks_listener: bool,
@@ -96,6 +99,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
     let limits = root.table("limits", "limits").map(limits).unwrap_or_default();
     let errors = root.table("errors", "errors").and_then(door::errors);
     let shutdown = root.table("shutdown", "shutdown").map(shutdown).unwrap_or_default();
+    let metrics = root.table("metrics", "metrics").map(metrics::read).unwrap_or_default();
     let services = services(&mut root, source);
     // The parts of a service are looked for at the top by those who forget its name.
     root.finish(|key| match key {
@@ -119,6 +123,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         limits,
         errors,
         shutdown,
+        metrics,
         services,
         lacks_listener,
     }
@@ -130,8 +135,18 @@ pub(super) fn read_included<'t>(
     source: &Path,
     findings: &'t Findings<'t>,
 ) -> Vec<RawService<'t>> {
-    const MAIN: [&str; 9] =
-        ["include", "listener", "admin", "state_dir", "workers", "trusted_proxies", "limits", "errors", "shutdown"];
+    const MAIN: [&str; 10] = [
+        "include",
+        "listener",
+        "admin",
+        "state_dir",
+        "workers",
+        "trusted_proxies",
+        "limits",
+        "errors",
+        "shutdown",
+        "metrics",
+    ];
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     for key in MAIN {
         let fault = Fault::new(format!("an included file can only hold `[service.NAME]` tables, not `{key}`"));

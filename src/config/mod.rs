@@ -17,6 +17,7 @@ mod file;
 mod include;
 mod lists;
 mod load;
+mod metrics;
 mod nodes;
 mod protocol;
 mod reader;
@@ -36,6 +37,7 @@ pub use cache::Cache;
 pub use door::*;
 pub use error::{render, render_coloured};
 pub use load::{Loaded, load, load_again, load_str};
+pub use metrics::Metrics;
 pub use protocol::NodeProtocol;
 pub use rollout::{Control, Guard, Quantiles, Rollout, Shield, Step, Strategy, TooFew};
 pub use stamp::Stamp;
@@ -75,6 +77,8 @@ pub struct Config {
     pub errors: Option<Arc<Errors>>,
     /// How the process ends.
     pub shutdown: Shutdown,
+    /// How much `/metrics` tells.
+    pub metrics: Metrics,
 }
 
 /// An address that Sluice accepts on.

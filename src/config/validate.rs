@@ -48,6 +48,7 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
         limits: file.limits.clone(),
         errors: file.errors.clone().map(Arc::new),
         shutdown: file.shutdown.clone(),
+        metrics: file.metrics.clone(),
         listeners,
     }
 }

@@ -103,6 +103,7 @@ impl Controller {
             warn!(service = %name, version = %node.version, node = %node.address, pieces = cut.len(),
                 "work was cut when its drain deadline came");
         }
+        entry.counted.drained(cut.iter().map(|work| work.kind));
         let by_hand = entry.machine.nodes().any(|known| known.node == node && known.held_out);
         if !by_hand {
             entry.change.note_drained(&node, cut);

@@ -124,14 +124,14 @@ impl Controller {
         if !self.entries.contains_key(name) {
             let entry = match self.dormant.remove(name) {
                 Some(record) => {
-                    let mut entry = Entry::kept(Arc::clone(&service), record);
+                    let mut entry = Entry::kept(Arc::clone(&service), record, self.pool.workers());
                     let now = self.clock.now();
                     let actions = entry.machine.resume(now);
                     self.entries.insert(name.clone(), entry);
                     self.carry_out(name, actions, now);
                     None
                 }
-                None => Some(Entry::new(Arc::clone(&service))),
+                None => Some(Entry::new(Arc::clone(&service), self.pool.workers())),
             };
             self.entries.extend(entry.map(|entry| (name.clone(), entry)));
         }

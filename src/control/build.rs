@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{self, Config};
 use crate::model::ServiceName;
 use crate::pool::balance;
-use crate::pool::{Edge, Hold, Node, Router, ServiceView, Slice, Snapshot};
+use crate::pool::{Edge, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot};
 use crate::rollout::{self, NodeRef, Split};
 
 /// One service as the workers shall see it. `find` gives a node and its weight now, in units of [`balance::ONE`]; a node that it does not
@@ -20,7 +20,7 @@ use crate::rollout::{self, NodeRef, Split};
 pub(super) fn view(
     settings: &Arc<config::Service>,
     split: &Split,
-    hold: &Arc<Hold>,
+    (hold, stats): (&Arc<Hold>, &Arc<ServiceStats>),
     find: impl Fn(&NodeRef) -> Option<(Arc<Node>, u32)>,
 ) -> Arc<ServiceView> {
     let found: Vec<_> = split
@@ -45,8 +45,8 @@ pub(super) fn view(
         Slice::new(slice.version.clone(), share, nodes, &settings.balance.policy)
     };
     let slices = found.into_iter().zip(shares).map(slice).collect();
-    let (settings, hold) = (Arc::clone(settings), Arc::clone(hold));
-    Arc::new(ServiceView { settings, slices, all_down: split.all_down, trial, hold })
+    let (settings, hold, stats) = (Arc::clone(settings), Arc::clone(hold), Arc::clone(stats));
+    Arc::new(ServiceView { settings, slices, all_down: split.all_down, trial, hold, stats })
 }
 
 /// Holds the parts of the next snapshot.

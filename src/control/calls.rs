@@ -44,6 +44,10 @@ impl Controller {
             Request::Config => {
                 Reply::Outline(Box::new(self.config.as_ref().map(super::outline::outline).unwrap_or_default()))
             }
+            Request::Measures => {
+                self.scrapes.ask(reply);
+                return None;
+            }
             Request::Reload => return Some(Caller { asks: Asks::Reload, reply }),
             Request::Wait { service, version } => {
                 return Some(Caller { asks: Asks::Wait { service, version }, reply });

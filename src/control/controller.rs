@@ -16,6 +16,7 @@ use super::calls::Caller;
 use super::certificates::{self, Certificates, Held, Read};
 use super::clock::Clock;
 use super::entry::{Draining, Entry, Kept};
+use super::gather::Scrapes;
 use super::listeners::Listeners;
 use super::outliers;
 use super::probing::Mailbox;
@@ -129,6 +130,8 @@ pub(super) struct Controller {
     pub(super) happened: mpsc::Sender<Happened>,
     pub(super) mailbox: Rc<Mailbox>,
     pub(super) ready: watch::Sender<bool>,
+    /// Who asked for measures.
+    pub(super) scrapes: Scrapes,
     /// Whether shutdown began.
     pub(super) closing: bool,
     /// What the end of this turn must do.
@@ -172,6 +175,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         happened,
         mailbox: Rc::clone(&mailbox),
         ready,
+        scrapes: Scrapes::default(),
         closing: false,
         turn: Turn::default(),
     };
@@ -268,8 +272,11 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                 follow = Instant::now() + FOLLOW;
                 controller.refresh_followers();
             }
+            // Other tasks have their turn between two pieces of a gathering.
+            () = tokio::task::yield_now(), if controller.scrapes.is_busy() => {}
         }
         controller.end_turn();
+        controller.gather();
         if warm.is_none() && !controller.warming.is_empty() {
             warm = Some(Instant::now());
         }

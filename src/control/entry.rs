@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::followers::Followers;
+use super::gather::{Counted, Gone};
 use super::probing::Prober;
 use super::state::{MAX_HISTORY, Record};
 use super::trial::Window;
-use crate::api::{CutNode, Ended, Evidence, HistoryEntry, Outcome, ProbeReport, Steered, StepRecord};
+use crate::api::{CutNode, Ended, Evidence, HistoryEntry, NodeTotals, Outcome, ProbeReport, Steered, StepRecord};
 use crate::config::{self, TooFew};
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Share, Timestamp, Version};
-use crate::pool::{Hold, Node};
+use crate::pool::{Hold, Node, ServiceStats};
 use crate::rollout::outliers::Tally;
 use crate::rollout::{Canary, Ejection, Ending, Machine, NodeRef, Wanted};
 
@@ -115,6 +116,15 @@ pub(super) struct Member {
     pub(super) holders: Vec<Holder>,
 }
 
+impl Member {
+    /// What was counted of it in this stay.
+    pub(super) fn totals(&self) -> NodeTotals {
+        let mut totals = self.node.node_totals();
+        (totals.probes_passed, totals.probes_failed) = self.prober.counts();
+        totals
+    }
+}
+
 /// One service.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -127,6 +137,10 @@ pub(super) struct Entry {
     pub(super) window: Option<Window>,
     /// Where its requests wait; in every view of it.
     pub(super) hold: Arc<Hold>,
+    /// What came of its requests; in every view of it.
+    pub(super) stats: Arc<ServiceStats>,
+    /// What the control plane counts.
+    pub(super) counted: Counted,
     /// As published last: what the split says, by weight and warmth.
     pub(super) shares: Vec<(Version, Share)>,
     /// When its nodes' counters are compared next.
@@ -140,8 +154,8 @@ pub(super) struct Entry {
     pub(super) saved: Option<u64>,
     /// Oldest first.
     pub(super) history: Vec<HistoryEntry>,
-    /// Requests and failures of nodes that were forgotten, by version.
-    pub(super) gone: BTreeMap<Version, (u64, u64)>,
+    /// Counters of nodes that were forgotten, by version.
+    pub(super) gone: BTreeMap<Version, Gone>,
     pub(super) followers: Followers,
     /// As it stands in the controller's list of deadlines.
     pub(super) deadline: Option<Timestamp>,
@@ -153,7 +167,7 @@ pub(super) struct Entry {
 const GONE_KEPT: usize = 32;
 
 impl Entry {
-    pub(super) fn new(settings: Arc<config::Service>) -> Self {
+    pub(super) fn new(settings: Arc<config::Service>, workers: usize) -> Self {
         Self {
             tuning: watch::Sender::new(Arc::clone(&settings)),
             settings,
@@ -161,6 +175,8 @@ impl Entry {
             members: BTreeMap::new(),
             window: None,
             hold: Arc::default(),
+            stats: Arc::new(ServiceStats::new(workers)),
+            counted: Counted::default(),
             shares: Vec::new(),
             window_ends: Timestamp::default(),
             number: 0,
@@ -176,7 +192,7 @@ impl Entry {
     }
 
     /// What the journal holds, under the settings of today.
-    pub(super) fn kept(settings: Arc<config::Service>, record: Record<Kept>) -> Self {
+    pub(super) fn kept(settings: Arc<config::Service>, record: Record<Kept>, workers: usize) -> Self {
         let saved = record.encode().ok().map(|record| record.digest());
         Self {
             saved,
@@ -184,7 +200,7 @@ impl Entry {
             number: record.change,
             change: record.state.change,
             history: record.history,
-            ..Self::new(settings)
+            ..Self::new(settings, workers)
         }
     }
 
@@ -216,6 +232,7 @@ impl Entry {
             Ending::RolledBack => Outcome::RolledBack,
             Ending::Superseded => Outcome::Superseded,
         };
+        self.counted.ended(outcome);
         let entry = self.history_entry(outcome, reason, now);
         if let Some(entry) = &entry {
             self.history.push(entry.clone());
@@ -262,10 +279,9 @@ impl Entry {
         if let Some(window) = &mut self.window {
             window.bury(node, &member);
         }
-        let (requests, failures) = member.node.totals();
         let sums = self.gone.entry(node.version.clone()).or_default();
-        sums.0 += requests;
-        sums.1 += failures;
+        sums.totals.add(&member.totals());
+        sums.failures += member.node.totals().1;
         if self.gone.len() > GONE_KEPT {
             let present: BTreeSet<_> = self.members.keys().map(|node| &node.version).collect();
             let oldest = self.gone.keys().find(|version| !present.contains(version)).cloned();

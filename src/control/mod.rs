@@ -21,6 +21,7 @@ mod controller;
 mod drain;
 mod entry;
 mod followers;
+mod gather;
 mod listeners;
 mod outliers;
 mod outline;

@@ -14,7 +14,8 @@ const SCHEMA: u32 = 1;
 /// The outline of a configuration.
 pub fn outline(config: &Config) -> Outline {
     // Whatever is added to the configuration does not compile until it is here too.
-    let Config { listeners, services, admin, state_dir, workers, trusted_proxies, limits, errors, shutdown } = config;
+    let Config { listeners, services, admin, state_dir, workers, trusted_proxies, limits, errors, shutdown, metrics } =
+        config;
     Outline {
         schema: SCHEMA,
         sluice: env!("CARGO_PKG_VERSION").into(),
@@ -23,6 +24,7 @@ pub fn outline(config: &Config) -> Outline {
             setting("limits", limits),
             setting("errors", errors),
             setting("shutdown", shutdown),
+            setting("metrics", metrics),
         ]
         .into(),
         fixed: [setting("admin", admin), setting("state_dir", state_dir), setting("workers", workers)].into(),

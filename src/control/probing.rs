@@ -3,7 +3,7 @@
 //! Verdicts reach the loop through a [`Mailbox`] that holds the newest one of each node: it is bounded by the number of nodes, and
 //! no verdict is lost however slow the loop is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -62,6 +62,8 @@ pub(super) struct Prober {
     task: AbortHandle,
     /// Written by the task, at every probe.
     last: Rc<RefCell<Option<ProbeReport>>>,
+    /// Written by the task: probes that passed, and that failed.
+    counts: Rc<Cell<(u64, u64)>>,
 }
 
 impl Drop for Prober {
@@ -82,13 +84,16 @@ impl Prober {
         hold: Arc<Hold>,
     ) -> Self {
         let last = Rc::new(RefCell::new(None));
-        let (service, node, ours) = (service.clone(), node.clone(), Rc::clone(&last));
+        let counts = Rc::new(Cell::new((0, 0)));
+        let (service, node, ours, counted) = (service.clone(), node.clone(), Rc::clone(&last), Rc::clone(&counts));
         let alarm = Arc::clone(pooled.alarm());
         let pooled = Some(Arc::clone(pooled));
         let task = tokio::task::spawn_local(async move {
             let target = Target { version: node.version.clone(), address: node.address.clone(), pooled };
             loop {
                 let report = |report: ProbeReport, verdict: Option<bool>| {
+                    let (passed, failed) = counted.get();
+                    counted.set((passed + u64::from(report.passed), failed + u64::from(!report.passed)));
                     if report.passed {
                         // Requests that could not reach it may try again, long before `rise` or `fall` is reached.
                         hold.wake_all();
@@ -107,7 +112,12 @@ impl Prober {
                 tokio::time::sleep(RESTART).await;
             }
         });
-        Self { task: task.abort_handle(), last }
+        Self { task: task.abort_handle(), last, counts }
+    }
+
+    /// Probes that passed, and that failed.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        self.counts.get()
     }
 
     /// The last probe's result.

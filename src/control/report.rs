@@ -113,8 +113,8 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
             .percent(),
         serving: split.slices.iter().filter(|slice| slice.version == *version).map(|slice| slice.nodes.len()).sum(),
         nodes: 0,
-        requests: entry.gone.get(version).map_or(0, |sums| sums.0),
-        failures: entry.gone.get(version).map_or(0, |sums| sums.1),
+        requests: entry.gone.get(version).map_or(0, |gone| gone.totals.requests),
+        failures: entry.gone.get(version).map_or(0, |gone| gone.failures),
     };
     // Versions without a node are told only while something is still meant with them.
     let rollout = machine.rollout();

@@ -51,7 +51,7 @@ fn take_up(controller: &mut Controller, record: Record<Kept>, initial: &Loaded) 
     let settings = initial.config.as_ref().and_then(|config| config.services.get(&name));
     match settings {
         Some(settings) => {
-            let mut entry = Entry::kept(Arc::clone(settings), record);
+            let mut entry = Entry::kept(Arc::clone(settings), record, controller.pool.workers());
             let now = controller.clock.now();
             let actions = entry.machine.resume(now);
             info!(service = %name, phase = entry.machine.phase().as_str(), "goes on from the journal");

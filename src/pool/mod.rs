@@ -35,7 +35,7 @@ pub use meters::Meters;
 pub use node::Node;
 pub use router::Router;
 pub use snapshot::{Edge, ServiceView, Slice, Snapshot, Turn};
-pub use stats::WorkerStats;
+pub use stats::{ServiceStats, WorkerStats};
 
 /// The meeting place.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::gate::Gate;
 use super::stats::NodeStats;
+use crate::api::NodeTotals;
 use crate::model::{NodeId, Tally};
 use crate::net::tls::Client;
 
@@ -159,6 +160,18 @@ impl Node {
     /// Grows with everything that the guard goes by: cheaper to ask than the tally.
     pub fn pulse(&self) -> u64 {
         self.stats.iter().map(|shard| shard.pulse()).sum()
+    }
+
+    /// What was counted, over all workers.
+    pub fn node_totals(&self) -> NodeTotals {
+        let mut totals = NodeTotals::default();
+        self.stats.iter().for_each(|shard| shard.add_to_totals(&mut totals));
+        totals
+    }
+
+    /// Connections to it that are open, over all workers.
+    pub fn connections(&self) -> u64 {
+        self.stats.iter().map(|shard| shard.connections()).sum()
     }
 
     /// A worker could not connect: the node should be probed now, not at the next interval.

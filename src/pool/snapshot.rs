@@ -7,6 +7,7 @@ use super::hold::Hold;
 use super::node::Node;
 use super::ring::Ring;
 use super::router::Router;
+use super::stats::ServiceStats;
 use crate::config::{self, Policy};
 use crate::model::{Share, Version};
 
@@ -49,6 +50,8 @@ pub struct ServiceView {
     pub trial: Option<usize>,
     /// Where its requests wait while no node is ready. The same one for as long as the service lives.
     pub hold: Arc<Hold>,
+    /// What came of its requests. The same one for as long as the service lives.
+    pub stats: Arc<ServiceStats>,
 }
 
 /// One version's part of the traffic.
@@ -278,7 +281,14 @@ mod tests {
                 slice
             };
             let slices = vec![part("v1", first), part("v2", 10_000 - first)];
-            ServiceView { settings, slices, all_down: false, trial: None, hold: Arc::default() }
+            ServiceView {
+                settings,
+                slices,
+                all_down: false,
+                trial: None,
+                hold: Arc::default(),
+                stats: Arc::new(ServiceStats::new(1)),
+            }
         };
         let version = |view: &ServiceView, key| {
             let node = view.choose(by_key(key), |_| 0, |_| 0, |_| false, |_| false).map(|node| node.key);

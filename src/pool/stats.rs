@@ -4,6 +4,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
+
+use crate::api::{NodeTotals, class_of};
 use crate::model::{BUCKETS, FailureKind, Tally, bucket_of};
 
 /// A count that only one thread may raise.
@@ -13,7 +16,12 @@ pub struct Count(AtomicU64);
 impl Count {
     /// Adds one. A load and a store, not a read-modify-write: that is what the single writer buys.
     pub fn add_one(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Adds so many.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
     /// The count now, or a moment ago.
@@ -81,12 +89,53 @@ pub struct NodeStats {
     pub given_up: Count,
     /// How long answers took to begin.
     pub latencies: Histogram,
+    /// The sum of that, in microseconds.
+    pub latency_sum: Count,
+    /// Answers by the class of their status; see [`class_of`].
+    pub classes: [Count; 5],
+    /// Connections to it that were opened, or were being opened.
+    pub opened: Count,
+    /// Of them, those that were closed.
+    pub closed: Count,
 }
 
 impl NodeStats {
     /// Grows with whatever goes into the tally.
     pub fn pulse(&self) -> u64 {
         self.answered.get() + self.failed.iter().map(Count::get).sum::<u64>()
+    }
+
+    /// The node began to answer after this long with this status.
+    pub fn note_answer(&self, status: u16, latency: Duration) {
+        self.latencies.note(latency);
+        self.latency_sum.add(latency.as_micros().min(u128::from(u64::MAX)) as u64);
+        self.classes[class_of(status)].add_one();
+    }
+
+    /// Connections that are open or being opened.
+    pub fn connections(&self) -> u64 {
+        // In this order: one that is closed was opened before.
+        let closed = self.closed.get();
+        self.opened.get().saturating_sub(closed)
+    }
+
+    /// Adds what was counted to totals.
+    pub fn add_to_totals(&self, totals: &mut NodeTotals) {
+        totals.requests += self.requests.get();
+        totals.latency_sum += self.latency_sum.get();
+        totals.opened += self.opened.get();
+        for (sum, count) in totals.classes.iter_mut().zip(&self.classes) {
+            *sum += count.get();
+        }
+        for (sum, count) in totals.failures.iter_mut().zip(&self.failed) {
+            *sum += count.get();
+        }
+        for (bucket, count) in self.latencies.0.get().into_iter().flat_map(|buckets| buckets.iter().enumerate()) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                totals.note_latencies(bucket, u64::from(count));
+            }
+        }
     }
 
     /// Adds what was counted to a tally.
@@ -103,11 +152,46 @@ impl NodeStats {
     }
 }
 
+/// What came of the requests to one service: a part for each worker, which alone writes it. The same one for as long as the
+/// service lives.
+#[derive(Debug)]
+pub struct ServiceStats(Box<[CachePadded<ServiceShard>]>);
+
+/// One worker's part.
+#[derive(Debug, Default)]
+pub struct ServiceShard {
+    /// Requests by the class of what their clients got.
+    pub classes: [Count; 5],
+    /// Of them, those that Sluice answered itself because something was wrong.
+    pub failed: Count,
+    /// Requests sent again to another node.
+    pub retried: Count,
+}
+
+impl ServiceStats {
+    /// Nothing yet, for so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| CachePadded::default()).collect())
+    }
+
+    /// A worker's part; none for a worker that there is not.
+    pub fn shard(&self, worker: usize) -> Option<&ServiceShard> {
+        self.0.get(worker).map(|shard| &**shard)
+    }
+
+    /// Every worker's part.
+    pub fn shards(&self) -> impl Iterator<Item = &ServiceShard> {
+        self.0.iter().map(|shard| &**shard)
+    }
+}
+
 /// What one worker did in all, for status and for tests.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
     /// Client connections accepted.
     pub accepted: Count,
+    /// Of them, those that have ended.
+    pub ended: Count,
     /// Client connections refused because the limit was reached.
     pub refused: Count,
     /// TLS handshakes with clients that came to their end.
@@ -122,6 +206,8 @@ pub struct WorkerStats {
     pub failed: Count,
     /// Requests sent again to another node.
     pub retried: Count,
+    /// Requests that were for no service, by the class of their answers.
+    pub unrouted: [Count; 5],
     /// HTTP/2 connections that Sluice ended because they brought more trouble than requests.
     pub abusive: Count,
 }

@@ -179,6 +179,9 @@ pub async fn try_nodes(
         call.set_node(None);
         drop(permit);
         worker.stats().retried.add_one();
+        if let Some(stats) = local.stats(worker.index()) {
+            stats.retried.add_one();
+        }
         let newest = worker.view();
         if !Rc::ptr_eq(&newest, &view) {
             index = newest.index_of(index, &view).ok_or(Fault::NoService)?;

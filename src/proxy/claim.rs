@@ -108,7 +108,7 @@ impl Permit {
     /// The node began to answer after `latency`, with a status that the guard takes for a failure or not.
     pub fn count_answer(&self, latency: Duration, status: StatusCode, failed: bool) {
         let stats = self.local.node.stats(self.worker.index());
-        stats.latencies.note(latency);
+        stats.note_answer(status.as_u16(), latency);
         if failed {
             stats.failed[FailureKind::Status as usize].add_one();
         }

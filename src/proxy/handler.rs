@@ -18,6 +18,7 @@ use super::refuse::{admit, limit_client, linger, turn_away};
 use super::replay::Source;
 use super::view::{ServiceLocal, View};
 use super::worker::Worker;
+use crate::api::class_of;
 use crate::config::NodeProtocol;
 use crate::pool::ServiceView;
 use crate::pool::router::{Route, normalised};
@@ -27,14 +28,27 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
     worker.stats().requests.add_one();
     let mut context = Context::default();
     let outcome = answer(&worker, call, request, &mut context).await;
-    if outcome.is_err() {
-        worker.stats().failed.add_one();
-    }
+    let failed = outcome.is_err();
+    let local = context.local.take();
     let mut response = context.finish(&worker, outcome);
+    count(&worker, local.as_deref(), response.status(), failed);
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Counts what the client of a request gets, for the service that it was for.
+fn count(worker: &Worker, local: Option<&ServiceLocal>, status: StatusCode, failed: bool) {
+    let shard = local.and_then(|local| local.stats(worker.index()));
+    let classes = shard.map_or(&worker.stats().unrouted, |shard| &shard.classes);
+    classes[class_of(status.as_u16())].add_one();
+    if failed {
+        worker.stats().failed.add_one();
+        if let Some(shard) = shard {
+            shard.failed.add_one();
+        }
+    }
 }
 
 async fn answer(
@@ -57,6 +71,7 @@ async fn answer(
             return Err(fault);
         }
     };
+    context.local = Some(Rc::clone(local));
     if let Some(door) = &service.settings.door {
         let state = local.door.state(&service.settings, door, &worker.meters);
         let pass = Pass::new(worker, &call, &view, state, &request, &seen);

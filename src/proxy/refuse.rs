@@ -14,6 +14,7 @@ use super::headers::{self, Seen};
 use super::replay::Source;
 use super::to_https;
 use super::worker::Worker;
+use crate::api::class_of;
 use crate::config;
 use crate::pool::CutReason;
 
@@ -27,6 +28,7 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
     worker.stats().requests.add_one();
     worker.stats().failed.add_one();
+    worker.stats().unrouted[class_of(fault.status().as_u16())].add_one();
     fault.response()
 }
 

@@ -12,7 +12,8 @@ use super::door;
 use super::upstream::Upstream;
 use super::upstream::h2::Carriers;
 use crate::model::ServiceName;
-use crate::pool::{Edge, Node, Router, ServiceView, Snapshot};
+use crate::pool::stats::{NodeStats, ServiceShard};
+use crate::pool::{Edge, Node, Router, ServiceStats, ServiceView, Snapshot};
 
 /// A snapshot as this worker holds it. A request keeps the one it began with only as long as it chooses.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct View {
 #[derive(Debug)]
 pub struct ServiceLocal {
     name: ServiceName,
+    /// What came of the requests to the service; this worker's part is written here.
+    stats: Arc<ServiceStats>,
     /// This worker's requests to the service: the turn in the division between versions.
     turn: Cell<u32>,
     /// Replays that are still allowed.
@@ -53,11 +56,15 @@ impl View {
         }
         let local = |(index, service): (usize, &Arc<ServiceView>)| {
             let name = &service.settings.name;
-            before.and_then(|before| before.local_at(index, name)).map_or_else(
+            let known = before.and_then(|before| before.local_at(index, name));
+            // One that went and came back under its old name is another service.
+            let known = known.filter(|known| Arc::ptr_eq(&known.stats, &service.stats));
+            known.map_or_else(
                 || {
+                    let stats = Arc::clone(&service.stats);
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
                     let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
-                    Rc::new(ServiceLocal { name, turn, tokens, door, rotations })
+                    Rc::new(ServiceLocal { name, stats, turn, tokens, door, rotations })
                 },
                 Rc::clone,
             )
@@ -100,6 +107,11 @@ impl View {
 }
 
 impl ServiceLocal {
+    /// A worker's counters of the service.
+    pub fn stats(&self, worker: usize) -> Option<&ServiceShard> {
+        self.stats.shard(worker)
+    }
+
     /// The next turn.
     pub fn turn(&self) -> u32 {
         let turn = self.turn.get();
@@ -138,6 +150,8 @@ impl ServiceLocal {
 pub struct LocalNode {
     /// The node.
     pub node: Arc<Node>,
+    /// Which worker this is.
+    worker: usize,
     /// Idle connections, the most recently used last.
     #[expect(clippy::vec_box, reason = "a connection is boxed for its whole life; unboxing it would only move it")]
     idle: RefCell<Vec<Box<Upstream>>>,
@@ -164,9 +178,10 @@ const REMEMBERED: Duration = Duration::from_mins(1);
 
 impl LocalNode {
     /// A node without connections.
-    pub fn new(node: Arc<Node>) -> Rc<Self> {
+    pub fn new(node: Arc<Node>, worker: usize) -> Rc<Self> {
         Rc::new(Self {
             node,
+            worker,
             idle: RefCell::default(),
             carriers: Carriers::default(),
             open: Cell::new(0),
@@ -175,6 +190,11 @@ impl LocalNode {
             since: Instant::now(),
             hung_up: Cell::new(None),
         })
+    }
+
+    /// This worker's counters of the node.
+    pub fn stats(&self) -> &NodeStats {
+        self.node.stats(self.worker)
     }
 
     /// Connections that are open or being opened.
@@ -291,6 +311,7 @@ impl Slot {
     /// Counts one more.
     pub fn new(local: &Rc<LocalNode>) -> Self {
         local.open.set(local.open.get() + 1);
+        local.stats().opened.add_one();
         Self(Rc::clone(local))
     }
 
@@ -303,6 +324,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+        self.0.stats().closed.add_one();
         self.0.freed.notify_one();
     }
 }

@@ -191,7 +191,7 @@ impl Worker {
     /// This worker's side of a node.
     pub fn local(&self, node: &Arc<Node>) -> Rc<LocalNode> {
         let mut nodes = self.nodes.borrow_mut();
-        Rc::clone(nodes.entry(node.key).or_insert_with(|| LocalNode::new(Arc::clone(node))))
+        Rc::clone(nodes.entry(node.key).or_insert_with(|| LocalNode::new(Arc::clone(node), self.index)))
     }
 
     /// Whether a node should be tried last.
@@ -424,6 +424,7 @@ pub struct Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
+        self.worker.stats.ended.add_one();
         self.worker.fronts.borrow_mut().try_remove(self.place);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Admin, Config, Errors, Limits, Match, Service, Shutdown};
+use crate::config::{Admin, Config, Errors, Limits, Match, Metrics, Service, Shutdown};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A configuration, in the parts that change independently.
@@ -33,6 +33,8 @@ pub struct Global {
     pub errors: Option<Arc<Errors>>,
     /// How the process ends.
     pub shutdown: Shutdown,
+    /// How much `/metrics` tells.
+    pub metrics: Metrics,
 }
 
 /// One service, in the parts that change independently.
@@ -100,8 +102,18 @@ impl PartialEq for Settings {
 impl Spec {
     /// The summary of a configuration. `state_dir` and `workers` are not in it: they are fixed for the life of the process.
     pub fn of(config: &Config) -> Self {
-        let Config { listeners, services, admin, state_dir: _, workers: _, trusted_proxies, limits, errors, shutdown } =
-            config;
+        let Config {
+            listeners,
+            services,
+            admin,
+            state_dir: _,
+            workers: _,
+            trusted_proxies,
+            limits,
+            errors,
+            shutdown,
+            metrics,
+        } = config;
         Self {
             global: Global {
                 admin: admin.clone(),
@@ -109,6 +121,7 @@ impl Spec {
                 limits: limits.clone(),
                 errors: errors.clone(),
                 shutdown: shutdown.clone(),
+                metrics: metrics.clone(),
             },
             listeners: listeners.iter().map(|listener| (listener.name.clone(), listener.bind)).collect(),
             services: services.iter().map(|(name, service)| (name.clone(), ServiceSpec::of(service))).collect(),

@@ -11,5 +11,6 @@ mod edits;
 mod ending;
 mod journal;
 mod live;
+mod metrics;
 mod starting;
 mod steering;

@@ -74,6 +74,7 @@ fn complete(request: &Request) -> Reply {
         hint: None,
     };
     match request {
+        Request::Measures => Reply::Measures(std::sync::Arc::default()),
         Request::Status { .. } => {
             let mut all = status(vec![full()]);
             all.config.problems.push(problem());
@@ -159,6 +160,7 @@ fn every_endpoint_answers_with_the_shape_that_is_described() {
         assert_eq!(code, 200, "{} {target}: {body}", endpoint.method);
         let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| panic!("{target}: {text}"));
         match endpoint.answers {
+            Answers::Measures => assert!(head.contains("application/openmetrics-text"), "{head}"),
             Answers::Text => assert!(head.contains("text/plain"), "{head}"),
             Answers::Document => assert!(json(&body).is_object()),
             Answers::Json(kind) => check(kind, &json(&body), endpoint.path, &mut seen),

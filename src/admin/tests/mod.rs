@@ -25,6 +25,7 @@ fn control(request: &Request) -> Reply {
         }
         Request::Status { .. } => Reply::Status(Box::new(status(vec![shop]))),
         Request::Config => Reply::Outline(Box::default()),
+        Request::Measures => Reply::Measures(std::sync::Arc::default()),
         Request::Reload => Reply::Config(ConfigStatus { stale: true, ..ConfigStatus::default() }),
         Request::History { service } if service.as_str() == "gone" => {
             refused(RefusalKind::NotFound, "there is no service `gone`")

@@ -67,6 +67,7 @@ impl Scene {
             }
             Request::Status { .. } => Reply::Status(Box::new(status(vec![service("shop", &source)]))),
             Request::Config => Reply::Outline(Box::default()),
+            Request::Measures => Reply::Measures(std::sync::Arc::default()),
             Request::Reload => Reply::Config(ConfigStatus::default()),
             Request::History { .. } => Reply::History(vec![
                 entry("v1", "v2", &["10.0.0.5:5002"], Outcome::Unhealthy),

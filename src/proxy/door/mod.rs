@@ -28,7 +28,7 @@ use super::body::{ClientBody, RespBody};
 use super::call::Call;
 use super::error::Fault;
 use super::headers::Seen;
-use super::view::View;
+use super::view::{ServiceLocal, View};
 use super::worker::Worker;
 use crate::config::{self, Errors, RateKey};
 use crate::model::ServiceName;
@@ -100,6 +100,8 @@ pub struct Context {
     pub pages: Option<Arc<Errors>>,
     /// Set once the request is known to be for a service with policies.
     pub pass: Option<Box<Pass>>,
+    /// Set once the request is known to be for a service.
+    pub local: Option<Rc<ServiceLocal>>,
     /// It is the last one on its connection.
     pub is_last: bool,
 }

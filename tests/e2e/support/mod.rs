@@ -24,7 +24,9 @@ use sluicegate::model::{NodeAddress, NodeId, ServiceName, Share, Version};
 use sluicegate::net::listener;
 use sluicegate::net::tls::{Client, Server};
 use sluicegate::pool::balance::ONE;
-use sluicegate::pool::{Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceView, ShutdownSpec, Slice, Snapshot};
+use sluicegate::pool::{
+    Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceStats, ServiceView, ShutdownSpec, Slice, Snapshot,
+};
 use sluicegate::proxy;
 use tokio::time::{Instant, sleep};
 
@@ -117,6 +119,7 @@ impl Proxy {
                 all_down: false,
                 trial: None,
                 hold,
+                stats: Arc::new(ServiceStats::new(workers)),
             }));
         }
         let edge = Edge {

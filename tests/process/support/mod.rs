@@ -1,6 +1,7 @@
 //! A proxy as a process, and what surrounds it.
 
 mod ask;
+mod exposition;
 mod save;
 
 use std::fs;
@@ -16,6 +17,8 @@ use sluicegate::cli::demo::{Ledger, Load, Origin, OriginOptions, Tally};
 use tempfile::TempDir;
 
 pub use ask::{Answer, Client, get, over_unix};
+
+pub use exposition::Exposition;
 pub use save::{Way, half};
 
 /// How long anything may take on a machine that does much else.
