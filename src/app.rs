@@ -52,12 +52,13 @@ pub enum Error {
 pub fn run(options: &Options) -> Result<(), Error> {
     let setup = Setup::new(options)?;
     let (signals, received) = mpsc::channel(8);
-    setup.serve(received, Some(signals), |()| {})
+    setup.serve(received, Some(signals), |_| {})
 }
 
 /// A proxy that runs beside its caller. Dropping this without [`Running::stop`] leaves it running.
 #[derive(Debug)]
 pub struct Running {
+    port: Port,
     signals: mpsc::Sender<Signal>,
     thread: JoinHandle<Result<(), Error>>,
 }
@@ -71,14 +72,14 @@ pub fn start(options: &Options) -> Result<Running, Error> {
         .name("control".into())
         .spawn(move || {
             // Dropped unused if it does not get that far, and so the caller learns of it.
-            let on_ready = move |()| {
-                let _ = ready.send(());
+            let on_ready = move |port| {
+                let _ = ready.send(port);
             };
             Setup::new(&options)?.serve(received, None, on_ready)
         })
         .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
-    if is_ready.recv().is_ok() {
-        return Ok(Running { signals, thread });
+    if let Ok(port) = is_ready.recv() {
+        return Ok(Running { port, signals, thread });
     }
     match thread.join() {
         Ok(Err(error)) => Err(error),
@@ -87,6 +88,11 @@ pub fn start(options: &Options) -> Result<Running, Error> {
 }
 
 impl Running {
+    /// The way to its control plane, past the admin socket.
+    pub fn port(&self) -> Port {
+        self.port.clone()
+    }
+
     /// Ends the proxy as SIGTERM would, and waits for it.
     pub fn stop(self) -> Result<(), Error> {
         // A full queue means that it was told already.
@@ -130,7 +136,7 @@ impl Setup {
         self,
         signals: mpsc::Receiver<Signal>,
         own: Option<mpsc::Sender<Signal>>,
-        on_ready: impl FnOnce(()) + 'static,
+        on_ready: impl FnOnce(Port) + 'static,
     ) -> Result<(), Error> {
         raise_descriptor_limit();
         let failed = |error: std::io::Error| Error::Start(error.to_string());
@@ -158,12 +164,12 @@ impl Setup {
             }
             tokio::task::spawn_local(self.socket.serve(port.clone(), is_ready.clone()));
             if let Some(http) = self.http {
-                tokio::task::spawn_local(admin::serve_http(http, port, is_ready.clone()));
+                tokio::task::spawn_local(admin::serve_http(http, port.clone(), is_ready.clone()));
             }
             tokio::task::spawn_local(async move {
                 let mut is_ready = is_ready;
                 if is_ready.wait_for(|ready| *ready).await.is_ok() {
-                    on_ready(());
+                    on_ready(port);
                 }
             });
             let summary = control::run(parts).await.map_err(|error| Error::Start(error.to_string()))?;

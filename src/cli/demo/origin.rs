@@ -55,6 +55,16 @@ pub struct Faults {
     pub twice: bool,
     /// WebSockets are closed with 1012 (service restart) after this many messages.
     pub restart_after: Option<u32>,
+    /// This part of the answers is a 500 (0.5 is half); probes are answered well.
+    pub fail: f64,
+    /// This part of the answers comes later by so much.
+    pub late: Option<(f64, Duration)>,
+    /// Connections are accepted, and requests on them never answered; but probes are.
+    pub silent: bool,
+    /// It dies, as by SIGKILL, when it has got this many requests.
+    pub crash_after: Option<u64>,
+    /// With more requests than this in work at once, all of them fail.
+    pub capacity: Option<usize>,
 }
 
 impl OriginOptions {
@@ -125,6 +135,8 @@ pub(super) struct Shared {
     /// Read by every [`Io`] when it ends.
     reset: Arc<AtomicBool>,
     pub(super) counters: Counters,
+    /// Told when it shall die by itself.
+    crash: tokio::sync::Notify,
 }
 
 /// Written by the origin's tasks, read by the handle.
@@ -152,7 +164,10 @@ impl Shared {
             add(&self.counters.probes);
             return;
         }
-        add(&self.counters.requests);
+        let before = add(&self.counters.requests);
+        if self.options.faults.crash_after.is_some_and(|limit| before >= limit) {
+            self.crash.notify_one();
+        }
         if !self.is_ready() {
             add(&self.counters.early);
         }
@@ -181,6 +196,7 @@ impl Origin {
             stopping: AtomicBool::new(false),
             reset: Arc::default(),
             counters: Counters::default(),
+            crash: tokio::sync::Notify::new(),
             options,
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -286,6 +302,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, mut phase: 
             changed = phase.changed() => if changed.is_err() {
                 return;
             },
+            () = shared.crash.notified() => return,
         }
     }
     drop((listener, alive));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -99,6 +100,11 @@ pub(super) async fn answer(
     if !shared.options.delay.is_zero() && path != "/healthz" {
         sleep(shared.options.delay).await;
     }
+    if path != "/healthz"
+        && let Some(failure) = fail(&shared).await
+    {
+        return Ok(full(head.status(500), failure.into(), work));
+    }
     Ok(match (request.method(), path.as_str()) {
         (&Method::GET, "/") => {
             let port = shared.address.port();
@@ -116,6 +122,23 @@ pub(super) async fn answer(
         (&Method::GET, "/ws") => websocket(request, &shared, head, work, phase),
         _ => full(head.status(StatusCode::NOT_FOUND), "no such page\n".into(), work),
     })
+}
+
+/// What an origin does wrong on purpose, before it looks at the request.
+async fn fail(shared: &Shared) -> Option<&'static str> {
+    let faults = &shared.options.faults;
+    if faults.silent {
+        std::future::pending::<()>().await;
+    }
+    if let Some((part, time)) = faults.late
+        && fastrand::f64() < part
+    {
+        sleep(time).await;
+    }
+    if faults.capacity.is_some_and(|limit| shared.counters.active.load(Ordering::Relaxed) > limit) {
+        return Some("too much to do\n");
+    }
+    (fastrand::f64() < faults.fail).then_some("broken on purpose\n")
 }
 
 /// A whole body with its checksum.
