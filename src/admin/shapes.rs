@@ -118,7 +118,12 @@ pub(super) static SHAPES: &[Shape] = &[
     (
         "Evidence",
         "What the guard makes of a step.",
-        &[("verdict", "text"), ("reason", "text"), ("new", "Sample"), ("old", "Sample")],
+        &[("verdict", "text"), ("reason", "text"), ("new", "Sample"), ("old", "Sample"), ("judges", "[Opinion]")],
+    ),
+    (
+        "Opinion",
+        "What an outside judge says: pass, fail, hold, unavailable, or waiting for its first answer.",
+        &[("judge", "text"), ("verdict", "text"), ("reason", "text")],
     ),
     (
         "Sample",

@@ -196,7 +196,7 @@ pub struct StepStatus {
 /// What the guard knows of a step, and what it makes of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// `pass`, `fail`, or `not enough requests`.
+    /// `pass`, `fail`, `not enough requests`, or `hold`: an outside judge does not let it pass.
     pub verdict: String,
     /// The rule that decided, and its numbers, in words for people.
     pub reason: String,
@@ -204,6 +204,20 @@ pub struct Evidence {
     pub new: Sample,
     /// The old version in the same time.
     pub old: Sample,
+    /// What outside judges say.
+    #[serde(default)]
+    pub judges: Vec<Opinion>,
+}
+
+/// What an outside judge says of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// Who: what is asked, and where.
+    pub judge: String,
+    /// `pass`, `fail`, `hold`, `unavailable`, or `waiting`: it has not answered yet.
+    pub verdict: String,
+    /// Why, in words for people; may be empty.
+    pub reason: String,
 }
 
 /// One version in the eyes of the guard. Rates are parts of one; latencies are in milliseconds.

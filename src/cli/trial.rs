@@ -173,6 +173,7 @@ mod tests {
                     ..Sample::default()
                 },
                 old: Sample { requests: 340, failures: 2, rate: 0.0059, interval: (0.0, 0.03), ..Sample::default() },
+                judges: Vec::new(),
             }),
         };
         let show = |trial: TrialStatus| {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Fault;
 use super::file::misplaced;
+use super::judges::{Judge, judges};
 use super::reader::{At, Table};
 use super::units::{self, shorten};
 use super::words;
@@ -128,6 +129,8 @@ pub struct Guard {
     /// A request that a version, old or new, has not begun to answer after this long counts as timed out, whatever becomes of it;
     /// the shield then asks the old version. None: `timeouts.response` decides.
     pub patience: Option<Duration>,
+    /// Who else is asked while a step holds.
+    pub judges: Vec<Judge>,
 }
 
 /// What becomes of a step that had too few requests to be judged, even when it was prolonged.
@@ -167,6 +170,7 @@ impl Guard {
             || self.max_errors.is_some()
             || self.max_latency.given().next().is_some()
             || self.latency_ratio.given().next().is_some()
+            || !self.judges.is_empty()
     }
 
     /// Whether an answer with this status is a failure.
@@ -207,6 +211,7 @@ impl Default for Guard {
             max_latency: Quantiles { p50: None, p95: None, p99: None },
             latency_ratio: Quantiles { p50: None, p95: None, p99: None },
             patience: None,
+            judges: Vec::new(),
         }
     }
 }
@@ -319,6 +324,7 @@ fn guard(table: Option<Table<'_>>) -> Guard {
             Duration::ZERO => Err(nothing()),
             patience => Ok(patience),
         }),
+        judges: judges(&mut t),
     };
     t.finish(misplaced);
     guard

@@ -308,6 +308,7 @@ pub(super) fn wanted(settings: &config::Service) -> Wanted {
         canary: Canary {
             steps: settings.rollout.steps.clone(),
             guarded: settings.rollout.guard.is_on(),
+            asked: !settings.rollout.guard.judges.is_empty(),
             extend: settings.rollout.guard.extend,
             pass_if_too_few: settings.rollout.guard.too_few == TooFew::Pass,
         },

@@ -22,6 +22,7 @@ mod drain;
 mod entry;
 mod followers;
 mod gather;
+mod judges;
 mod listeners;
 mod outliers;
 mod outline;

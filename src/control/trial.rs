@@ -12,8 +12,9 @@ use tracing::info;
 
 use super::controller::Controller;
 use super::entry::{Entry, Member};
+use super::judges::{Case, Judges};
 use crate::api::Evidence;
-use crate::model::{ServiceName, Share, Tally, Version};
+use crate::model::{ServiceName, Share, Tally, Timestamp, Version};
 use crate::rollout::guard::{decide, judge};
 use crate::rollout::{Event, NodeRef, Verdict};
 
@@ -36,12 +37,25 @@ pub(super) struct Window {
     seen: Option<u64>,
     /// What the machine was told last.
     told: Option<Verdict>,
+    /// When it began.
+    began: Instant,
+    /// Who else is asked.
+    judges: Judges,
 }
 
 impl Window {
     fn begin(version: Version, share: Share, members: &BTreeMap<NodeRef, Member>) -> Self {
         let base = members.iter().map(|(node, member)| (node.clone(), member.node.tally())).collect();
-        Self { version, share, base, gone: Default::default(), seen: None, told: None }
+        Self {
+            version,
+            share,
+            base,
+            gone: Default::default(),
+            seen: None,
+            told: None,
+            began: Instant::now(),
+            judges: Judges::default(),
+        }
     }
 
     fn of(&self, node: &NodeRef, member: &Member) -> Tally {
@@ -67,6 +81,20 @@ impl Window {
         (old, new)
     }
 
+    /// Asks the outside judges whose turn it is.
+    fn ask(&mut self, service: &ServiceName, since: Timestamp, evidence: Evidence, now: Instant) {
+        let window = now.duration_since(self.began).as_millis();
+        let case = Case {
+            service: service.clone(),
+            version: self.version.clone(),
+            share: self.share.percent(),
+            since,
+            window_ms: u64::try_from(window).unwrap_or(u64::MAX),
+            evidence,
+        };
+        self.judges.ask(&case, now);
+    }
+
     /// Outcomes of the new version: the same number means that there is nothing new to judge.
     fn pulse(&self, members: &BTreeMap<NodeRef, Member>) -> u64 {
         let new = members.iter().filter(|(node, _)| node.version == self.version);
@@ -79,7 +107,16 @@ pub(super) fn evidence(entry: &Entry) -> Option<Evidence> {
     let guard = &entry.settings.rollout.guard;
     let window = entry.window.as_ref().filter(|_| guard.is_on())?;
     let (old, new) = window.tallies(&entry.members);
-    Some(judge(guard, windows(entry), &old, &new).evidence)
+    let mut evidence = judge(guard, windows(entry), &old, &new).evidence;
+    evidence.judges = window.judges.opinions();
+    // What sent it back, or holds it, is told in the same words; more requests may have come since.
+    let (word, why) = match &window.told {
+        Some(Verdict::Fail(why)) => ("fail", why),
+        Some(Verdict::Hold(why)) => ("hold", why),
+        _ => return Some(evidence),
+    };
+    (evidence.verdict, evidence.reason) = (word.into(), why.clone());
+    Some(evidence)
 }
 
 /// How many windows share the probability of a false alarm.
@@ -118,12 +155,21 @@ impl Controller {
                 continue;
             };
             let pulse = Some(window.pulse(&entry.members));
-            if window.seen == pulse {
+            // Without a share there is nothing to ask about.
+            let judges = if window.share == Share::NONE { &[][..] } else { &guard.judges };
+            window.judges.follow(judges, began);
+            let ask = window.judges.look(began);
+            let news = window.judges.take_news();
+            if window.seen == pulse && !ask && !news {
                 continue;
             }
             window.seen = pulse;
             let (old, new) = window.tallies(&entry.members);
-            let verdict = decide(guard, count, &old, &new);
+            if ask {
+                let evidence = judge(guard, count, &old, &new).evidence;
+                window.ask(name, entry.machine.trial().map(|trial| trial.since).unwrap_or_default(), evidence, began);
+            }
+            let verdict = window.judges.weigh(decide(guard, count, &old, &new));
             // A version that must go may have nowhere to go to: it is told again, until it has.
             if window.told.as_ref() != Some(&verdict) || matches!(verdict, Verdict::Fail(_)) {
                 window.told = Some(verdict.clone());

@@ -1,5 +1,6 @@
 //! Sockets: the only layer that knows what one is, and TLS on them.
 
+pub mod ask;
 mod connect;
 pub mod listener;
 pub mod proxy_header;

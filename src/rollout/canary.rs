@@ -24,6 +24,10 @@ pub(super) struct Trial {
     pub(super) since: Timestamp,
     /// Whether the guard has seen enough at this share.
     pub(super) enough: bool,
+    /// Whether the guard has looked at this share at all.
+    pub(super) heard: bool,
+    /// Who does not let it pass, and why.
+    pub(super) objection: Option<String>,
     /// An operator ended the hold of this step.
     pub(super) promoted: bool,
     /// And of all further ones.
@@ -62,6 +66,8 @@ pub(super) enum Held {
     ByHand,
     /// The guard needs more requests; until then, or for as long as it takes.
     TooFew(Option<Timestamp>),
+    /// An outside judge does not let it pass.
+    Objection,
     /// It is paused.
     Paused,
     /// Too few of its nodes are healthy for the next share: so many are needed.
@@ -166,6 +172,9 @@ impl Machine {
                 "held, because there were too few requests to judge it; more of them, or `sluice promote`, let it go on"
                     .to_owned()
             }
+            Some(Held::Objection) => {
+                format!("held: {}", trial.objection.as_deref().unwrap_or("outside judges are about to be asked"))
+            }
             Some(Held::Nodes(needed)) => {
                 format!("the next step needs {} healthy: {}", count(needed), self.describe_missing(&target))
             }
@@ -236,6 +245,9 @@ impl Machine {
         if !canary.guarded || trial.enough || trial.reached == Share::NONE {
             return None;
         }
+        if trial.objection.is_some() || (canary.asked && !trial.heard) {
+            return Some(Held::Objection);
+        }
         let extended = until.plus(canary.extend);
         match canary.pass_if_too_few {
             true if now >= extended => None,
@@ -251,6 +263,11 @@ impl Machine {
             return false;
         };
         change.trial.enough = *verdict == Verdict::Pass;
+        change.trial.heard = true;
+        change.trial.objection = match verdict {
+            Verdict::Hold(why) => Some(why.clone()),
+            _ => None,
+        };
         // Going back to nodes of which none is healthy would be worse than any new version.
         matches!(verdict, Verdict::Fail(_)) && self.can_go_back()
     }

@@ -73,6 +73,9 @@ pub struct Canary {
     pub steps: Vec<Step>,
     /// Whether somebody judges: if not, time alone decides.
     pub guarded: bool,
+    /// Whether others are asked too: no step passes before something was heard of them.
+    #[serde(default)]
+    pub asked: bool,
     /// A step with too few requests is prolonged by up to this,
     pub extend: Duration,
     /// and then passes, or waits on.
@@ -180,6 +183,8 @@ pub enum Verdict {
     TooFew,
     /// There were enough requests, and nothing is wrong so far.
     Pass,
+    /// Nothing is wrong so far, but somebody who is asked does not let it pass; who and why, in words for people.
+    Hold(String),
     /// It is worse than it may be; why, in words for people.
     Fail(String),
 }

@@ -10,6 +10,7 @@ mod crash;
 mod edits;
 mod ending;
 mod journal;
+mod judges;
 mod live;
 mod metrics;
 mod starting;

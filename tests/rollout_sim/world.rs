@@ -135,6 +135,7 @@ impl World {
         wanted.canary = Canary {
             steps: steps.collect(),
             guarded: self.random.bool(),
+            asked: self.random.bool(),
             extend: Duration::from_secs(self.random.u64(0..30)),
             pass_if_too_few: self.random.bool(),
         };
@@ -238,7 +239,8 @@ impl World {
         };
         let verdict = match self.random.u8(0..10) {
             0 => Verdict::Fail("too many of its requests fail".into()),
-            1..=5 => Verdict::TooFew,
+            1..=4 => Verdict::TooFew,
+            5 => Verdict::Hold("a judge does not let it pass".into()),
             _ => Verdict::Pass,
         };
         let event = Event::Judged { version: trial.version, share: trial.share, verdict };

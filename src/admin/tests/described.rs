@@ -8,8 +8,8 @@ use super::*;
 use crate::admin::endpoints::{Answers, ENDPOINTS};
 use crate::admin::shapes::SHAPES;
 use crate::api::{
-    CertificateStatus, CutNode, Evidence, ListenerStatus, ProbeReport, Problem, Refused, Sample, Steered, Steering,
-    StepRecord, StepStatus, TrialStatus,
+    CertificateStatus, CutNode, Evidence, ListenerStatus, Opinion, ProbeReport, Problem, Refused, Sample, Steered,
+    Steering, StepRecord, StepStatus, TrialStatus,
 };
 use crate::api::{ListenerOutline, Outline, ServiceOutline};
 use crate::model::{Holder, NodeState, Timestamp, WorkKind};
@@ -17,7 +17,13 @@ use crate::model::{Holder, NodeState, Timestamp, WorkKind};
 fn evidence() -> Evidence {
     let mut sample = Sample::default();
     sample.kinds.insert("status".into(), 1);
-    Evidence { verdict: "pass".into(), reason: "r".into(), new: sample.clone(), old: sample }
+    Evidence {
+        verdict: "pass".into(),
+        reason: "r".into(),
+        new: sample.clone(),
+        old: sample,
+        judges: vec![Opinion::default()],
+    }
 }
 
 fn holder() -> Holder {

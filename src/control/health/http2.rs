@@ -7,7 +7,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT}
 use http::{Method, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::probe::{EXCERPT, Expected, MAX_BODY, MAX_HEAD, Seen, Stage, driving, wrong_head};
+use super::probe::{EXCERPT, Expected, MAX_BODY, Seen, Stage, wrong_head};
+use crate::net::ask::{MAX_HEAD, driving};
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("sluice-probe/", env!("CARGO_PKG_VERSION")));
 
@@ -198,7 +199,7 @@ fn varint(fields: &mut &[u8]) -> Option<u64> {
 
 fn in_words(error: &h2::Error) -> String {
     if let Some(error) = error.get_io() {
-        return super::probe::in_words(error);
+        return crate::net::ask::in_words(error);
     }
     if error.is_library() {
         return format!("the node does not speak HTTP/2 ({error})");

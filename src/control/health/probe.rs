@@ -1,10 +1,7 @@
 //! One probe of one node, on a connection of its own: a kept one would tell that the connection lives, not that the node
 //! accepts new ones.
 
-use std::error::Error as _;
-use std::io;
 use std::ops::RangeInclusive;
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,14 +16,12 @@ use super::{Target, http2};
 use crate::api::ProbeReport;
 use crate::config::{Health, NodeProtocol, Probe, Protocol};
 use crate::model::Timestamp;
+use crate::net::ask::{MAX_HEAD, driving, http_in_words, in_words};
 use crate::net::{self, ConnectError, Dial, Introduction};
 use hyper_util::rt::TokioIo;
 
 /// No more of a body is looked at.
 pub(super) const MAX_BODY: usize = 64 * 1024;
-
-/// A larger response head is refused.
-pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// So much of a failed probe's body is reported.
 pub(super) const EXCERPT: usize = 200;
@@ -168,22 +163,6 @@ where
     driving(connection, judged).await
 }
 
-/// Drives the connection until the answer is judged.
-pub(super) async fn driving(
-    connection: impl Future,
-    judged: impl Future<Output = Result<(), String>>,
-) -> Result<(), String> {
-    let (mut judged, mut connection) = (pin!(judged), pin!(connection));
-    tokio::select! {
-        // The answer first: what comes with it counts, even if the connection broke behind it.
-        biased;
-        result = &mut judged => return result,
-        // It gave everything away, or it is broken; the other side knows which.
-        _ = &mut connection => {}
-    }
-    judged.await
-}
-
 async fn judge(response: http::Response<Incoming>, expected: &Expected<'_>, seen: &mut Seen) -> Result<(), String> {
     seen.stage = Stage::Reading;
     let status = response.status().as_u16();
@@ -258,53 +237,6 @@ fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     });
     words.collect::<Vec<_>>().join(", ")
-}
-
-/// What the system said, without its error number.
-pub(super) fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-            "connection closed before the answer was complete".to_owned()
-        }
-        io::ErrorKind::HostUnreachable => "no route to the host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "no route to its network".to_owned(),
-        io::ErrorKind::TimedOut => "no connection: the system gave up".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn http_in_words(error: &hyper::Error) -> String {
-    // The connection broke before the request was on it; the cause tells more.
-    if error.is_canceled()
-        && let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>())
-    {
-        return http_in_words(cause);
-    }
-    if error.is_parse_too_large() {
-        return format!("the head of the answer is too large (limit {} KiB)", MAX_HEAD / 1024);
-    }
-    if error.is_parse() {
-        return format!("the answer is not HTTP/1.1 ({error})");
-    }
-    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        return "connection closed before the answer was complete".to_owned();
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(cause) = cause.downcast_ref::<io::Error>() {
-            return in_words(cause);
-        }
-        source = cause.source();
-    }
-    // hyper has no predicate for this one.
-    let text = error.to_string();
-    if text.contains("unexpected message") {
-        "the node spoke before it was asked: this is not HTTP/1.1".to_owned()
-    } else {
-        text
-    }
 }
 
 /// The first bytes as one line of printable text; none if there are none.

@@ -38,6 +38,7 @@ pub fn judge(guard: &Guard, windows: usize, old: &Tally, new: &Tally) -> Judgeme
                 format!("it failed {so_far}, and what served before {}: within the rules", evidence::failures_of(old)),
             )
         }
+        Verdict::Hold(why) => ("hold", why.clone()),
         Verdict::TooFew => {
             let reason =
                 format!("{} of {} requests so far, and nothing wrong in them", new.requests, guard.min_requests);
@@ -46,7 +47,7 @@ pub fn judge(guard: &Guard, windows: usize, old: &Tally, new: &Tally) -> Judgeme
     };
     let alpha = rules::alpha(guard, windows);
     let (old, new) = (evidence::sample(old, alpha), evidence::sample(new, alpha));
-    Judgement { verdict, evidence: Evidence { verdict: word.into(), reason, new, old } }
+    Judgement { verdict, evidence: Evidence { verdict: word.into(), reason, new, old, judges: Vec::new() } }
 }
 
 /// The verdict alone, which costs some microseconds while nothing is wrong.

@@ -16,7 +16,7 @@ fn canary(release: &str, nodes: &[&str]) -> Wanted {
     let steps = vec![step(500, minute), step(2500, None), step(5000, minute)];
     Wanted {
         strategy: Strategy::Canary,
-        canary: Canary { steps, guarded: true, extend: Duration::from_mins(2), pass_if_too_few: false },
+        canary: Canary { steps, guarded: true, asked: false, extend: Duration::from_mins(2), pass_if_too_few: false },
         ..wanted(release, nodes)
     }
 }
@@ -107,6 +107,25 @@ fn a_step_with_too_few_requests_passes_after_its_extension_if_so_configured() {
     assert_eq!(service.machine.deadline(), Some(service.now.plus(Duration::from_secs(1))));
     service.pass_time(1);
     assert_eq!(service.trial(), Some(25.0));
+}
+
+#[test]
+fn no_step_passes_while_an_outside_judge_objects_or_before_it_was_heard_of() {
+    let asked = |release, nodes: &[&str]| {
+        let mut wanted = canary(release, nodes);
+        (wanted.canary.asked, wanted.canary.pass_if_too_few) = (true, true);
+        wanted
+    };
+    let mut service = Service::on_trial();
+    service.want(asked("v2", &["e", "f", "g", "h"]));
+    service.pass_time(600);
+    assert_eq!(service.trial(), Some(5.0), "nothing was heard yet");
+    service.judge(Verdict::Hold("the webhook does not let it pass".into()));
+    service.pass_time(600);
+    assert_eq!(service.trial(), Some(5.0));
+    assert!(service.machine.reason().is_some_and(|note| note.contains("the webhook does not let it pass")));
+    service.judge(Verdict::TooFew);
+    assert_eq!(service.trial(), Some(25.0), "it lets it, and too few requests pass after their time");
 }
 
 #[test]
