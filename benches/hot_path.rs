@@ -91,7 +91,7 @@ fn choose(bencher: Bencher, view: &ServiceView, with_key: bool) {
     bencher.bench_local(|| {
         turn = turn.wrapping_add(1);
         let random = u64::from(turn).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let how = Turn { turn, random, key: with_key.then_some(random) };
+        let how = Turn::new(turn, random, with_key.then_some(random));
         black_box(view.choose(how, |_| turn, |node| node.inflight_on(0), |_| false, Node::is_closed).is_some())
     });
 }

@@ -64,6 +64,7 @@ fn service() -> impl Strategy<Value = Service> {
             hold: Hold::default(),
             tls: ClientTls::default(),
             door: None,
+            trial: None,
         })
 }
 

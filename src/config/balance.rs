@@ -186,7 +186,7 @@ pub(super) fn balance(table: Option<Table<'_>>) -> Balance {
     balance
 }
 
-fn hash_by(at: &At<&str>, findings: &Findings<'_>) -> Option<HashBy> {
+pub(super) fn hash_by(at: &At<&str>, findings: &Findings<'_>) -> Option<HashBy> {
     let fault = || {
         Fault::new(format!("`{}` is nothing that a request can be told by", shorten(at.value)))
             .hint("write \"client\", \"header X-User\" or \"cookie session\"")

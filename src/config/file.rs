@@ -17,7 +17,7 @@ use super::rollout;
 use super::tls::{self, Accepting, ClientTls};
 use super::{
     AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Metrics, Retry, Rollout, Shutdown,
-    Timeouts, door,
+    Timeouts, Trial, door, trial,
 };
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
@@ -67,6 +67,7 @@ pub(super) struct RawService<'t> {
     pub(super) hold: Hold,
     pub(super) tls: ClientTls,
     pub(super) door: Option<Door>,
+    pub(super) trial: Option<Trial>,
 }
 
 /// `[service.NAME.health]`; without the section, all is missing and the rest is the default.
@@ -106,9 +107,8 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         "services" => Some("write `[service.NAME]`".into()),
         "listeners" => Some("write `[[listener]]`".into()),
         "health" | "rollout" | "drain" | "timeouts" | "retry" | "connections" | "balance" | "eject" | "hold"
-        | "tls" | "access" | "basic_auth" | "forward_auth" | "request_headers" | "response_headers" | "compression" => {
-            Some(format!("write `[service.NAME.{key}]`"))
-        }
+        | "tls" | "access" | "basic_auth" | "forward_auth" | "request_headers" | "response_headers" | "compression"
+        | "cohort" | "preview" | "shadow" => Some(format!("write `[service.NAME.{key}]`")),
         "rate" | "redirect" | "rewrite" => Some(format!("write `[[service.NAME.{key}]]`")),
         _ => misplaced(key),
     });
@@ -242,6 +242,7 @@ fn service<'t>(name: At<&'t str>, mut t: Table<'t>, source: &Path) -> RawService
         hold: balance::hold(t.table("hold", "service.*.hold")),
         tls: tls::client(t.table("tls", "service.*.tls"), source),
         door: door::read(&mut t),
+        trial: trial::read(&mut t),
     };
     t.finish(|key| match key {
         "version" => Some("name the version that shall serve with `release`, and its nodes in `versions`".into()),

@@ -188,6 +188,9 @@ fn attach(services: &mut [RawService<'_>], base: &Path, attached: &mut Attached<
     for errors in services.iter_mut().filter_map(|service| service.door.as_mut()?.errors.as_mut()) {
         errors.attach(base, attached, findings);
     }
+    for trial in services.iter_mut().filter_map(|service| service.trial.as_mut()) {
+        trial.attach(base, attached, findings);
+    }
 }
 
 /// Adds the services of an included file, if all is well with it: the same as last time if the file is the same.

@@ -26,6 +26,7 @@ mod rollout;
 mod stamp;
 mod syntax;
 mod tls;
+mod trial;
 mod units;
 mod validate;
 mod words;
@@ -46,6 +47,7 @@ pub use stamp::Stamp;
 pub use tls::{
     Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
 };
+pub use trial::*;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -188,6 +190,8 @@ pub struct Service {
     pub tls: ClientTls,
     /// What happens to its requests besides being passed on. Behind an `Arc` because most services have none.
     pub door: Option<Arc<Door>>,
+    /// What it does with its users while two versions serve. Behind an `Arc` because most services have nothing of it.
+    pub trial: Option<Arc<Trial>>,
 }
 
 impl Service {

@@ -273,7 +273,7 @@ fn checked<T>(at: &At<&str>, t: &Table<'_>, parse: impl Fn(&str) -> Result<T, Fa
     parse(at.value).map_err(|fault| t.findings().add(&at.span, fault)).ok()
 }
 
-fn share_of(text: &str) -> Result<Share, Fault> {
+pub(super) fn share_of(text: &str) -> Result<Share, Fault> {
     let part = units::percent(text)?;
     let share = (part * f64::from(Share::ALL.0)).round();
     if (share / f64::from(Share::ALL.0) - part).abs() > 1e-9 {

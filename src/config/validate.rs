@@ -155,6 +155,7 @@ fn service(raw: &RawService<'_>, source: &Path, findings: &Findings<'_>) -> Chec
         hold: raw.hold.clone(),
         tls: raw.tls.clone(),
         door: raw.door.clone().map(Arc::new),
+        trial: raw.trial.clone().map(Arc::new),
     };
     Checked { service, name_at: raw.name.span.clone(), matches_at }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{self, Config};
 use crate::model::ServiceName;
 use crate::pool::balance;
-use crate::pool::{Edge, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot};
+use crate::pool::{CohortKey, Edge, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot};
 use crate::rollout::{self, NodeRef, Split};
 
 /// One service as the workers shall see it. `find` gives a node and its weight now, in units of [`balance::ONE`]; a node that it does not
@@ -23,7 +23,7 @@ pub(super) fn view(
     (hold, stats): (&Arc<Hold>, &Arc<ServiceStats>),
     find: impl Fn(&NodeRef) -> Option<(Arc<Node>, u32)>,
 ) -> Arc<ServiceView> {
-    let found: Vec<_> = split
+    let mut found: Vec<_> = split
         .slices
         .iter()
         .filter_map(|slice| {
@@ -31,6 +31,11 @@ pub(super) fn view(
             (!nodes.is_empty()).then_some((slice, nodes))
         })
         .collect();
+    // What grows comes last, so that a user whose place it reaches moves once.
+    found.sort_by_key(|(slice, _)| match &split.trial {
+        Some(trial) => slice.version == *trial,
+        None => slice.version == settings.release,
+    });
     let trial = split.trial.as_ref().and_then(|trial| found.iter().position(|(slice, _)| slice.version == *trial));
     let weighed: Vec<u64> = found
         .iter()
@@ -57,6 +62,8 @@ pub(super) struct Assembler {
     views: Vec<Arc<ServiceView>>,
     router: Arc<Router>,
     edge: Arc<Edge>,
+    /// See [`Edge::cohort_key`]; set once, before the first publication.
+    cohort_key: Option<Arc<CohortKey>>,
 }
 
 impl Assembler {
@@ -95,6 +102,12 @@ impl Assembler {
         self.index.get(name).map(|index| Arc::clone(&self.views[*index]))
     }
 
+    /// What cookies are signed with from the next edge on.
+    pub(super) fn set_cohort_key(&mut self, key: Option<CohortKey>) {
+        self.cohort_key = key.map(Arc::new);
+        self.edge = Arc::new(Edge { cohort_key: self.cohort_key.clone(), ..Edge::default() });
+    }
+
     /// Takes over what holds for every request. Whether anything differs.
     pub(super) fn set_edge(&mut self, config: &Config) -> bool {
         let forwards_clients = config.listeners.iter().any(|listener| listener.accepting.forwards_clients());
@@ -107,6 +120,7 @@ impl Assembler {
                 trusted_proxies: config.trusted_proxies.clone(),
                 limits: config.limits.clone(),
                 errors: config.errors.clone(),
+                cohort_key: self.cohort_key.clone(),
                 forwards_clients,
             });
         }

@@ -17,6 +17,7 @@ mod build;
 mod calls;
 mod certificates;
 mod clock;
+mod cohort_key;
 mod controller;
 mod drain;
 mod entry;

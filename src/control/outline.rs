@@ -59,7 +59,9 @@ fn service(service: &Arc<Service>) -> ServiceOutline {
         hold,
         tls,
         door,
+        trial,
     } = &**service;
+    let trial = trial.as_deref();
     ServiceOutline {
         source: source.clone(),
         release: release.clone(),
@@ -79,6 +81,9 @@ fn service(service: &Arc<Service>) -> ServiceOutline {
             setting("hold", hold),
             setting("tls", tls),
             setting("policies", door),
+            setting("cohort", &trial.and_then(|trial| trial.cohort.as_ref())),
+            setting("preview", &trial.and_then(|trial| trial.preview.as_ref())),
+            setting("shadow", &trial.and_then(|trial| trial.shadow.as_ref())),
         ]
         .into(),
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::cohort_key;
 use super::controller::Controller;
 use super::entry::{Entry, Kept};
 use super::state::{Record, StateError, Store, Writer};
@@ -34,6 +35,7 @@ pub(super) fn start(controller: &mut Controller, initial: Loaded, state_dir: Opt
             take_up(controller, record, &initial);
         }
     }
+    controller.assembler.set_cohort_key(cohort_key::key(state_dir));
     controller.apply(initial);
     controller.end_turn();
     controller.spread_certificates();

@@ -212,6 +212,16 @@ mod tests {
         }
 
         #[test]
+        fn a_small_share_is_met_within_two_requests_in_any_window(start: u32) {
+            for (share, window, wanted) in [(500, 300, 15), (10, 3_000, 3), (2_500, 300, 75), (100, 300, 3)] {
+                // The version on trial comes last.
+                let shares = [Share(10_000 - share), Share(share)];
+                let hits = (0..window).filter(|i| slice_at(point_of(start.wrapping_add(*i)), shares) == 1).count();
+                prop_assert!(hits.abs_diff(wanted) <= 2, "{} of {} for {}", hits, window, share);
+            }
+        }
+
+        #[test]
         fn a_share_of_nothing_gets_nothing(turn: u32) {
             prop_assert_eq!(slice_at(point_of(turn), [Share::NONE, Share::ALL]), 1);
             prop_assert_eq!(slice_at(point_of(turn), [Share::ALL, Share::NONE]), 0);

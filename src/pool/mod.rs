@@ -4,6 +4,7 @@
 //! counts. Nothing else is shared.
 
 pub mod balance;
+pub mod cohort;
 pub mod entrance;
 pub mod gate;
 pub mod hold;
@@ -28,13 +29,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
+pub use cohort::CohortKey;
 pub use command::{Command, CutReason, CutSpec, ShutdownSpec, SocketId};
 pub use entrance::Entrance;
 pub use hold::Hold;
 pub use meters::Meters;
 pub use node::Node;
 pub use router::Router;
-pub use snapshot::{Edge, ServiceView, Slice, Snapshot, Turn};
+pub use snapshot::{Aim, Edge, ServiceView, Slice, Snapshot, Turn};
 pub use stats::{ServiceStats, WorkerStats};
 
 /// The meeting place.

@@ -150,6 +150,14 @@ impl Node {
         })
     }
 
+    /// Over all workers: requests that its version failed on trial and the old one answered; copies that it got; of these, those that
+    /// it answered with another status than the original had.
+    pub fn trial_counts(&self) -> (u64, u64, u64) {
+        self.stats.iter().fold((0, 0, 0), |(shielded, shadowed, differed), shard| {
+            (shielded + shard.shielded.get(), shadowed + shard.shadowed.get(), differed + shard.shadow_differed.get())
+        })
+    }
+
     /// What the guard goes by, over all workers.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();

@@ -28,6 +28,11 @@ pub fn hash(key: &[u8]) -> u64 {
     xxh3_64_with_seed(key, SEED)
 }
 
+/// The same, mixed with something else.
+pub fn hash_with(key: u64, salt: &[u8]) -> u64 {
+    xxh3_64_with_seed(salt, key ^ SEED)
+}
+
 impl Ring {
     /// A ring of these nodes: address and weight, in units of which `one` is the weight 1.
     pub fn new<'a>(nodes: impl Iterator<Item = (&'a str, u32)> + Clone, one: u32) -> Self {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::balance::{self, ONE, Weights};
+use super::cohort::CohortKey;
 use super::hold::Hold;
 use super::node::Node;
 use super::ring::Ring;
@@ -33,6 +34,8 @@ pub struct Edge {
     pub limits: config::Limits,
     /// What clients see when something goes wrong and no service says otherwise.
     pub errors: Option<Arc<config::Errors>>,
+    /// What the cookies of cohorts are signed with, where no service has a key of its own; none: they are not set.
+    pub cohort_key: Option<Arc<CohortKey>>,
     /// Whether some listener tells nodes who a client is by its certificate: then no client may say so itself.
     pub forwards_clients: bool,
 }
@@ -87,12 +90,41 @@ enum Way {
 /// What a choice depends on, beside the nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// This worker's requests to the service, counted.
-    pub turn: u32,
+    /// Where the request stands in the division between versions, of 2^32.
+    pub point: u32,
     /// Fresh.
     pub random: u64,
     /// The hash of the request's key, if the policy asks for one and the request has it.
     pub key: Option<u64>,
+    /// Which versions may have it.
+    pub aim: Aim,
+}
+
+/// Which versions may have a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aim {
+    /// That of its point; another one if that has no usable node.
+    #[default]
+    Shares,
+    /// The version on trial, whatever its share; another one if that has no usable node.
+    Preview,
+    /// Any but the version on trial.
+    NotTrial,
+    /// The version on trial and no other.
+    OnlyTrial,
+}
+
+impl Turn {
+    /// For a request that goes by the shares; `turn` counts this worker's requests to the service.
+    pub fn new(turn: u32, random: u64, key: Option<u64>) -> Self {
+        Self { point: Self::point(turn, key), random, key, aim: Aim::Shares }
+    }
+
+    /// Where a request stands by its turn. Whoever has a key stays with one version as long as its share allows: a share that
+    /// grows moves keys one way only.
+    pub fn point(turn: u32, key: Option<u64>) -> u32 {
+        key.map_or_else(|| balance::point_of(turn), |key| key as u32)
+    }
 }
 
 impl Slice {
@@ -174,7 +206,7 @@ impl Slice {
 }
 
 impl ServiceView {
-    /// Chooses a node: a version by its share, then a node of it by the policy, among those that are not `avoided`.
+    /// Chooses a node: a version by its share and the aim, then a node of it by the policy, among those that are not `avoided`.
     /// If all are avoided, avoiding is given up for those not `excluded` (tried already, closed, or full).
     ///
     /// `rotation` counts this worker's requests to a slice, `load` is this worker's count for a node.
@@ -186,19 +218,42 @@ impl ServiceView {
         avoided: impl Fn(&Node) -> bool,
         excluded: impl Fn(&Node) -> bool,
     ) -> Option<&Arc<Node>> {
-        // Whoever has a key stays with one version as long as its share allows: a share that grows moves keys one way only.
-        let point = turn.key.map_or_else(|| balance::point_of(turn.turn), |key| key as u32);
-        let first = balance::slice_at(point, self.slices.iter().map(|slice| slice.share));
+        let mut first = balance::slice_at(turn.point, self.slices.iter().map(|slice| slice.share));
+        if let (Aim::Preview | Aim::OnlyTrial, Some(trial)) = (turn.aim, self.trial) {
+            first = trial;
+        }
         let usable = |node: &Node| !avoided(node) && !excluded(node);
         let chosen = self.slices.get(first)?;
-        if let Some(node) = chosen.choose(turn, || rotation(first), &load, usable) {
+        if self.allows(turn.aim, first)
+            && let Some(node) = chosen.choose(turn, || rotation(first), &load, usable)
+        {
             return Some(node);
         }
-        // Another version is better than no answer.
-        let others = || (first..self.slices.len()).chain(0..first).map(|index| (index, &self.slices[index]));
-        others().find_map(|(index, slice)| slice.choose(turn, || rotation(index), &load, usable)).or_else(|| {
-            others().find_map(|(index, slice)| slice.choose(turn, || rotation(index), &load, |n| !excluded(n)))
+        // Another version is better than no answer. One without a share is asked when there is nothing else at all.
+        let others = |shared: bool| {
+            let order = (first..self.slices.len()).chain(0..first).map(|index| (index, &self.slices[index]));
+            order.filter(move |(index, slice)| (slice.share != Share::NONE) == shared && self.allows(turn.aim, *index))
+        };
+        [true, false].into_iter().find_map(|shared| {
+            let mut whole = others(shared);
+            whole.find_map(|(index, slice)| slice.choose(turn, || rotation(index), &load, usable)).or_else(|| {
+                others(shared)
+                    .find_map(|(index, slice)| slice.choose(turn, || rotation(index), &load, |n| !excluded(n)))
+            })
         })
+    }
+
+    fn allows(&self, aim: Aim, index: usize) -> bool {
+        match aim {
+            Aim::Shares | Aim::Preview => true,
+            Aim::NotTrial => self.trial != Some(index),
+            Aim::OnlyTrial => self.trial == Some(index),
+        }
+    }
+
+    /// Whether this node is of the version on trial.
+    pub fn is_on_trial(&self, node: &Node) -> bool {
+        self.trial.and_then(|trial| self.slices.get(trial)).is_some_and(|slice| slice.version == node.id.version)
     }
 }
 
@@ -222,7 +277,7 @@ mod tests {
     }
 
     fn by_key(number: u64) -> Turn {
-        Turn { turn: 0, random: 7, key: Some(ring::hash(&number.to_le_bytes())) }
+        Turn::new(0, 7, Some(ring::hash(&number.to_le_bytes())))
     }
 
     #[test]

@@ -97,6 +97,12 @@ pub struct NodeStats {
     pub opened: Count,
     /// Of them, those that were closed.
     pub closed: Count,
+    /// Requests that it failed while its version was on trial, and that the old version answered.
+    pub shielded: Count,
+    /// Requests that were copies of those to the old version.
+    pub shadowed: Count,
+    /// Of them, those that got another status than the original.
+    pub shadow_differed: Count,
 }
 
 impl NodeStats {
@@ -109,6 +115,11 @@ impl NodeStats {
     pub fn note_answer(&self, status: u16, latency: Duration) {
         self.latencies.note(latency);
         self.latency_sum.add(latency.as_micros().min(u128::from(u64::MAX)) as u64);
+        self.classes[class_of(status)].add_one();
+    }
+
+    /// The same for a request that is not judged.
+    pub fn note_aside(&self, status: u16) {
         self.classes[class_of(status)].add_one();
     }
 

@@ -6,9 +6,8 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Response, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
 
-use super::attempts::Outgoing;
 use super::body::{self, Relay, RespBody, Start};
 use super::border::Nature;
 use super::call::{Registered, Stage};
@@ -16,6 +15,7 @@ use super::claim::Permit;
 use super::error::Fault;
 use super::headers::{self, Seen};
 use super::refuse::linger;
+use super::replay::Source;
 use super::upgrade::Tunnel;
 use super::upstream::{Feed, IdlePolicy, Upstream};
 use super::worker::Worker;
@@ -74,21 +74,27 @@ impl Answer {
         self.head.status
     }
 
-    /// Makes it the client's.
+    /// Drops it. Its connection is kept if nothing more comes on it.
+    pub fn discard(self, worker: &Worker, settings: &config::Service) {
+        if let Rest::Whole(_, Feed::Http1(_, upstream)) = self.rest {
+            upstream.give_back(idle(worker, settings));
+        }
+    }
+
+    /// Makes it the client's, whose request has this body and asks for this protocol.
     pub async fn pass_on(
         self,
         worker: &Rc<Worker>,
         call: Registered,
         permit: Permit,
-        outgoing: &Outgoing,
+        (source, upgrade): (Option<&Rc<Source>>, Option<&HeaderValue>),
         settings: &config::Service,
     ) -> Result<Response<RespBody>, Fault> {
         let Self { head, rest } = self;
         let idle = idle(worker, settings);
-        let uploading = outgoing.source.as_ref().filter(|source| !source.is_complete());
+        let uploading = source.filter(|source| !source.is_complete());
         let body = match rest {
             Rest::Tunnel(upstream) => {
-                let upgrade = outgoing.seen.upgrade.as_ref();
                 let websocket = upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
                 let (stream, ahead, slot) = Box::pin(upstream.into_tunnel()).await.ok_or(Fault::Reset)?;
                 call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });

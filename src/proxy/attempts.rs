@@ -9,19 +9,20 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 
-use super::answer;
+use super::answer::{self, Answer};
 use super::body::{ReqBody, RespBody};
-use super::call::{Registered, Stage, Verdict};
-use super::claim::{Failure, Refusal, Wait, claim};
+use super::call::{Call, Registered, Stage, Verdict};
+use super::claim::{Course, Failure, Permit, Refusal, Wait, claim};
 use super::error::Fault;
 use super::headers::Seen;
 use super::refuse::ended_by;
 use super::replay::Source;
+use super::trial;
 use super::upstream::{self, Demand, Loss, Sent};
 use super::view::View;
 use super::worker::Worker;
 use crate::net::ConnectError;
-use crate::pool::CutReason;
+use crate::pool::{Aim, CutReason};
 
 /// Tries beyond `retry.attempts` for requests that no node has seen.
 const SPARE_TRIES: usize = 8;
@@ -38,8 +39,12 @@ pub struct Outgoing {
     pub repeatable: bool,
     /// Neither the client nor a policy said which host is asked.
     pub hostless: bool,
-    /// What the service tells requests by, if it does.
-    pub key: Option<u64>,
+    /// Where it belongs.
+    pub course: Course,
+    /// It is a look at the version on trial by somebody who may.
+    pub preview: bool,
+    /// A 404 for it is asked of the other version while one is on trial.
+    pub asset: bool,
 }
 
 /// Sends the request to one node after another, as far as that is safe, until one answers.
@@ -59,12 +64,16 @@ pub async fn try_nodes(
     let mut sends = 0;
     let mut refusals = 0;
     let mut wait: Option<Wait> = None;
+    let mut course = outgoing.course;
+    // Claimed already, for a request that the version on trial has failed.
+    let mut instead: Option<Permit> = None;
     loop {
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         if tried.len() >= service.settings.retry.attempts as usize + SPARE_TRIES {
             return Err(fault);
         }
-        let permit = match claim(worker, &call, service, local, outgoing.key, &tried) {
+        let claimed = instead.take().map_or_else(|| claim(worker, &call, service, local, course, &tried), Ok);
+        let permit = match claimed {
             Ok(permit) => permit,
             Err(refusal) => {
                 // The newest view may know better.
@@ -98,7 +107,7 @@ pub async fn try_nodes(
                 let Some(wait) = wait.as_ref().filter(|_| waits) else {
                     return Err(fault);
                 };
-                let found = Box::pin(wait.for_node(worker, &call, (&view, index), outgoing.key, &tried)).await;
+                let found = Box::pin(wait.for_node(worker, &call, (&view, index), course, &tried)).await;
                 let found = found.map_err(ended_by)?.ok_or(fault.clone())?;
                 if found.afresh {
                     tried.clear();
@@ -116,21 +125,42 @@ pub async fn try_nodes(
                 request.headers_mut().insert(HOST, host);
             }
         }
-        permit.count_request();
         let replayable = outgoing.seen.idempotent;
         // The call's own time is the time only for its first try.
         let now = if tried.is_empty() && sends == 0 { call.started } else { Instant::now() };
         let upgrade = outgoing.seen.upgrade.is_some();
         let demand = Demand { replayable, again: sends > 0, now, upgrade };
-        match upstream::send(worker, &call, permit.local(), settings, request, demand).await {
-            Sent::Response(response) => {
-                let answer = answer::examine(response, &outgoing.seen).await.inspect_err(|_| {
+        let trial = trial::Watch::begin(&call, service, &permit, &outgoing, now);
+        permit.count_request();
+        let sent = upstream::send(worker, &call, permit.local(), settings, request, demand).await;
+        if trial.is_some() {
+            call.end_patience();
+        }
+        // For a request that the version on trial fails.
+        let old = |permit: &Permit| trial::claim_old(worker, &call, (service, local), course, permit, &tried);
+        match sent {
+            Sent::Response(response) => match answer::examine(response, &outgoing.seen).await {
+                Ok(answer) => {
+                    let status = answer.status();
+                    let failed = settings.rollout.guard.fails(status.as_u16());
+                    permit.count_answer(now.elapsed(), status, failed);
+                    let shields = failed && trial.is_some_and(|trial| trial.shields(&outgoing));
+                    instead = shields.then(|| old(&permit)).flatten();
+                    if instead.is_none() {
+                        return relay(worker, call, permit, answer, outgoing, (view, index), trial).await;
+                    }
+                    answer.discard(worker, settings);
+                }
+                Err(wrong) => {
                     permit.count_failure(Failure::Reset);
-                })?;
-                let status = answer.status();
-                permit.count_answer(now.elapsed(), status, settings.rollout.guard.fails(status.as_u16()));
-                return answer.pass_on(worker, call, permit, &outgoing, settings).await;
-            }
+                    let shields = trial.is_some_and(|trial| trial.shields(&outgoing));
+                    instead = shields.then(|| old(&permit)).flatten();
+                    if instead.is_none() {
+                        return Err(wrong);
+                    }
+                    fault = wrong;
+                }
+            },
             Sent::Unsent(request, loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
                 fault = outgoing.fault(&loss);
@@ -139,6 +169,9 @@ pub async fn try_nodes(
                 // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
                 if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown | CutReason::Deadline))) {
                     return Err(fault);
+                }
+                if trial.is_some_and(trial::Watch::shields_unsent) {
+                    instead = old(&permit);
                 }
             }
             Sent::Refused(loss) => {
@@ -165,19 +198,31 @@ pub async fn try_nodes(
                     permit.count_failure(blame(&loss));
                 }
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
+                // A connection that the node had given up is no failure of its version.
+                let shields = !ended && !matches!(loss, Loss::Stale(_));
+                if shields && trial.is_some_and(|trial| trial.shields(&outgoing)) {
+                    instead = old(&permit);
+                }
                 sends += 1;
                 // A connection that the node had given up says nothing about trouble, and the next try has a new one: so
                 // that is free. The budget comes last: a request that is given up anyway must not use it up.
                 let free = matches!(loss, Loss::Stale(_));
                 stale = free.then_some(permit.local().node.key).or(stale);
-                if ended || !replayable || !whole || sends >= settings.retry.attempts || !(free || local.spend()) {
+                let spent = || sends >= settings.retry.attempts || !(free || local.spend());
+                if instead.is_none() && (ended || !replayable || !whole || spent()) {
                     return Err(fault);
                 }
             }
         }
         tried.push(permit.local().node.key);
-        call.set_node(None);
         drop(permit);
+        if instead.is_some() {
+            // Whatever happens now, the version on trial had its try.
+            course.aim = Aim::NotTrial;
+            sends = 0;
+            continue;
+        }
+        call.set_node(None);
         worker.stats().retried.add_one();
         if let Some(stats) = local.stats(worker.index()) {
             stats.retried.add_one();
@@ -190,9 +235,40 @@ pub async fn try_nodes(
     }
 }
 
+/// What becomes of a node's answer.
+async fn relay(
+    worker: &Rc<Worker>,
+    call: Registered,
+    permit: Permit,
+    answer: Answer,
+    mut outgoing: Outgoing,
+    (view, index): (Rc<View>, usize),
+    trial: Option<trial::Watch>,
+) -> Result<Response<RespBody>, Fault> {
+    let (service, local) = view.service(index).ok_or(Fault::NoService)?;
+    let settings = &*service.settings;
+    let (mut answer, mut permit) = (answer, permit);
+    if let Some(trial) = trial {
+        let course = outgoing.course;
+        if !trial.on_trial && !call.was_shielded() {
+            trial::copy(worker, &call, (&view, index), &outgoing, course, answer.status());
+        }
+        if outgoing.asset && answer.status() == StatusCode::NOT_FOUND && outgoing.source.is_none() {
+            let on_trial = trial.on_trial;
+            let other = trial::ask_other(worker, &call, (service, local), &mut outgoing, course, on_trial);
+            if let Some(other) = Box::pin(other).await {
+                let (first, _) = (std::mem::replace(&mut answer, other.0), std::mem::replace(&mut permit, other.1));
+                first.discard(worker, settings);
+            }
+        }
+    }
+    let ends = (outgoing.source.as_ref(), outgoing.seen.upgrade.as_ref());
+    answer.pass_on(worker, call, permit, ends, settings).await
+}
+
 impl Outgoing {
     /// The request for one more try.
-    fn request(&mut self, call: &Registered) -> Request<ReqBody> {
+    pub fn request(&mut self, call: &Call) -> Request<ReqBody> {
         let body = self.source.as_ref().map_or_else(ReqBody::empty, Source::body);
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
@@ -239,7 +315,7 @@ impl Outgoing {
 }
 
 /// What a loss says about the node.
-fn blame(loss: &Loss) -> Failure {
+pub fn blame(loss: &Loss) -> Failure {
     match loss {
         Loss::Connect(_) | Loss::Protocol(_) | Loss::Judged(Verdict::TimedOut(Stage::Connect)) => Failure::Connect,
         Loss::Judged(Verdict::TimedOut(_)) => Failure::Timeout,

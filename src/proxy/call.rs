@@ -3,6 +3,7 @@
 //! The call is what the rest of the worker sees of a request: the watchdog finds its time limits here, the control plane
 //! learns from it what holds a node open, and a cut reaches the request through it.
 
+mod patience;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri};
 
+use self::patience::Patience;
 use super::front::Front;
 use super::pace::Pace;
 use super::view::LocalNode;
@@ -89,6 +91,10 @@ pub struct Call {
     deadline: Cell<Option<Instant>>,
     /// Set by the watchdog when a cut takes hold.
     was_cut: Cell<bool>,
+    /// Set by the handler for each try at a version on trial or beside one: when the answer should have begun.
+    patience: RefCell<Option<Box<Patience>>>,
+    /// Set by the handler: the version on trial failed it, and the old one was asked.
+    shielded: Cell<bool>,
     /// Set by the handler: raised when the node has asked for the body.
     asked: RefCell<Option<Arc<AtomicBool>>>,
     /// Set by the handler for `Expect: 100-continue`, cleared by the watchdog after a second: the body is held back.
@@ -103,6 +109,9 @@ pub struct Call {
     beat: Cell<u64>,
     moved: Cell<Instant>,
 }
+
+/// A claimed node and what moves over the connection to it.
+pub type Place = (Option<Rc<LocalNode>>, Option<Rc<Pulse>>);
 
 /// When and why a call has to end.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +172,17 @@ impl Call {
         }
         *self.node.borrow_mut() = node;
         *self.upstream.borrow_mut() = None;
+    }
+
+    /// Where it is now, to be [put back](Self::put_back).
+    pub fn place(&self) -> Place {
+        (self.node.borrow().clone(), self.upstream.borrow().clone())
+    }
+
+    /// Told by the handler when it goes back to a try before.
+    pub fn put_back(&self, place: Place) {
+        self.set_node(place.0);
+        *self.upstream.borrow_mut() = place.1;
     }
 
     /// The node's own name, for a request that came without a host.
@@ -351,6 +371,8 @@ impl Registered {
             cut: Cell::new(None),
             deadline: Cell::new(None),
             was_cut: Cell::new(false),
+            patience: RefCell::new(None),
+            shielded: Cell::new(false),
             asked: RefCell::new(None),
             held_since: Cell::new(None),
             wants_body: Cell::new(false),

@@ -1,6 +1,6 @@
 //! Which node a request gets: chosen, claimed, and counted. And where it waits if there is none.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::config::{self, HashBy, Kinds};
 use crate::model::FailureKind;
 use crate::pool::hold::Place;
-use crate::pool::{Hold, ServiceView, Turn, ring};
+use crate::pool::{Aim, Hold, ServiceView, Turn, ring};
 
 /// A node that failed so often that it was reported is tried last for this long: the controller decides meanwhile.
 const SUSPECTED: Duration = Duration::from_secs(1);
@@ -30,8 +30,24 @@ pub struct Permit {
     watch: Option<(u32, Kinds)>,
     /// Set if the service limits requests at a node: who waits for the place.
     place: Option<Arc<Hold>>,
-    /// A request was sent, and its outcome is not known.
-    open: Cell<bool>,
+    /// What the guard was told of the request.
+    told: Cell<Told>,
+    /// Set for a version on trial or beside one, if it has only so long to begin an answer: raised by the watchdog when it was told
+    /// that this time is over.
+    overdue: OnceCell<Rc<Cell<bool>>>,
+}
+
+/// What the guard was told of a request: one outcome, whatever else happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// There is no request yet.
+    Nothing,
+    /// It was sent.
+    Open,
+    Answered,
+    Failed,
+    /// It is none of its business.
+    Aside,
 }
 
 /// How a request failed at a node.
@@ -84,7 +100,14 @@ impl Permit {
         let eject = &service.settings.eject;
         let watch = (eject.failures > 0).then_some((eject.failures, eject.on));
         // From here on the claim is released when this is dropped.
-        let mut permit = Self { local, worker: Rc::clone(worker), watch, place: None, open: Cell::new(false) };
+        let mut permit = Self {
+            local,
+            worker: Rc::clone(worker),
+            watch,
+            place: None,
+            told: Cell::new(Told::Nothing),
+            overdue: OnceCell::new(),
+        };
         if let Some(limit) = service.settings.balance.max_requests {
             if !permit.local.node.enter(limit) {
                 return None;
@@ -101,29 +124,80 @@ impl Permit {
 
     /// The node is given a request.
     pub fn count_request(&self) {
-        self.open.set(true);
-        self.local.node.stats(self.worker.index()).requests.add_one();
+        let stats = self.local.node.stats(self.worker.index());
+        stats.requests.add_one();
+        if self.told.get() == Told::Aside {
+            stats.given_up.add_one();
+        } else {
+            self.told.set(Told::Open);
+        }
+    }
+
+    /// The guard is told nothing of the request, which is yet to be given: it is a preview, or asked beside another one.
+    pub fn keep_from_guard(&self) {
+        self.told.set(Told::Aside);
+    }
+
+    /// Which worker counts here.
+    pub fn worker(&self) -> usize {
+        self.worker.index()
+    }
+
+    /// What the watchdog raises when it tells the guard that the answer did not begin in time.
+    pub fn overdue(&self) -> Rc<Cell<bool>> {
+        Rc::clone(self.overdue.get_or_init(Rc::default))
     }
 
     /// The node began to answer after `latency`, with a status that the guard takes for a failure or not.
     pub fn count_answer(&self, latency: Duration, status: StatusCode, failed: bool) {
         let stats = self.local.node.stats(self.worker.index());
-        stats.note_answer(status.as_u16(), latency);
-        if failed {
-            stats.failed[FailureKind::Status as usize].add_one();
+        if self.told.get() == Told::Aside {
+            stats.note_aside(status.as_u16());
+        } else {
+            stats.note_answer(status.as_u16(), latency);
         }
+        self.tell(failed.then_some(FailureKind::Status));
         if status.is_server_error() {
             self.count_failure(Failure::Status);
         } else {
             stats.successes.add_one();
-            self.count_outcome();
             self.end_streak();
         }
     }
 
-    fn count_outcome(&self) {
-        self.open.set(false);
-        self.local.node.stats(self.worker.index()).answered.add_one();
+    /// The version on trial failed the request, and the old one will answer it.
+    pub fn count_shielded(&self) {
+        self.local.node.stats(self.worker.index()).shielded.add_one();
+    }
+
+    /// The request was a copy, which was answered with the status of the original or not.
+    pub fn count_shadow(&self, differs: bool) {
+        let stats = self.local.node.stats(self.worker.index());
+        stats.shadowed.add_one();
+        if differs {
+            stats.shadow_differed.add_one();
+        }
+    }
+
+    fn was_told(&self) -> Told {
+        if self.overdue.get().is_some_and(|overdue| overdue.get()) { Told::Failed } else { self.told.get() }
+    }
+
+    fn tell(&self, failure: Option<FailureKind>) {
+        let told = self.was_told();
+        if matches!(told, Told::Failed | Told::Aside) {
+            return;
+        }
+        let stats = self.local.node.stats(self.worker.index());
+        // What breaks off later was counted as answered when it began.
+        if told != Told::Answered {
+            stats.answered.add_one();
+            self.told.set(Told::Answered);
+        }
+        if let Some(kind) = failure {
+            stats.failed[kind as usize].add_one();
+            self.told.set(Told::Failed);
+        }
     }
 
     fn end_streak(&self) {
@@ -139,13 +213,8 @@ impl Permit {
         if failure != Failure::Other {
             stats.blamed.add_one();
         }
-        match failure {
-            // What broke off later was counted as answered when it began.
-            Failure::Truncated | Failure::Other => {}
-            _ => self.count_outcome(),
-        }
         if let Some(kind) = failure.kind() {
-            stats.failed[kind as usize].add_one();
+            self.tell(Some(kind));
         }
         let Some((most, kinds)) = self.watch else {
             return;
@@ -174,7 +243,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.open.get() {
+        if self.was_told() == Told::Open {
             self.local.node.stats(self.worker.index()).given_up.add_one();
         }
         self.local.node.release(self.worker.index());
@@ -185,19 +254,30 @@ impl Drop for Permit {
     }
 }
 
+/// Where a request belongs: the same for all its tries, but for `aim`.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    /// Where it stands in the division between versions; see [`Turn`].
+    pub point: u32,
+    /// What the service tells requests by, if it does.
+    pub key: Option<u64>,
+    /// Which versions may have it.
+    pub aim: Aim,
+}
+
 /// Chooses a node and claims it.
 pub fn claim(
     worker: &Rc<Worker>,
     call: &Call,
     service: &ServiceView,
     local: &ServiceLocal,
-    key: Option<u64>,
+    course: Course,
     tried: &[u64],
 ) -> Result<Permit, Refusal> {
     let limit = service.settings.balance.max_requests;
     let gone = |node: &crate::pool::Node| tried.contains(&node.key) || node.is_closed();
     let chosen = service.choose(
-        Turn { turn: local.turn(), random: worker.random(), key },
+        Turn { point: course.point, random: worker.random(), key: course.key, aim: course.aim },
         |slice| local.rotation(slice),
         |node| node.inflight_on(worker.index()),
         |node| worker.avoids(node, call.started),
@@ -220,6 +300,11 @@ pub fn key(settings: &config::Service, headers: &HeaderMap, client: impl FnOnce(
     let config::Policy::Hash { by, .. } = &settings.balance.policy else {
         return None;
     };
+    hash_of(by, headers, client)
+}
+
+/// The hash of what tells requests apart, if the request has it.
+pub fn hash_of(by: &HashBy, headers: &HeaderMap, client: impl FnOnce() -> std::net::IpAddr) -> Option<u64> {
     match by {
         HashBy::Client => Some(match client() {
             std::net::IpAddr::V4(ip) => ring::hash(&ip.octets()),
@@ -230,10 +315,16 @@ pub fn key(settings: &config::Service, headers: &HeaderMap, client: impl FnOnce(
     }
 }
 
-/// The value of a cookie (RFC 6265 §4.2.1). In HTTP/2 each may stand in a field of its own.
+/// The value of a cookie.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    cookies(headers, name).next()
+}
+
+/// The values of all cookies of a name (RFC 6265 §4.2.1): there is one for each path and domain that it was set for. In HTTP/2 each
+/// may stand in a field of its own.
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let pairs = headers.get_all(COOKIE).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// A request's wait for a node, from its first to the last.
@@ -260,7 +351,7 @@ impl Wait {
         worker: &Rc<Worker>,
         call: &Call,
         (view, index): (&Rc<View>, usize),
-        key: Option<u64>,
+        course: Course,
         tried: &[u64],
     ) -> Result<Option<Found>, Verdict> {
         call.enter(Stage::Free, Duration::MAX);
@@ -268,7 +359,7 @@ impl Wait {
             let newest = worker.view();
             let index = newest.index_of(index, view)?;
             let (service, local) = newest.service(index)?;
-            let permit = claim(worker, call, service, local, key, if afresh { &[] } else { tried }).ok()?;
+            let permit = claim(worker, call, service, local, course, if afresh { &[] } else { tried }).ok()?;
             Some(Found { permit, view: newest, index, afresh })
         };
         let mut afresh = false;

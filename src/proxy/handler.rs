@@ -9,27 +9,31 @@ use hyper::body::Body;
 use super::attempts::{Outgoing, try_nodes};
 use super::body::{ClientBody, RespBody};
 use super::call::Registered;
-use super::claim;
+use super::claim::{self, Course};
 use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
 use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::refuse::{admit, limit_client, linger, turn_away};
 use super::replay::Source;
+use super::trial::{self, Guest};
 use super::view::{ServiceLocal, View};
 use super::worker::Worker;
 use crate::api::class_of;
 use crate::config::NodeProtocol;
-use crate::pool::ServiceView;
 use crate::pool::router::{Route, normalised};
+use crate::pool::{Aim, ServiceView, Turn};
 
 /// Answers one request. Never an error: what goes wrong becomes a response, or ends its body.
 pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<ClientBody>) -> Response<RespBody> {
     worker.stats().requests.add_one();
     let mut context = Context::default();
-    let outcome = answer(&worker, call, request, &mut context).await;
+    let mut outcome = answer(&worker, call, request, &mut context).await;
     let failed = outcome.is_err();
     let local = context.local.take();
+    if let (Some(guest), Ok(response)) = (&mut context.guest, &mut outcome) {
+        guest.mark(response);
+    }
     let mut response = context.finish(&worker, outcome);
     count(&worker, local.as_deref(), response.status(), failed);
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -72,6 +76,8 @@ async fn answer(
         }
     };
     context.local = Some(Rc::clone(local));
+    // Before anybody else is shown the request.
+    let preview = service.settings.trial.as_ref().is_some_and(|trial| trial::conceal(trial, request.headers_mut()));
     if let Some(door) = &service.settings.door {
         let state = local.door.state(&service.settings, door, &worker.meters);
         let pass = Pass::new(worker, &call, &view, state, &request, &seen);
@@ -89,6 +95,10 @@ async fn answer(
         return Err(Fault::BodyTooLarge);
     }
     local.earn(service.settings.retry.budget);
+    if service.settings.trial.is_some() {
+        let asked = (request.method(), request.uri().path(), request.headers());
+        context.guest = Guest::of(&call, &view, (service, local), preview, asked);
+    }
     let (mut parts, incoming) = request.into_parts();
     let version = parts.version;
     // An asterisk asks about the server as a whole: there is no path to strip.
@@ -132,7 +142,12 @@ async fn answer(
         pass.map_or_else(told, Pass::client)
     });
     let hostless = seen.host.is_none() && !parts.headers.contains_key(HOST);
-    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, hostless, key };
+    let guest = context.guest.as_deref();
+    let preview = guest.is_some_and(|guest| guest.preview);
+    let point = guest.and_then(|guest| guest.point).unwrap_or_else(|| Turn::point(local.turn(), key));
+    let course = Course { point, key, aim: if preview { Aim::Preview } else { Aim::Shares } };
+    let asset = guest.is_some_and(|guest| guest.asset);
+    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, hostless, course, preview, asset };
     let lingers = !call.is_stream();
     let result = try_nodes(worker, call, outgoing, view, route.service).await;
     if matches!(&result, Err(fault) if fault.closes()) {

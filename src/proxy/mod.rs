@@ -25,6 +25,7 @@ mod pace;
 mod refuse;
 mod replay;
 mod to_https;
+mod trial;
 mod upgrade;
 mod upstream;
 mod view;

@@ -69,6 +69,17 @@ impl Source {
         !self.overflowed.get() && !self.is_broken()
     }
 
+    /// Whether all of it can go to another node now, though one has begun to answer.
+    pub fn can_go_again(&self) -> bool {
+        // With its place for more taken away, what still comes would tear a hole into it.
+        self.is_whole() && (self.is_complete() || self.limit.get() > 0)
+    }
+
+    /// Whether it is known to fit into what may be held.
+    pub fn is_small(&self) -> bool {
+        self.length.is_some_and(|length| length <= self.limit.get() as u64)
+    }
+
     /// Whether the client has sent all of it.
     pub fn is_complete(&self) -> bool {
         self.state.get() == State::Complete

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::door;
+use super::trial;
 use super::upstream::Upstream;
 use super::upstream::h2::Carriers;
 use crate::model::ServiceName;
@@ -36,6 +37,8 @@ pub struct ServiceLocal {
     tokens: Cell<f64>,
     /// What its policies are carried out with, if it has any.
     pub door: door::Slot,
+    /// What it copies to a version on trial.
+    pub shadows: trial::Shadows,
     /// Round robin: this worker's requests to each slice. Empty under any other policy.
     rotations: RefCell<Vec<u32>>,
 }
@@ -64,7 +67,8 @@ impl View {
                     let stats = Arc::clone(&service.stats);
                     let (turn, tokens) = (Cell::new(random.u32(..)), Cell::new(RESERVE));
                     let (name, rotations, door) = (name.clone(), RefCell::default(), door::Slot::default());
-                    Rc::new(ServiceLocal { name, stats, turn, tokens, door, rotations })
+                    let shadows = trial::Shadows::new(random.u32(..));
+                    Rc::new(ServiceLocal { name, stats, turn, tokens, door, shadows, rotations })
                 },
                 Rc::clone,
             )

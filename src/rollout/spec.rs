@@ -89,13 +89,14 @@ impl PartialEq for Settings {
             hold,
             tls,
             door,
+            trial,
         } = &*self.0;
         let other = &*other.0;
         (name, source, health, rollout) == (&other.name, &other.source, &other.health, &other.rollout)
             && (drain, timeouts) == (&other.drain, &other.timeouts)
             && (retry, connections) == (&other.retry, &other.connections)
             && (weights, balance, eject, hold) == (&other.weights, &other.balance, &other.eject, &other.hold)
-            && (tls, door) == (&other.tls, &other.door)
+            && (tls, door, trial) == (&other.tls, &other.door, &other.trial)
     }
 }
 

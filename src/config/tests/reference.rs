@@ -55,6 +55,7 @@ fn the_reference_holds_the_defaults() {
         assert!(service.weights.is_empty());
         assert!(!service.strip_prefix);
         assert_eq!(service.door, None);
+        assert_eq!(service.trial, None);
     }
 }
 

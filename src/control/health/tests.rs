@@ -53,6 +53,7 @@ fn service(health: Health) -> Arc<Service> {
         hold: Hold::default(),
         tls: ClientTls::default(),
         door: None,
+        trial: None,
     })
 }
 

@@ -12,7 +12,7 @@ fn chosen(view: &ServiceView) -> Vec<(String, usize)> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut counts = std::collections::BTreeMap::new();
     for turn in 0..1000 {
-        let how = Turn { turn, random: random.u64(..), key: None };
+        let how = Turn::new(turn, random.u64(..), None);
         let node = view.choose(how, |_| turn, |_| 0, |_| false, |_| false);
         *counts.entry(node.map(|node| node.id.address.to_string()).unwrap_or_default()).or_insert(0) += 1;
     }

@@ -26,6 +26,7 @@ impl Call {
             self.release_body();
             self.wake();
         }
+        self.check_patience(now);
         if let Some(deadline) = self.deadline.get()
             && now >= deadline
         {

@@ -46,7 +46,7 @@ fn parse(text: &str) -> Option<IpAddr> {
 }
 
 /// Whether the client speaks TLS: to us, or to the trusted proxy before us.
-pub(super) fn is_https(front: &Front, peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+pub fn is_https(front: &Front, peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
     match headers.get(PROTO) {
         Some(proto) if is_trusted(peer, trusted) => proto.as_bytes().eq_ignore_ascii_case(b"https"),
         _ => front.is_secure(),

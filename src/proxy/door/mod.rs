@@ -28,6 +28,7 @@ use super::body::{ClientBody, RespBody};
 use super::call::Call;
 use super::error::Fault;
 use super::headers::Seen;
+use super::trial::Guest;
 use super::view::{ServiceLocal, View};
 use super::worker::Worker;
 use crate::config::{self, Errors, RateKey};
@@ -37,7 +38,7 @@ use crate::pool::meters::{Flight, client_key};
 use crate::pool::rate::Limiter;
 use crate::pool::router::normalised;
 
-pub use client::address as client_address;
+pub use client::{address as client_address, is_https as client_is_https};
 #[cfg(feature = "compression")]
 pub use compress::Compressed;
 
@@ -98,6 +99,8 @@ pub struct Context {
     pub accept: Option<HeaderValue>,
     /// The pages of the whole process.
     pub pages: Option<Arc<Errors>>,
+    /// What the request is while two versions of its service serve; none for nearly all.
+    pub guest: Option<Box<Guest>>,
     /// Set once the request is known to be for a service with policies.
     pub pass: Option<Box<Pass>>,
     /// Set once the request is known to be for a service.

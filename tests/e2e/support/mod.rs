@@ -10,6 +10,7 @@ pub mod h2node;
 pub mod http2;
 pub mod node;
 pub mod tls;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +26,8 @@ use sluicegate::net::listener;
 use sluicegate::net::tls::{Client, Server};
 use sluicegate::pool::balance::ONE;
 use sluicegate::pool::{
-    Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceStats, ServiceView, ShutdownSpec, Slice, Snapshot,
+    CohortKey, Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceStats, ServiceView, ShutdownSpec, Slice,
+    Snapshot,
 };
 use sluicegate::proxy;
 use tokio::time::{Instant, sleep};
@@ -41,6 +43,7 @@ pub struct Proxy {
     /// What becomes of the listener's connections.
     pub entrance: Arc<ArcSwap<Entrance>>,
     pub holds: BTreeMap<ServiceName, Arc<Hold>>,
+    stats: BTreeMap<ServiceName, Arc<ServiceStats>>,
     config: Config,
 }
 
@@ -70,7 +73,15 @@ impl Proxy {
         let (pool, subscriptions) = Pool::new(workers);
         proxy::start(subscriptions).expect("workers start");
         let address = ([127, 0, 0, 1], 0).into();
-        let mut proxy = Self { address, pool, nodes: BTreeMap::new(), holds: BTreeMap::new(), entrance, config };
+        let mut proxy = Self {
+            address,
+            pool,
+            nodes: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            stats: BTreeMap::new(),
+            entrance,
+            config,
+        };
         proxy.publish(|_| true);
         let bind = proxy.config.listeners[0].bind;
         let sockets = listener::bind(bind, workers).expect("a free port");
@@ -113,19 +124,22 @@ impl Proxy {
             let slice = Slice::new(Version::unnamed(), Share::ALL, nodes, &service.balance.policy);
             let slices = if slice.nodes.is_empty() { Vec::new() } else { vec![slice] };
             let hold = Arc::clone(self.holds.entry(service.name.clone()).or_default());
+            let made = || Arc::new(ServiceStats::new(workers));
+            let stats = Arc::clone(self.stats.entry(service.name.clone()).or_insert_with(made));
             services.push(Arc::new(ServiceView {
                 settings: Arc::clone(service),
                 slices,
                 all_down: false,
                 trial: None,
                 hold,
-                stats: Arc::new(ServiceStats::new(workers)),
+                stats,
             }));
         }
         let edge = Edge {
             trusted_proxies: self.config.trusted_proxies.clone(),
             limits: self.config.limits.clone(),
             errors: self.config.errors.clone(),
+            cohort_key: Some(Arc::new(CohortKey::new(b"the key of the tests"))),
             forwards_clients: self.config.listeners[0].accepting.forwards_clients(),
         };
         self.pool.publish(Snapshot {

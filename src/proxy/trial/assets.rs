@@ -1,0 +1,60 @@
+//! Asset skew: a page of one version asks for a file that only that version has, and meets the other. So a 404 for such a path is
+//! asked once of the other version.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::super::answer::{self, Answer};
+use super::super::attempts::Outgoing;
+use super::super::call::Call;
+use super::super::claim::{Course, Permit, claim};
+use super::super::upstream::{self, Demand, Sent};
+use super::super::view::ServiceLocal;
+use super::super::worker::Worker;
+use crate::pool::{Aim, ServiceView};
+
+/// Asks the other version than that which has just said 404. None if it does not have it either; then the call is where it was.
+pub async fn ask_other(
+    worker: &Rc<Worker>,
+    call: &Call,
+    (service, local): (&ServiceView, &ServiceLocal),
+    outgoing: &mut Outgoing,
+    course: Course,
+    on_trial: bool,
+) -> Option<(Answer, Permit)> {
+    let place = call.place();
+    let found = ask(worker, call, (service, local), outgoing, course, on_trial).await;
+    if found.is_none() {
+        call.put_back(place);
+    }
+    found
+}
+
+async fn ask(
+    worker: &Rc<Worker>,
+    call: &Call,
+    (service, local): (&ServiceView, &ServiceLocal),
+    outgoing: &mut Outgoing,
+    course: Course,
+    on_trial: bool,
+) -> Option<(Answer, Permit)> {
+    let aim = if on_trial { Aim::NotTrial } else { Aim::OnlyTrial };
+    let permit = claim(worker, call, service, local, Course { aim, ..course }, &[]).ok()?;
+    // It has its share of the requests beside this one, and is judged by that.
+    permit.keep_from_guard();
+    let request = outgoing.request(call);
+    permit.count_request();
+    let demand = Demand { replayable: true, again: false, now: Instant::now(), upgrade: false };
+    let sent = upstream::send(worker, call, permit.local(), &service.settings, request, demand).await;
+    let Sent::Response(response) = sent else { return None };
+    let answer = answer::examine(response, &outgoing.seen).await.ok()?;
+    let status = answer.status();
+    permit.count_answer(demand.now.elapsed(), status, false);
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Some((answer, permit));
+    }
+    answer.discard(worker, &service.settings);
+    None
+}
