@@ -33,7 +33,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use script::{Setup, Stage};
+use script::{Release, Setup, Stage};
 use view::Screen;
 
 pub use lane::Over;
@@ -54,7 +54,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Toy services, load, and a rolling deploy before your eyes; ends with a count of requests and failures
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: sluice demo --unhealthy")]
+#[command(after_help = "Examples:\n  sluice demo\n  sluice demo --broken")]
 pub struct Args {
     /// Leave everything up afterwards, to play with, until Ctrl-C
     #[arg(long, env = "SLUICE_DEMO_KEEP", value_parser = FalseyValueParser::new())]
@@ -62,6 +62,12 @@ pub struct Args {
     /// Deploy a version that never becomes healthy, and see it refused
     #[arg(long, env = "SLUICE_DEMO_UNHEALTHY", value_parser = FalseyValueParser::new())]
     pub unhealthy: bool,
+    /// Give the new version a share of the traffic, and more by steps, while the guard judges it
+    #[arg(long, env = "SLUICE_DEMO_CANARY", value_parser = FalseyValueParser::new(), conflicts_with = "unhealthy")]
+    pub canary: bool,
+    /// Deploy a version that fails half of its requests, and see the guard send it back
+    #[arg(long, env = "SLUICE_DEMO_BROKEN", value_parser = FalseyValueParser::new(), conflicts_with_all = ["unhealthy", "canary"])]
+    pub broken: bool,
     /// Requests a second, of all kinds
     #[arg(long, env = "SLUICE_DEMO_RATE", default_value_t = 300, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=5_000))]
@@ -87,7 +93,12 @@ pub fn run(args: Args) -> u8 {
 
 async fn interruptible(args: &Args) -> Result<u8, String> {
     let setup = Setup {
-        unhealthy: args.unhealthy,
+        release: match args {
+            Args { unhealthy: true, .. } => Release::Unhealthy,
+            Args { canary: true, .. } => Release::Canary,
+            Args { broken: true, .. } => Release::Broken,
+            _ => Release::Good,
+        },
         rate: f64::from(args.rate),
         before: Duration::from_secs(3),
         after: Duration::from_secs(2),

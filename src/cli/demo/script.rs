@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::ledger::Ledger;
-use super::load::{Load, LoadOptions};
-use super::origin::{Origin, OriginOptions};
+use super::load::{Load, LoadOptions, Rates};
+use super::origin::{Faults, Origin, OriginOptions};
 use super::seam::{self, Admin, Launch, Stop};
 use super::summary::{Evidence, Summary};
 use super::view::Screen;
@@ -26,10 +26,30 @@ const READY_NEXT: Duration = Duration::from_millis(700);
 /// The rollout must have ended by then, one way or the other.
 const ROLLOUT: Duration = Duration::from_mins(1);
 
+/// The release that is deployed, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Node by node.
+    Good,
+    /// It never becomes healthy.
+    Unhealthy,
+    /// By steps, each judged.
+    Canary,
+    /// By steps, and half of its answers are errors.
+    Broken,
+}
+
+impl Release {
+    /// Whether traffic goes to it by steps.
+    fn by_steps(self) -> bool {
+        matches!(self, Self::Canary | Self::Broken)
+    }
+}
+
 /// What the demo shall do.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
-    pub(super) unhealthy: bool,
+    pub(super) release: Release,
     /// Requests a second.
     pub(super) rate: f64,
     /// Load before the edit.
@@ -67,17 +87,25 @@ pub(super) async fn play(setup: &Setup, screen: &mut Screen) -> Result<(Summary,
     let mut stage = Stage::build(setup).await?;
     let rate = setup.rate;
     screen.note(&format!("{NODES} nodes of v1 serve behind {}; about {rate:.0} requests a second begin", stage.target));
-    let options = LoadOptions::mixed(stage.target, "shop.example.com", rate, fastrand::u64(..));
+    let mut options = LoadOptions::mixed(stage.target, "shop.example.com", rate, fastrand::u64(..));
+    if setup.release == Release::Broken {
+        // Who fails, and who is shielded, is clearest with these two.
+        options.rates = Rates { get: rate * 0.75, post: rate * 0.25, ..Rates::default() };
+    }
     let load = Load::start(options).map_err(|error| format!("no load can be made: {error}"))?;
     stage.watch(screen, &load, setup.before).await;
 
-    stage.new = start_nodes("v2", &stage.ledger, setup.unhealthy)?;
+    stage.new = start_nodes("v2", &stage.ledger, setup.release)?;
     let (at_edit, edited) = (load.tally(), Instant::now());
     seam::set_release(&stage.config, SERVICE, "v2", &addresses(&stage.new))?;
-    screen.note(if setup.unhealthy {
-        "3 nodes of v2 start, which will never become healthy; the file now says `release = \"v2\"`"
-    } else {
-        "3 nodes of v2 start; the file now says `release = \"v2\"`"
+    screen.note(match setup.release {
+        Release::Unhealthy => {
+            "3 nodes of v2 start, which will never become healthy; the file now says `release = \"v2\"`"
+        }
+        Release::Broken => {
+            "3 nodes of v2 start: their probes pass, but half of their answers are 500; the file now says `release = \"v2\"`"
+        }
+        Release::Good | Release::Canary => "3 nodes of v2 start; the file now says `release = \"v2\"`",
     });
 
     let ended = stage.follow(screen, &load).await?;
@@ -100,7 +128,7 @@ pub(super) async fn play(setup: &Setup, screen: &mut Screen) -> Result<(Summary,
     let tally = load.stop().await;
     let counts = |nodes: &[Origin]| nodes.iter().map(Origin::counts).collect();
     let summary = Summary::of(Evidence {
-        unhealthy: setup.unhealthy,
+        release: setup.release,
         begun,
         edited,
         waited,
@@ -120,10 +148,10 @@ impl Stage {
             .tempdir()
             .map_err(|error| format!("no folder for the demo's files can be made: {error}"))?;
         let ledger = Ledger::new();
-        let old = start_nodes("v1", &ledger, false)?;
+        let old = start_nodes("v1", &ledger, Release::Good)?;
         let config = folder.path().join("sluice.toml");
         let socket = folder.path().join("admin.sock");
-        let text = configuration(folder.path(), &socket, &addresses(&old), setup.unhealthy);
+        let text = configuration(folder.path(), &socket, &addresses(&old), setup.release);
         seam::replace_file(&config, &text)?;
         let stop = (setup.launch)(&config).map_err(|error| format!("the proxy cannot be started: {error}"))?;
         let mut stage = Self {
@@ -223,14 +251,15 @@ fn find(services: Vec<ServiceStatus>) -> Option<ServiceStatus> {
     services.into_iter().find(|service| service.name.as_str() == SERVICE)
 }
 
-fn start_nodes(version: &str, ledger: &Ledger, unhealthy: bool) -> Result<Vec<Origin>, String> {
+fn start_nodes(version: &str, ledger: &Ledger, release: Release) -> Result<Vec<Origin>, String> {
     let is_new = version != "v1";
     (0..NODES)
         .map(|index| {
             let ready = READY + READY_NEXT * index as u32;
             Origin::start(OriginOptions {
                 ready_after: if is_new { ready } else { Duration::ZERO },
-                unhealthy,
+                unhealthy: release == Release::Unhealthy,
+                faults: Faults { fail: if release == Release::Broken { 0.5 } else { 0.0 }, ..Faults::default() },
                 ..OriginOptions::new(version, ledger)
             })
             .map_err(|error| format!("a toy service cannot be started: {error}"))
@@ -243,11 +272,20 @@ fn addresses(nodes: &[Origin]) -> Vec<String> {
 }
 
 /// The configuration as an operator would have written it.
-fn configuration(folder: &Path, socket: &Path, nodes: &[String], unhealthy: bool) -> String {
+fn configuration(folder: &Path, socket: &Path, nodes: &[String], release: Release) -> String {
     let quote = |text: &str| toml_edit::Value::from(text).to_string();
     let quoted: Vec<_> = nodes.iter().map(|node| quote(node)).collect();
     // A demo is not the time to wait long for a version that never comes.
-    let deadline = if unhealthy { "5s" } else { "30s" };
+    let deadline = if release == Release::Unhealthy { "5s" } else { "30s" };
+    let strategy = if release.by_steps() {
+        r#"strategy = "canary"
+steps = [{ share = "5%", hold = "3s" }, { share = "25%", hold = "3s" }, { share = "50%", hold = "3s" }]
+keep = "1s"                         # the old version stays warm this long, ready to go back to
+shield = "safe"                     # a GET that v2 fails is answered by v1
+guard = { min_requests = 20 }"#
+    } else {
+        r#"strategy = "rolling""#
+    };
     format!(
         r#"# Written by `sluice demo`. Edit it while the demo runs with --keep.
 state_dir = {state}
@@ -271,7 +309,7 @@ path = "/healthz"
 interval = "200ms"
 
 [service.{SERVICE}.rollout]
-strategy = "rolling"
+{strategy}
 deadline = "{deadline}"
 "#,
         state = quote(&folder.join("state").to_string_lossy()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::script::{Setup, play};
+use super::script::{Release, Setup, play};
 use super::seam::{self, Launch};
 use super::summary::Summary;
 use super::view::Screen;
@@ -14,7 +14,8 @@ use super::{Origin, fake, keep, tables};
 use crate::api::Outcome;
 
 fn setup(launch: Launch, unhealthy: bool) -> Setup {
-    Setup { unhealthy, rate: 100.0, before: Duration::from_secs(1), after: Duration::from_millis(500), launch }
+    let release = if unhealthy { Release::Unhealthy } else { Release::Good };
+    Setup { release, rate: 100.0, before: Duration::from_secs(1), after: Duration::from_millis(500), launch }
 }
 
 async fn summary_with(launch: Launch, unhealthy: bool) -> Summary {
@@ -59,9 +60,9 @@ async fn a_version_that_never_becomes_healthy_is_refused_and_that_is_success() {
     // The same end is no success for a version that should have come.
     let mut wrong = summary.clone();
     wrong.outcome = Outcome::Done;
-    assert!(!wrong.problems(true, 0).is_empty());
-    assert!(!summary.problems(false, 0).is_empty());
-    assert!(!summary.problems(true, 1).is_empty());
+    assert!(!wrong.problems(Release::Unhealthy, 0).is_empty());
+    assert!(!summary.problems(Release::Good, 0).is_empty());
+    assert!(!summary.problems(Release::Unhealthy, 1).is_empty());
 }
 
 #[tokio::test]
@@ -96,7 +97,7 @@ async fn answer(target: SocketAddr) -> String {
 #[tokio::test]
 async fn a_proxy_that_does_not_start_is_an_error_that_says_why() {
     let setup = Setup {
-        unhealthy: false,
+        release: Release::Good,
         rate: 10.0,
         before: Duration::ZERO,
         after: Duration::ZERO,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::ledger::Ledger;
 use super::origin::OriginCounts;
+use super::script::Release;
 use super::tally::Tally;
 use crate::api::{Ended, Outcome};
 
@@ -28,6 +29,10 @@ pub struct Summary {
     pub requests: u64,
     /// How many of them failed, by what the client saw.
     pub failed: u64,
+    /// POSTs among them: a POST that reached a node is never sent twice, so nothing can shield it.
+    pub failed_posts: u64,
+    /// Requests that the new version's nodes got.
+    pub new_requests: u64,
     /// The first failures.
     pub failures: Vec<String>,
     /// Requests of each kind.
@@ -84,9 +89,17 @@ impl Latency {
     }
 }
 
+/// POSTs that a broken version may fail before it is sent back.
+const POSTS_LOST: u64 = 5;
+
+/// `1 request`, `2 requests`.
+fn many(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// What the course of the demo left behind.
 pub(super) struct Evidence<'a> {
-    pub(super) unhealthy: bool,
+    pub(super) release: Release,
     pub(super) begun: Instant,
     pub(super) edited: Instant,
     pub(super) waited: Duration,
@@ -113,6 +126,8 @@ impl Summary {
             message: evidence.ended.message.clone(),
             requests: tally.started_total(),
             failed: tally.failures(),
+            failed_posts: tally.kinds[&super::Kind::Post].failures(),
+            new_requests: new.iter().map(|node| node.requests).sum(),
             failures: tally.examples.iter().map(ToString::to_string).collect(),
             kinds: tally.kinds.iter().map(|(kind, tally)| (kind.as_str(), tally.started)).collect(),
             versions: tally.versions.iter().map(|(version, tally)| (version.clone(), tally.answers)).collect(),
@@ -130,28 +145,50 @@ impl Summary {
             latency_during: Latency::of(&at_end.short_since(at_edit)),
             took_ms: evidence.begun.elapsed().as_millis() as u64,
         };
-        let new_requests: u64 = new.iter().map(|node| node.requests).sum();
-        let problems = summary.problems(evidence.unhealthy, new_requests);
+        let problems = summary.problems(evidence.release, summary.new_requests);
         summary.ok = problems.is_empty();
-        summary.verdict = if !summary.ok {
-            format!("Not as promised: {}.", problems.join("; "))
-        } else if evidence.unhealthy {
-            "The version that never became healthy was refused, and no request noticed.".into()
+        summary.verdict = if summary.ok {
+            summary.success(evidence.release)
         } else {
-            "The new version took over, and no request noticed.".into()
+            format!("Not as promised: {}.", problems.join("; "))
         };
         summary
     }
 
+    fn success(&self, release: Release) -> String {
+        match release {
+            Release::Good => "The new version took over, and no request noticed.".into(),
+            Release::Canary => "The new version took over by steps, and no request noticed.".into(),
+            Release::Unhealthy => "The version that never became healthy was refused, and no request noticed.".into(),
+            Release::Broken if self.failed == 0 => {
+                format!(
+                    "The broken version was sent back after {}, and no user noticed.",
+                    many(self.new_requests, "request")
+                )
+            }
+            Release::Broken => format!(
+                "The broken version was sent back after {}; {} failed, which nobody may send twice, and no GET did.",
+                many(self.new_requests, "request"),
+                many(self.failed, "POST"),
+            ),
+        }
+    }
+
     /// What is not as it should be.
-    pub(super) fn problems(&self, unhealthy: bool, new_requests: u64) -> Vec<String> {
+    pub(super) fn problems(&self, release: Release, new_requests: u64) -> Vec<String> {
+        let unhealthy = release == Release::Unhealthy;
         let mut problems = Vec::new();
         let mut counted = |count: u64, what: &str| {
             if count > 0 {
                 problems.push(format!("{count} {what}"));
             }
         };
-        counted(self.failed, "requests failed");
+        if release == Release::Broken {
+            counted(self.failed - self.failed_posts, "requests that could be shielded failed");
+            counted(self.failed_posts.saturating_sub(POSTS_LOST), "POSTs more failed than a decision in time costs");
+        } else {
+            counted(self.failed, "requests failed");
+        }
         counted(self.duplicated, "POSTs were executed more than once");
         counted(self.lost, "POSTs were answered but not executed by any node");
         counted(self.early, "requests came to a node that was not ready");
@@ -159,10 +196,14 @@ impl Summary {
         if unhealthy {
             counted(new_requests, "requests came to the unhealthy version");
         }
-        let expected = if unhealthy { Outcome::Unhealthy } else { Outcome::Done };
+        let expected = match release {
+            Release::Good | Release::Canary => Outcome::Done,
+            Release::Unhealthy => Outcome::Unhealthy,
+            Release::Broken => Outcome::RolledBack,
+        };
         if self.outcome != expected {
             problems.push(format!("the rollout ended as {:?} and not as {expected:?}: {}", self.outcome, self.message));
-        } else if !unhealthy && !self.versions.contains_key("v2") {
+        } else if !unhealthy && new_requests == 0 {
             problems.push("the new version never answered".into());
         }
         if self.requests == 0 {

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::summary::{Latency, Summary};
 use super::tally::Tally;
-use crate::api::ServiceStatus;
+use crate::api::{Evidence, Sample, ServiceStatus};
 use crate::model::NodeState;
 
 pub(super) const BOLD: Style = Style::new().bold();
@@ -47,6 +47,10 @@ pub(super) fn table(moment: &Moment<'_>) -> Vec<String> {
             thousands(tally.answers(name)),
             rate(moment, name),
         ));
+    }
+    if let Some(evidence) = evidence(status) {
+        lines.push(String::new());
+        lines.push(format!("   guard: {}", judged(evidence)));
     }
     lines.push(String::new());
     lines.push(format!("{DIM}   node               version   state     in flight{DIM:#}"));
@@ -89,8 +93,23 @@ pub(super) fn line(moment: &Moment<'_>) -> String {
     for (state, count) in states {
         let _ = write!(text, " {count} {state}");
     }
+    if let Some(evidence) = evidence(moment.status) {
+        let _ = write!(text, "  guard: {}", judged(evidence));
+    }
     let _ = write!(text, "  {}", numbers(moment));
     text
+}
+
+fn evidence(status: &ServiceStatus) -> Option<&Evidence> {
+    let trial = status.rollout.as_ref()?.trial.as_ref()?;
+    trial.evidence.as_ref().filter(|_| trial.share > 0.0)
+}
+
+/// What the guard sees, in a few words.
+fn judged(evidence: &Evidence) -> String {
+    let style = if evidence.verdict == "fail" { BAD } else { GOOD };
+    let of = |sample: &Sample| format!("{} of {} failed", thousands(sample.failures), thousands(sample.requests));
+    format!("{style}{}{style:#} (new: {}; old: {})", evidence.verdict, of(&evidence.new), of(&evidence.old))
 }
 
 fn title(status: &ServiceStatus) -> String {
