@@ -16,9 +16,12 @@ pub(super) fn ended(entry: &Entry, outcome: Outcome, reason: &str) -> String {
     match outcome {
         Outcome::Done | Outcome::DoneWithCuts => done(entry),
         Outcome::Unhealthy => unhealthy(entry, reason),
-        Outcome::Superseded | Outcome::RolledBack | Outcome::TimedOut => {
-            format!("{}: {reason}", entry.name())
-        }
+        Outcome::RolledBack => format!(
+            "{name}: {reason}\nNext: `sluice history {name}` shows what the guard saw; mend the release and deploy it under a new \
+             version name, or `sluice retry {name}` to try the same one again",
+            name = entry.name()
+        ),
+        Outcome::Superseded | Outcome::TimedOut => format!("{}: {reason}", entry.name()),
     }
 }
 

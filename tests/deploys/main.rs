@@ -3,6 +3,7 @@
 //! Everything is real: the proxy with its files and its admin socket, the verbs as processes, nodes with ports of their own.
 //! By default each test deploys a few times; `SLUICE_ROLLOUTS=50` is the full measure.
 
+mod canary;
 mod grpc;
 mod grpc_node;
 mod kills;
