@@ -30,13 +30,15 @@ struct Case {
     old: Faults,
     /// What the guard is told beside the defaults.
     guard: &'static str,
-    /// The first share, and the requests a second, if others than usual show it.
+    /// The first share.
     share: &'static str,
+    /// `rollout.deadline`, for those whose nodes are gone.
+    deadline: &'static str,
 }
 
 fn cases() -> Vec<Case> {
     let none = Faults::default();
-    let case = |name, what, new| Case { name, what, new, old: none, guard: "", share: "5%" };
+    let case = |name, what, new| Case { name, what, new, old: none, guard: "", share: "5%", deadline: "1m" };
     let slow = (0.04, Duration::from_millis(60));
     vec![
         case("half", "half of the answers are 500", Faults { fail: 0.5, ..none }),
@@ -56,7 +58,10 @@ fn cases() -> Vec<Case> {
             guard: "patience = \"1s\"",
             ..case("silent", "accepted, never answered", Faults { silent: true, ..none })
         },
-        case("crash", "each node dies after 10 requests", Faults { crash_after: Some(10), ..none }),
+        Case {
+            deadline: "5s",
+            ..case("crash", "each node dies after 10 requests", Faults { crash_after: Some(10), ..none })
+        },
         Case {
             share: "50%",
             new: Faults { capacity: Some(1), late: Some((1.0, Duration::from_millis(15))), ..none },
@@ -177,9 +182,9 @@ impl Stage {
             "state_dir = \"{folder}/state\"\nworkers = 2\n[admin]\nsocket = \"{folder}/admin.sock\"\n[[listener]]\n\
              name = \"http\"\nbind = \"127.0.0.1:0\"\n[service.shop]\nmatch = \"*\"\nrelease = \"{release}\"\n\
              [service.shop.versions]\n{versions}[service.shop.health]\npath = \"/healthz\"\ninterval = \"100ms\"\n\
-             [service.shop.rollout]\nstrategy = \"canary\"\nshield = \"{shield}\"\nkeep = \"0s\"\n\
+             [service.shop.rollout]\nstrategy = \"canary\"\nshield = \"{shield}\"\nkeep = \"0s\"\ndeadline = \"{}\"\n\
              steps = [{{ share = \"{}\", hold = \"60s\" }}]\n[service.shop.rollout.guard]\n{}\n",
-            case.share, case.guard
+            case.deadline, case.share, case.guard
         );
         let beside = self.folder.path().join("new");
         fs::write(&beside, text)?;

@@ -210,8 +210,8 @@ impl Default for Guard {
             max_errors: None,
             max_latency: Quantiles { p50: None, p95: None, p99: None },
             latency_ratio: Quantiles { p50: None, p95: None, p99: None },
-            patience: None,
             judges: Vec::new(),
+            patience: Some(Duration::from_secs(10)),
         }
     }
 }
