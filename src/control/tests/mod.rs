@@ -7,3 +7,4 @@ mod outliers;
 mod rollouts;
 mod scale;
 mod support;
+mod trials;
