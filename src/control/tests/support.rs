@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet};
@@ -311,6 +312,12 @@ impl Bench {
     pub async fn kill(self) -> Result<Rc<TempDir>, Failure> {
         self.run.abort();
         let _ = self.run.await;
+        // The journal's thread ends a moment later, and its lock with it.
+        let lock = self.dir.path().join("state/lock");
+        if let Ok(file) = std::fs::File::open(lock) {
+            let free = || flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
+            eventually("the journal is let go", free).await?;
+        }
         Ok(self.dir)
     }
 }
