@@ -184,6 +184,7 @@ impl Setup {
 fn take_signals(out: mpsc::Sender<Signal>) -> std::io::Result<()> {
     for (kind, meaning) in [
         (SignalKind::hangup(), Signal::Reload),
+        (SignalKind::user_defined1(), Signal::Reopen),
         (SignalKind::terminate(), Signal::Shutdown),
         (SignalKind::interrupt(), Signal::Shutdown),
     ] {

@@ -1,5 +1,7 @@
 //! Logs: one set-up for the process. Events come from the control plane; the request path logs nothing that is not wrong.
 
+pub mod lines;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;

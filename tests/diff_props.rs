@@ -11,7 +11,7 @@ use proptest::strategy::ValueTree;
 use sluicegate::config::{
     Accepting, Admin, AllDown, Balance, ClientTls, Config, Connections, Drain, Eject, Health, Hold, HostPattern,
     Limits, Listener, Match, Metrics, NodeProtocol, Probe, Retry, Rollout, Service, Shutdown, Strategy as Way,
-    Timeouts,
+    Timeouts, Tracing,
 };
 use sluicegate::model::{NodeAddress, ServiceName, Version};
 use sluicegate::rollout::diff::{Changes, Spec, apply, diff};
@@ -91,6 +91,8 @@ fn config() -> impl Strategy<Value = Config> {
             workers: None,
             trusted_proxies: Vec::new(),
             metrics: Metrics::default(),
+            access_log: None,
+            tracing: Tracing::default(),
             limits: Limits {
                 connections: 100 + limit,
                 head_size: 1024,

@@ -54,6 +54,10 @@ pub struct Measures {
     pub service_count: usize,
     /// One a service, by name; empty if `metrics.services` is off.
     pub services: Vec<ServiceMeasures>,
+    /// Lines of the access log that were written, and that were lost; none if there is no log.
+    pub access_log: (u64, u64),
+    /// Whether it can be written.
+    pub access_log_ok: bool,
     /// Nodes that are not told one by one because there are too many.
     pub nodes_left_out: usize,
 }

@@ -9,15 +9,17 @@ use toml::de::DeTable;
 
 use super::balance;
 use super::error::{Fault, Findings};
+use super::log;
 use super::metrics;
 use super::nodes::Nodes;
 use super::protocol;
 use super::reader::{At, Field, Table};
 use super::rollout;
 use super::tls::{self, Accepting, ClientTls};
+use super::tracing;
 use super::{
-    AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Metrics, Retry, Rollout, Shutdown,
-    Timeouts, Trial, door, trial,
+    AccessLog, AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Metrics, Retry, Rollout,
+    Shutdown, Timeouts, Tracing, Trial, door, trial,
 };
 
 pub(super) type Strings<'t> = Vec<At<&'t str>>;
@@ -35,6 +37,8 @@ pub(super) struct File<'t> {
     pub(super) errors: Option<Errors>,
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Metrics,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) tracing: Tracing,
     pub(super) services: Vec<RawService<'t>>,
     /// Whether nothing is written that might be a listener.
     pub(super) lacks_listener: bool,
@@ -101,6 +105,8 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
     let errors = root.table("errors", "errors").and_then(door::errors);
     let shutdown = root.table("shutdown", "shutdown").map(shutdown).unwrap_or_default();
     let metrics = root.table("metrics", "metrics").map(metrics::read).unwrap_or_default();
+    let access_log = root.table("log", "log").and_then(|table| log::read(table, source));
+    let tracing = root.table("tracing", "tracing").map(tracing::read).unwrap_or_default();
     let services = services(&mut root, source);
     // The parts of a service are looked for at the top by those who forget its name.
     root.finish(|key| match key {
@@ -124,6 +130,8 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         errors,
         shutdown,
         metrics,
+        access_log,
+        tracing,
         services,
         lacks_listener,
     }
@@ -135,7 +143,7 @@ pub(super) fn read_included<'t>(
     source: &Path,
     findings: &'t Findings<'t>,
 ) -> Vec<RawService<'t>> {
-    const MAIN: [&str; 10] = [
+    const MAIN: [&str; 12] = [
         "include",
         "listener",
         "admin",
@@ -146,6 +154,8 @@ pub(super) fn read_included<'t>(
         "errors",
         "shutdown",
         "metrics",
+        "log",
+        "tracing",
     ];
     let mut root = Table::new(table.get_ref(), 0..0, "", findings);
     for key in MAIN {

@@ -18,6 +18,7 @@ mod include;
 mod judges;
 mod lists;
 mod load;
+mod log;
 mod metrics;
 mod nodes;
 mod protocol;
@@ -26,6 +27,7 @@ mod rollout;
 mod stamp;
 mod syntax;
 mod tls;
+mod tracing;
 mod trial;
 mod units;
 mod validate;
@@ -40,6 +42,7 @@ pub use door::*;
 pub use error::{render, render_coloured};
 pub use judges::{Endpoint, Judge, Question, Unavailable};
 pub use load::{Loaded, load, load_again, load_str};
+pub use log::{AccessLog, LogField, LogFormat, LogPiece, LogTarget};
 pub use metrics::Metrics;
 pub use protocol::NodeProtocol;
 pub use rollout::{Control, Guard, Quantiles, Rollout, Shield, Step, Strategy, TooFew};
@@ -47,6 +50,7 @@ pub use stamp::Stamp;
 pub use tls::{
     Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
 };
+pub use tracing::Tracing;
 pub use trial::*;
 
 use std::collections::BTreeMap;
@@ -83,6 +87,10 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// How much `/metrics` tells.
     pub metrics: Metrics,
+    /// A line for each request, if it is wanted.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// How requests are followed from hop to hop.
+    pub tracing: Tracing,
 }
 
 /// An address that Sluice accepts on.

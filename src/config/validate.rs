@@ -49,6 +49,8 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
         errors: file.errors.clone().map(Arc::new),
         shutdown: file.shutdown.clone(),
         metrics: file.metrics.clone(),
+        access_log: file.access_log.clone().map(Arc::new),
+        tracing: file.tracing.clone(),
         listeners,
     }
 }

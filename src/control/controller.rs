@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::access_log::AccessLog;
 use super::build::Assembler;
 use super::calls::Caller;
 use super::certificates::{self, Certificates, Held, Read};
@@ -81,6 +82,8 @@ pub struct Parts {
 pub enum Signal {
     /// SIGHUP: read the configuration now.
     Reload,
+    /// SIGUSR1: open the access log again.
+    Reopen,
     /// SIGTERM or SIGINT: end. A second one: at once.
     Shutdown,
 }
@@ -130,6 +133,8 @@ pub(super) struct Controller {
     pub(super) happened: mpsc::Sender<Happened>,
     pub(super) mailbox: Rc<Mailbox>,
     pub(super) ready: watch::Sender<bool>,
+    /// Writes the access log.
+    pub(super) access_log: AccessLog,
     /// Who asked for measures.
     pub(super) scrapes: Scrapes,
     /// Whether shutdown began.
@@ -175,6 +180,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         happened,
         mailbox: Rc::clone(&mailbox),
         ready,
+        access_log: AccessLog::default(),
         scrapes: Scrapes::default(),
         closing: false,
         turn: Turn::default(),
@@ -200,6 +206,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                     info!("told to read the configuration");
                     reading.ask(None);
                 }
+                Some(Signal::Reopen) => controller.access_log.reopen(),
                 Some(Signal::Shutdown) if closing.is_none() => {
                     closing = Some(Instant::now() + controller.begin_shutdown());
                 }

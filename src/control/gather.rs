@@ -180,6 +180,8 @@ impl Controller {
             unrouted,
             service_count: self.entries.len(),
             services: Vec::new(),
+            access_log: self.access_log.counts(),
+            access_log_ok: !self.access_log.is_failing(),
             nodes_left_out: 0,
         }
     }

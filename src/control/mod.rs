@@ -11,6 +11,7 @@ pub mod health;
 pub mod state;
 pub mod watch;
 
+mod access_log;
 mod act;
 mod apply;
 mod build;

@@ -14,8 +14,20 @@ const SCHEMA: u32 = 1;
 /// The outline of a configuration.
 pub fn outline(config: &Config) -> Outline {
     // Whatever is added to the configuration does not compile until it is here too.
-    let Config { listeners, services, admin, state_dir, workers, trusted_proxies, limits, errors, shutdown, metrics } =
-        config;
+    let Config {
+        listeners,
+        services,
+        admin,
+        state_dir,
+        workers,
+        trusted_proxies,
+        limits,
+        errors,
+        shutdown,
+        metrics,
+        access_log,
+        tracing,
+    } = config;
     Outline {
         schema: SCHEMA,
         sluice: env!("CARGO_PKG_VERSION").into(),
@@ -25,6 +37,8 @@ pub fn outline(config: &Config) -> Outline {
             setting("errors", errors),
             setting("shutdown", shutdown),
             setting("metrics", metrics),
+            setting("log", access_log),
+            setting("tracing", tracing),
         ]
         .into(),
         fixed: [setting("admin", admin), setting("state_dir", state_dir), setting("workers", workers)].into(),

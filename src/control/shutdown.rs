@@ -98,7 +98,7 @@ async fn second(signals: &mut mpsc::Receiver<Signal>) {
     loop {
         match signals.recv().await {
             Some(Signal::Shutdown) => return,
-            Some(Signal::Reload) => {}
+            Some(Signal::Reload | Signal::Reopen) => {}
             // Nobody is left who could hurry us.
             None => std::future::pending().await,
         }

@@ -3,6 +3,7 @@
 //! The control plane publishes a [`Snapshot`], closes nodes and sends [`Command`]s; each worker subscribes, claims nodes and
 //! counts. Nothing else is shared.
 
+pub mod access_log;
 pub mod balance;
 pub mod cohort;
 pub mod entrance;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::mpsc;
 
+pub use access_log::AccessLog;
 pub use cohort::CohortKey;
 pub use command::{Command, CutReason, CutSpec, ShutdownSpec, SocketId};
 pub use entrance::Entrance;

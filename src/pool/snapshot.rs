@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access_log::AccessLog;
 use super::balance::{self, ONE, Weights};
 use super::cohort::CohortKey;
 use super::hold::Hold;
@@ -38,6 +39,10 @@ pub struct Edge {
     pub cohort_key: Option<Arc<CohortKey>>,
     /// Whether some listener tells nodes who a client is by its certificate: then no client may say so itself.
     pub forwards_clients: bool,
+    /// Where a line for each request goes, if it is wanted.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// How requests are followed from hop to hop; none if there is nothing to do but to pass on what is well formed.
+    pub tracing: Option<Box<config::Tracing>>,
 }
 
 /// One service as it serves.

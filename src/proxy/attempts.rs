@@ -132,7 +132,11 @@ pub async fn try_nodes(
         let demand = Demand { replayable, again: sends > 0, now, upgrade };
         let trial = trial::Watch::begin(&call, service, &permit, &outgoing, now);
         permit.count_request();
+        call.count_attempt();
         let sent = upstream::send(worker, &call, permit.local(), settings, request, demand).await;
+        if matches!(sent, Sent::Response(_)) {
+            call.note_head();
+        }
         if trial.is_some() {
             call.end_patience();
         }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::access_log::Outcome;
 use super::border::Border;
 use super::call::{Registered, Verdict};
 use super::claim::{Failure, Permit};
@@ -226,29 +227,30 @@ impl Relay {
             && border.is_at_border()
         {
             let farewell = border.farewell(reason);
-            self.end(false);
+            self.end(Err(Outcome::cut(reason)));
             return Poll::Ready(farewell.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         match self.poll_next(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
-                self.end(true);
+                self.end(Ok(()));
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
                 if let Some(permit) = &self.permit {
                     permit.count_failure(Failure::Truncated);
                 }
-                self.end(false);
+                self.end(Err(Outcome::NodeBody));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(call) = &self.call {
                     call.count_piece();
+                    call.count_sent(frame.data_ref().map_or(0, Bytes::len));
                 }
                 let Some(border) = &mut self.border else {
                     if self.is_end_stream() {
-                        self.end(true);
+                        self.end(Ok(()));
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 };
@@ -270,9 +272,12 @@ impl Relay {
     }
 
     /// Lets go of the node, then of the call.
-    fn end(&mut self, whole: bool) {
+    fn end(&mut self, how: Result<(), Outcome>) {
+        if let Some(call) = &self.call {
+            call.note_end(how.err().unwrap_or(Outcome::Done));
+        }
         let driver = std::mem::replace(&mut self.driver, Driver::Gone);
-        if let (true, Driver::Body(_, upstream)) = (whole, driver) {
+        if let (Ok(()), Driver::Body(_, upstream)) = (how, driver) {
             upstream.give_back(self.idle);
         }
         self.permit = None;
@@ -295,6 +300,9 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            call.note_end(call.outcome_of_drop());
+        }
         // Dropped before its end: the client has gone, or the watchdog ended the connection because the node stalled.
         let stalled = self.call.as_ref().is_some_and(|call| matches!(call.verdict(), Some(Verdict::TimedOut(_))));
         if let (true, Some(permit)) = (stalled, &self.permit) {

@@ -3,6 +3,7 @@
 //! The call is what the rest of the worker sees of a request: the watchdog finds its time limits here, the control plane
 //! learns from it what holds a node open, and a cut reaches the request through it.
 
+mod note;
 mod patience;
 mod watch;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Uri};
 
 use self::patience::Patience;
+use super::access_log::Entry;
 use super::front::Front;
 use super::pace::Pace;
 use super::view::LocalNode;
@@ -81,6 +83,10 @@ pub struct Call {
     client_limit: Cell<Duration>,
     /// How fast the client sends or takes a body.
     pub pace: Pace,
+    /// Set by the handler: what is noted for the access log, if there is one.
+    entry: RefCell<Option<Rc<Entry>>>,
+    /// Bytes of the answer's body that went by; counted by the body.
+    sent: Cell<u64>,
     /// Set by the handler: its place among the requests of a service that may have only so many.
     ticket: RefCell<Option<Ticket>>,
     /// Set by the watchdog, taken by the handler or the body.
@@ -145,6 +151,7 @@ impl Call {
         self.stage.set(stage);
         self.limit.set(limit);
         self.restarted.set(true);
+        self.note(|entry| entry.enter(stage));
         if stage == Stage::Flow {
             // A node that has begun to answer has what it needs; from here on it is the answer that must move.
             self.pace.turn();
@@ -163,7 +170,8 @@ impl Call {
 
     /// Told by the handler when a node is claimed, and with `None` when the claim is given up.
     pub fn set_node(&self, node: Option<Rc<LocalNode>>) {
-        if node.is_some() {
+        if let Some(node) = &node {
+            self.note(|entry| entry.chose(node));
             // A cut was meant for the node before; a replay elsewhere saved the call.
             self.was_cut.set(false);
             if self.cut.get().is_some_and(|cut| cut.reason == CutReason::Drain) {
@@ -366,6 +374,8 @@ impl Registered {
             awaits_client: Cell::new(false),
             client_limit: Cell::new(Duration::MAX),
             pace: Pace::default(),
+            entry: RefCell::new(None),
+            sent: Cell::new(0),
             ticket: RefCell::new(None),
             verdict: Cell::new(None),
             cut: Cell::new(None),
@@ -405,6 +415,9 @@ impl Drop for Registered {
         // The claim goes with the call: nothing that still holds the `Rc` may keep a node open.
         self.call.set_node(None);
         *self.call.ticket.borrow_mut() = None;
+        if let Some(entry) = self.call.entry.take() {
+            entry.leave(self.call.kind(), self.call.pace.came(), self.call.sent.get());
+        }
         if !self.call.is_stream() {
             self.call.front.end();
         }

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
 
+use super::access_log;
 use super::attempts::{Outgoing, try_nodes};
 use super::body::{ClientBody, RespBody};
-use super::call::Registered;
+use super::call::{Call, Registered};
 use super::claim::{self, Course};
 use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
@@ -16,13 +17,14 @@ use super::forwarded;
 use super::headers::{self, BodyLength, Seen};
 use super::refuse::{admit, limit_client, linger, turn_away};
 use super::replay::Source;
+use super::trace;
 use super::trial::{self, Guest};
 use super::view::{ServiceLocal, View};
 use super::worker::Worker;
 use crate::api::class_of;
 use crate::config::NodeProtocol;
 use crate::pool::router::{Route, normalised};
-use crate::pool::{Aim, ServiceView, Turn};
+use crate::pool::{Aim, Edge, ServiceView, Turn};
 
 /// Answers one request. Never an error: what goes wrong becomes a response, or ends its body.
 pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<ClientBody>) -> Response<RespBody> {
@@ -31,11 +33,18 @@ pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<Clien
     let mut outcome = answer(&worker, call, request, &mut context).await;
     let failed = outcome.is_err();
     let local = context.local.take();
+    let entry = context.entry.take();
+    let told = outcome.as_ref().err().filter(|_| entry.is_some()).map(access_log::told);
     if let (Some(guest), Ok(response)) = (&mut context.guest, &mut outcome) {
         guest.mark(response);
     }
     let mut response = context.finish(&worker, outcome);
     count(&worker, local.as_deref(), response.status(), failed);
+    if let Some(entry) = entry {
+        // If nobody else has a part in it any more, this is all that comes.
+        let whole = (Rc::strong_count(&entry) == 1).then(|| response.body().size_hint().lower());
+        entry.finish(response.status().as_u16(), told, whole);
+    }
     if worker.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -55,6 +64,35 @@ fn count(worker: &Worker, local: Option<&ServiceLocal>, status: StatusCode, fail
     }
 }
 
+/// Gives the request a name, and begins to note what becomes of it; both only if they are wanted.
+fn name<B>(worker: &Worker, edge: &Edge, call: &Call, request: &Request<B>, context: &mut Context) {
+    if let Some(name) = edge.tracing.as_ref().and_then(|tracing| tracing.request_id.as_ref()) {
+        let trusted = door::is_trusted(call.front.remote().ip().to_canonical(), &edge.trusted_proxies);
+        let id = trace::request_id(request.headers(), name, trusted, || worker.random());
+        context.request_id = Some(Box::new((name.clone(), id)));
+    }
+    if let Some(log) = &edge.access_log {
+        context.entry = Some(access_log::begin(&worker.desk, log, edge, call, request, worker.random()));
+    }
+}
+
+/// Has the node see which trace and which request this is.
+fn follow(worker: &Worker, edge: &Edge, seen: &Seen, headers: &mut HeaderMap, context: &Context) {
+    let tracing = edge.tracing.as_deref();
+    let trace = if tracing.is_some() || seen.has_trace() {
+        trace::follow(headers, seen.has_trace(), tracing, || worker.random())
+    } else {
+        None
+    };
+    if let Some(named) = &context.request_id {
+        headers.insert(named.0.clone(), named.1.clone());
+    }
+    if let Some(entry) = &context.entry {
+        let claimed = if context.request_id.is_none() { trace::claimed_id(headers) } else { None };
+        entry.name(context.request_id.as_ref().map(|named| &named.1).or(claimed.as_ref()), trace.as_ref());
+    }
+}
+
 async fn answer(
     worker: &Rc<Worker>,
     call: Registered,
@@ -65,6 +103,7 @@ async fn answer(
     let view = worker.view();
     let limits = &view.edge().limits;
     context.pages.clone_from(&view.edge().errors);
+    name(worker, view.edge(), &call, &request, context);
     let admitted = admit(worker, limits, &call, &request, has_body, context);
     let admitted = admitted.and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
     let ((route, service, local), seen) = match admitted {
@@ -76,12 +115,18 @@ async fn answer(
         }
     };
     context.local = Some(Rc::clone(local));
+    if let Some(entry) = &context.entry {
+        entry.set_service(local);
+    }
     // Before anybody else is shown the request.
     let preview = service.settings.trial.as_ref().is_some_and(|trial| trial::conceal(trial, request.headers_mut()));
     if let Some(door) = &service.settings.door {
         let state = local.door.state(&service.settings, door, &worker.meters);
         let pass = Pass::new(worker, &call, &view, state, &request, &seen);
         let pass = context.pass.insert(Box::new(pass));
+        if let Some(named) = &context.request_id {
+            pass.set_request_id(&named.1);
+        }
         let entered = Box::pin(pass.enter(worker, &view, &call, &seen, &mut request)).await;
         if let Some(early) = entered.transpose() {
             turn_away(&call, request, has_body, false).await;
@@ -116,6 +161,7 @@ async fn answer(
     seen.rewrite(&mut parts.headers, version, length);
     forwarded::set(&mut parts.headers, &call.front, &seen, &view.edge().trusted_proxies);
     forwarded::set_client(&mut parts.headers, &call.front, view.edge());
+    follow(worker, view.edge(), &seen, &mut parts.headers, context);
     if let Some(pass) = pass {
         pass.change_request(&mut parts.headers);
     }

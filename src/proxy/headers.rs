@@ -52,6 +52,7 @@ struct Present {
     upgrade: bool,
     expect: bool,
     forwarding: bool,
+    trace: bool,
 }
 
 /// Examines a request's head.
@@ -86,6 +87,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
                 }
                 seen.expects_continue = request.version() >= Version::HTTP_11 && has_body;
             }
+            "traceparent" | "tracestate" => seen.present.trace = true,
             "accept" => seen.accept = Some(value.clone()),
             "idempotency-key" => seen.idempotent = true,
             "max-forwards" if request.method() == Method::OPTIONS => {
@@ -218,6 +220,11 @@ impl Seen {
     /// Whether forwarding headers came with the request.
     pub fn has_forwarding(&self) -> bool {
         self.present.forwarding
+    }
+
+    /// Whether the request says that it belongs to a trace.
+    pub fn has_trace(&self) -> bool {
+        self.present.trace
     }
 
     /// Removes what belongs to the client's connection, for a message of our own that repeats the rest.

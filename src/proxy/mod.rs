@@ -4,6 +4,7 @@
 //! here knows what a rollout is, or how a node's health is found out.
 
 mod accept;
+pub mod access_log;
 mod answer;
 mod attempts;
 mod body;
@@ -25,6 +26,7 @@ mod pace;
 mod refuse;
 mod replay;
 mod to_https;
+mod trace;
 mod trial;
 mod upgrade;
 mod upstream;

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::call::Registered;
+use super::access_log::Outcome;
+use super::call::{Registered, Verdict};
 use super::claim::Permit;
 use super::view::Slot;
 use super::websocket::{CLOSE_SERVICE_RESTART, FrameTracker};
@@ -50,6 +51,8 @@ struct Half {
     unflushed: bool,
     /// The end was passed on.
     shut: bool,
+    /// Bytes that the other side took.
+    moved: usize,
 }
 
 impl Half {
@@ -59,7 +62,7 @@ impl Half {
             tracker.advance(ahead);
         }
         let rest = Bytes::copy_from_slice(ahead);
-        Self { rest, tracker, ended: false, unflushed: false, shut: false }
+        Self { rest, tracker, ended: false, unflushed: false, shut: false, moved: 0 }
     }
 
     fn is_drained(&self) -> bool {
@@ -146,6 +149,7 @@ impl Half {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.unflushed = true;
+        self.moved += written;
         Poll::Ready(Ok(written))
     }
 }
@@ -162,6 +166,8 @@ impl Tunnel {
         let mut down = Half::new(&self.node_ahead, tracked);
         let mut up = Half::new(&client_ahead, tracked);
         let mut closing = false;
+        // Whether the node ended its direction while the client had not.
+        let mut node_first = false;
         let result: io::Result<()> = poll_fn(|cx| {
             if self.call.poll_killed(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -180,12 +186,22 @@ impl Tunnel {
                 let written = down.poll(cx, &mut self.node, &mut client, true)?;
                 debug_assert!(written.is_pending(), "a closing half does not end by itself");
             }
+            node_first |= down.ended && !up.ended && !closing;
             let up_done = up.poll(cx, &mut client, &mut self.node, false)?.is_ready();
             let answered = up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
             let done = if closing { up_done || answered } else { down_done && up_done };
             if done { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
         .await;
+        self.call.count_received(up.moved);
+        self.call.count_sent(down.moved);
+        self.call.note_end(match (self.call.verdict(), &result) {
+            (Some(Verdict::Cut(reason)), _) => Outcome::cut(reason),
+            (Some(Verdict::TimedOut(_)), _) => Outcome::TimeoutBody,
+            (None, Err(_)) => Outcome::TunnelBroken,
+            (None, Ok(())) if node_first => Outcome::TunnelNode,
+            (None, Ok(())) => Outcome::TunnelClient,
+        });
         if let Err(error) = result {
             tracing::debug!(client = %self.call.front.remote(), %error, "tunnel ended");
         }

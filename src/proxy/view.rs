@@ -111,6 +111,11 @@ impl View {
 }
 
 impl ServiceLocal {
+    /// The service's name.
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
     /// A worker's counters of the service.
     pub fn stats(&self, worker: usize) -> Option<&ServiceShard> {
         self.stats.shard(worker)

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use super::accept::Handshakes;
+use super::access_log::Desk;
 use super::call::Call;
 use super::cuts::Cuts;
 use super::door::Kit;
@@ -59,6 +60,8 @@ pub struct Worker {
     pub meters: Arc<Meters>,
     /// What the policies of services keep.
     pub door: Kit,
+    /// Where the access log is written.
+    pub desk: Desk,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +129,7 @@ async fn run(subscription: Subscription) {
         closing: Cell::new(None),
         meters,
         door: Kit::default(),
+        desk: Desk::default(),
     });
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,6 +151,7 @@ async fn run(subscription: Subscription) {
             }
         }
         if shutdown.is_some() && worker.is_empty() {
+            worker.desk.flush();
             if let Some(spec) = shutdown.take() {
                 // Nobody waits any more if the control plane is gone.
                 let _ = spec.reply.send(worker.cuts.take_shutdown());
@@ -283,6 +288,7 @@ impl Worker {
             call.check(now);
         }
         self.cuts.settle();
+        self.desk.flush();
         if !slow {
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Admin, Config, Errors, Limits, Match, Metrics, Service, Shutdown};
+use crate::config::{AccessLog, Admin, Config, Errors, Limits, Match, Metrics, Service, Shutdown, Tracing};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// A configuration, in the parts that change independently.
@@ -35,6 +35,10 @@ pub struct Global {
     pub shutdown: Shutdown,
     /// How much `/metrics` tells.
     pub metrics: Metrics,
+    /// A line for each request.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// How requests are followed from hop to hop.
+    pub tracing: Tracing,
 }
 
 /// One service, in the parts that change independently.
@@ -114,6 +118,8 @@ impl Spec {
             errors,
             shutdown,
             metrics,
+            access_log,
+            tracing,
         } = config;
         Self {
             global: Global {
@@ -123,6 +129,8 @@ impl Spec {
                 errors: errors.clone(),
                 shutdown: shutdown.clone(),
                 metrics: metrics.clone(),
+                access_log: access_log.clone(),
+                tracing: tracing.clone(),
             },
             listeners: listeners.iter().map(|listener| (listener.name.clone(), listener.bind)).collect(),
             services: services.iter().map(|(name, service)| (name.clone(), ServiceSpec::of(service))).collect(),

@@ -1,7 +1,9 @@
 //! End to end: real sockets, real files, the real data plane.
 #![allow(clippy::large_futures, reason = "a test's own stack is big enough for its buffers")]
 
+mod access_log;
 mod support;
+mod tracing;
 
 mod balance;
 mod conformance;

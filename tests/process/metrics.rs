@@ -8,7 +8,9 @@ use serde_json::Value;
 use sluicegate::admin::metrics::{ALL, Kind};
 use sluicegate::cli::demo::Origin;
 
-use super::support::{Exposition, LISTENER, Proxy, QUICK, Site, eventually, get, list, origin};
+use rustix::process::Signal;
+
+use super::support::{Client, Exposition, LISTENER, Proxy, QUICK, Site, eventually, get, list, origin};
 
 fn root(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a file of the repository")
@@ -109,6 +111,43 @@ fn a_failing_edit_shows_in_the_measures_of_the_configuration() {
         Some(scrape(&proxy)).filter(|told| told.value("sluice_config_last_reload_successful", &[]) == 0.0)
     });
     assert!(told.value("sluice_config_problems", &[]) >= 1.0);
+}
+
+#[test]
+fn the_access_log_is_opened_again_on_sigusr1_and_edited_live_and_no_line_is_lost() {
+    let nodes = [origin("v1")];
+    let log = |name: &str| format!("[log.access]\npath = \"{name}\"\nformat = \"{{path}}\"\n");
+    let site = Site::new(&text(&nodes, "v1", &log("log.a")));
+    let mut proxy = site.start();
+    proxy.settled("shop");
+    let read = |name: &str| fs::read_to_string(site.path(name)).unwrap_or_default();
+    let mut asked = BTreeSet::new();
+    let mut client = Client::connect(proxy.address()).expect("a connection");
+    for round in 0..5 {
+        for number in 0..20 {
+            let path = format!("/{round}-{number}");
+            client.get("shop.test", &path).expect("an answer");
+            asked.insert(path);
+            if round < 3 && number == 10 {
+                eventually("there is a log", || site.path("log.a").exists().then_some(()));
+                fs::rename(site.path("log.a"), site.path(&format!("log.{round}"))).expect("a renamed file");
+                proxy.signal(Signal::USR1);
+            }
+        }
+        if round == 3 {
+            site.write(&text(&nodes, "v1", &log("log.b")));
+            eventually("the edit is seen", || proxy.log().matches("configuration applied").nth(0).map(drop));
+        }
+    }
+    drop(client);
+    proxy.signal(Signal::TERM);
+    assert!(proxy.exit().success());
+    let files = ["log.0", "log.1", "log.2", "log.a", "log.b"];
+    let told: Vec<String> =
+        files.iter().flat_map(|name| read(name).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    assert_eq!(told.len(), asked.len(), "{told:?}");
+    assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), asked);
+    assert_eq!(read("log.b").lines().count(), 20, "from the edit on");
 }
 
 /// Names of metrics in an expression of PromQL.

@@ -149,6 +149,9 @@ impl Scrape {
         single(encoder, &f::CONFIG_LOADED, seconds(m.config_loaded))?;
         single(encoder, &f::CONFIG_PROBLEMS, m.problems)?;
         single(encoder, &f::JOURNAL_OK, m.journal_ok)?;
+        single(encoder, &f::LOG_OK, m.access_log_ok)?;
+        single(encoder, &f::LOG_LINES, m.access_log.0)?;
+        single(encoder, &f::LOG_DROPPED, m.access_log.1)?;
         Open { encoder, family: &f::LISTENER_UP }.series(|series| {
             m.listeners.iter().try_for_each(|listener| series.put([&listener.name], listener.error.is_none()))
         })?;

@@ -63,6 +63,9 @@ families! {
     CONFIG_LOADED = Gauge "sluice_config_last_reload_success_timestamp" ["seconds"] () "When what runs was loaded";
     CONFIG_PROBLEMS = Gauge "sluice_config_problems" () "Errors and warnings of the last read of the configuration";
     JOURNAL_OK = Gauge "sluice_journal_successful" () "0 while the newest state of some service is not on disk: a crash would lose it";
+    LOG_OK = Gauge "sluice_access_log_successful" () "0 while lines of the access log cannot be written";
+    LOG_LINES = Counter "sluice_access_log_lines" () "Lines of the access log that were written";
+    LOG_DROPPED = Counter "sluice_access_log_dropped" () "Lines of the access log that were lost, because the disk was slow or full";
     LISTENER_UP = Gauge "sluice_listener_up" ("listener") "1 if the listener is open";
     CERTIFICATE = Gauge "sluice_certificate_expiry_timestamp" ["seconds"] ("file") "When a certificate that listeners show ends";
     SERVICES = Gauge "sluice_services" () "Services there are";

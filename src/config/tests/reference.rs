@@ -40,6 +40,7 @@ fn the_reference_holds_the_defaults() {
     assert_eq!(config.trusted_proxies, Vec::new());
     assert_eq!((config.workers, config.state_dir), (None, None));
     assert_eq!(config.metrics, Metrics::default());
+    assert_eq!((config.access_log, config.tracing), (None, Tracing::default()));
     assert_eq!(config.errors, None);
     for name in ["shop", "blog"] {
         let service = &config.services[name];

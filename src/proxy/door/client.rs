@@ -10,7 +10,8 @@ use super::super::front::Front;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+/// Whether this peer is believed.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&address))
 }
 

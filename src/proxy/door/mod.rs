@@ -21,9 +21,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 
+use super::access_log::Entry;
 use super::body::{ClientBody, RespBody};
 use super::call::Call;
 use super::error::Fault;
@@ -38,7 +39,7 @@ use crate::pool::meters::{Flight, client_key};
 use crate::pool::rate::Limiter;
 use crate::pool::router::normalised;
 
-pub use client::{address as client_address, is_https as client_is_https};
+pub use client::{address as client_address, is_https as client_is_https, is_trusted};
 #[cfg(feature = "compression")]
 pub use compress::Compressed;
 
@@ -105,6 +106,10 @@ pub struct Context {
     pub pass: Option<Box<Pass>>,
     /// Set once the request is known to be for a service.
     pub local: Option<Rc<ServiceLocal>>,
+    /// What is noted for the access log, if there is one.
+    pub entry: Option<Rc<Entry>>,
+    /// The header that names the request, and its name, if it shall have one.
+    pub request_id: Option<Box<(HeaderName, HeaderValue)>>,
     /// It is the last one on its connection.
     pub is_last: bool,
 }
@@ -160,6 +165,11 @@ impl Pass {
             accepted: compress::Accepted::of(state.door.compression.as_ref(), request.headers()),
             state,
         }
+    }
+
+    /// The request has an id already.
+    pub fn set_request_id(&self, id: &HeaderValue) {
+        let _ = self.request_id.set(id.clone());
     }
 
     /// The client's address, as trusted proxies tell it.
@@ -253,7 +263,8 @@ impl Context {
     pub fn finish(self, worker: &Worker, outcome: Result<Response<RespBody>, Fault>) -> Response<RespBody> {
         let own = self.pass.as_ref().and_then(|pass| pass.state.door.errors.as_ref());
         let answered = self.pass.as_ref().is_some_and(|pass| pass.answered);
-        let pages = pages::Pages { own, general: self.pages.as_deref() };
+        let request_id = self.request_id.as_ref().map(|named| &named.1);
+        let pages = pages::Pages { own, general: self.pages.as_deref(), request_id };
         let mut response = match outcome {
             Ok(response) if !answered && pages.intercept(&response) => pages.replace(response, self.accept.as_ref()),
             Ok(response) => response,
@@ -265,6 +276,9 @@ impl Context {
                 response = compress::apply(pass, &worker.door.compressing, response);
             }
             fields::carry_out(&pass.state.door.response_headers, pass, response.headers_mut());
+        }
+        if let Some((name, id)) = self.request_id.map(|named| *named) {
+            response.headers_mut().insert(name, id);
         }
         if self.is_last {
             response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));

@@ -13,6 +13,8 @@ use crate::config::{Errors, Page};
 pub(super) struct Pages<'a> {
     pub(super) own: Option<&'a Errors>,
     pub(super) general: Option<&'a Errors>,
+    /// What the request is called, if it is.
+    pub(super) request_id: Option<&'a HeaderValue>,
 }
 
 impl Pages<'_> {
@@ -65,16 +67,23 @@ impl Pages<'_> {
     fn fill(&self, response: &mut Response<RespBody>, accept: Option<&HeaderValue>, code: &str, text: Bytes) {
         let status = response.status();
         let (kind, body) = if accept.is_some_and(prefers_json) {
-            let problem = serde_json::json!({
+            let mut problem = serde_json::json!({
                 "status": status.as_u16(),
                 "title": status.canonical_reason().unwrap_or_default(),
                 "detail": String::from_utf8_lossy(&text).trim(),
                 "code": code,
             });
+            if let Some(id) = self.request_id {
+                problem["request_id"] = String::from_utf8_lossy(id.as_bytes()).into();
+            }
             (HeaderValue::from_static("application/problem+json"), Bytes::from(problem.to_string()))
         } else if let Some(page) = self.page(status) {
             (page.kind.clone(), page.body.clone())
         } else {
+            let text = match self.request_id {
+                Some(id) => Bytes::from([&text[..], b"request ", id.as_bytes(), b"\n"].concat()),
+                None => text,
+            };
             (HeaderValue::from_static("text/plain; charset=utf-8"), text)
         };
         let headers = response.headers_mut();

@@ -20,16 +20,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sluicegate::config::{self, Config};
+use sluicegate::config::{self, Config, LogTarget};
 use sluicegate::model::{NodeAddress, NodeId, ServiceName, Share, Version};
 use sluicegate::net::listener;
 use sluicegate::net::tls::{Client, Server};
 use sluicegate::pool::balance::ONE;
 use sluicegate::pool::{
-    CohortKey, Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceStats, ServiceView, ShutdownSpec, Slice,
-    Snapshot,
+    AccessLog, CohortKey, Command, Edge, Entrance, Hold, Node, Pool, Router, ServiceStats, ServiceView, ShutdownSpec,
+    Slice, Snapshot,
 };
 use sluicegate::proxy;
+use sluicegate::telemetry::lines::{Lines, Target};
 use tokio::time::{Instant, sleep};
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -44,6 +45,8 @@ pub struct Proxy {
     pub entrance: Arc<ArcSwap<Entrance>>,
     pub holds: BTreeMap<ServiceName, Arc<Hold>>,
     stats: BTreeMap<ServiceName, Arc<ServiceStats>>,
+    /// Writes the access log.
+    lines: Option<(Arc<AccessLog>, Lines)>,
     config: Config,
 }
 
@@ -73,12 +76,21 @@ impl Proxy {
         let (pool, subscriptions) = Pool::new(workers);
         proxy::start(subscriptions).expect("workers start");
         let address = ([127, 0, 0, 1], 0).into();
+        let lines = config.access_log.clone().map(|settings| {
+            let target = match &settings.target {
+                LogTarget::Stdout => Target::Stdout,
+                LogTarget::File(path) => Target::File(path.clone()),
+            };
+            let lines = Lines::start("access", target).expect("a thread");
+            (Arc::new(AccessLog { settings, sink: lines.sink().clone() }), lines)
+        });
         let mut proxy = Self {
             address,
             pool,
             nodes: BTreeMap::new(),
             holds: BTreeMap::new(),
             stats: BTreeMap::new(),
+            lines,
             entrance,
             config,
         };
@@ -141,6 +153,8 @@ impl Proxy {
             errors: self.config.errors.clone(),
             cohort_key: Some(Arc::new(CohortKey::new(b"the key of the tests"))),
             forwards_clients: self.config.listeners[0].accepting.forwards_clients(),
+            access_log: self.lines.as_ref().map(|(log, _)| Arc::clone(log)),
+            tracing: Some(Box::new(self.config.tracing.clone())),
         };
         self.pool.publish(Snapshot {
             generation: 0,
@@ -168,6 +182,11 @@ impl Proxy {
     /// The node at this address.
     pub fn node(&self, address: SocketAddr) -> &Arc<Node> {
         &self.nodes[&NodeAddress::new(address.to_string())]
+    }
+
+    /// Lines of the access log that were written, and that were lost.
+    pub fn lines(&self) -> (u64, u64) {
+        self.lines.as_ref().map_or((0, 0), |(_, lines)| lines.sink().fate().counts())
     }
 
     /// Requests answered, failed and retried over all workers.

@@ -1,0 +1,372 @@
+//! The access log: a line for each request, when all of it is over.
+//!
+//! A request that is to be told has an [`Entry`], shared by all who know something of it: the handler, the call, the body. When the last of
+//! them lets go, whatever the reason, the line is written to the worker's buffer, which is handed to the writer's thread when it is full or at the
+//! watchdog's next look. Nothing waits; what there is no room for is lost, and counted.
+
+mod line;
+mod outcome;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{HOST, HeaderName, HeaderValue, REFERER, USER_AGENT};
+use http::{Method, Request, Uri, Version};
+
+use self::line::Value;
+pub use self::outcome::Outcome;
+use super::call::{Call, Stage};
+use super::door;
+use super::error::Fault;
+use super::front::Front;
+use super::trace;
+use super::view::{LocalNode, ServiceLocal};
+use crate::config::LogField;
+use crate::model::WorkKind;
+use crate::pool::{AccessLog, Edge};
+use crate::telemetry::lines::Batch;
+
+/// Bytes that are handed over at once.
+const BATCH: usize = 32 * 1024;
+
+/// Bytes that wait in a worker while the writer has no room; lines beyond that are lost.
+const MOST: usize = 256 * 1024;
+
+/// A worker's part of an access log.
+#[derive(Debug)]
+pub struct Book {
+    log: Arc<AccessLog>,
+    lines: RefCell<Batch>,
+    /// Another one is written now: nobody will flush this one.
+    closed: Cell<bool>,
+}
+
+/// Where a worker keeps its book.
+#[derive(Debug, Default)]
+pub struct Desk(RefCell<Option<Rc<Book>>>);
+
+impl Desk {
+    /// The book for this log.
+    fn book(&self, log: &Arc<AccessLog>) -> Rc<Book> {
+        let mut desk = self.0.borrow_mut();
+        if let Some(book) = desk.as_ref().filter(|book| Arc::ptr_eq(&book.log, log)) {
+            return Rc::clone(book);
+        }
+        let book = Rc::new(Book {
+            log: Arc::clone(log),
+            lines: RefCell::new(Batch { bytes: Vec::new(), lines: 0 }),
+            closed: Cell::new(false),
+        });
+        if let Some(old) = desk.replace(Rc::clone(&book)) {
+            old.closed.set(true);
+            old.flush();
+        }
+        book
+    }
+
+    /// Hands over what has been written. Told by the watchdog, and when the worker ends.
+    pub fn flush(&self) {
+        if let Some(book) = &*self.0.borrow() {
+            book.flush();
+        }
+    }
+}
+
+impl Book {
+    fn flush(&self) {
+        let mut lines = self.lines.borrow_mut();
+        if lines.bytes.is_empty() {
+            return;
+        }
+        let full = std::mem::replace(&mut *lines, Batch { bytes: Vec::new(), lines: 0 });
+        if let Err(full) = self.log.sink.send(full) {
+            *lines = full;
+        }
+    }
+
+    fn write<'a>(&self, value: impl Fn(LogField) -> Value<'a>) {
+        let mut lines = self.lines.borrow_mut();
+        if lines.bytes.len() >= MOST {
+            self.log.sink.fate().lose(1);
+            return;
+        }
+        if lines.bytes.capacity() == 0 {
+            lines.bytes.reserve(BATCH + 1024);
+        }
+        line::write(&mut lines.bytes, &self.log.settings.format, value);
+        lines.lines += 1;
+        let full = lines.bytes.len() >= BATCH || self.closed.get();
+        drop(lines);
+        if full {
+            self.flush();
+        }
+    }
+}
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// One request. Its line is written when the last reference goes.
+#[derive(Debug)]
+pub struct Entry {
+    book: Rc<Book>,
+    front: Rc<Front>,
+    started: Instant,
+    at: SystemTime,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    protocol: Version,
+    client: std::net::IpAddr,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    /// Between 0 and 1: whether it is in the sample.
+    draw: f64,
+    request_id: OnceCell<HeaderValue>,
+    trace: OnceCell<HeaderValue>,
+    status: Cell<u16>,
+    service: OnceCell<Rc<ServiceLocal>>,
+    node: RefCell<Option<Rc<LocalNode>>>,
+    attempts: Cell<u32>,
+    chosen: Cell<Option<Instant>>,
+    connected: Cell<Option<Instant>>,
+    answered: Cell<Option<Instant>>,
+    kind: Cell<WorkKind>,
+    outcome: Cell<Option<Outcome>>,
+    error: Cell<Option<&'static str>>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+}
+
+/// Begins to note a request.
+pub fn begin<B>(
+    desk: &Desk,
+    log: &Arc<AccessLog>,
+    edge: &Edge,
+    call: &Call,
+    request: &Request<B>,
+    random: u64,
+) -> Rc<Entry> {
+    let headers = request.headers();
+    let format = &log.settings.format;
+    let wanted = |field, name: HeaderName| format.holds(field).then(|| headers.get(name).cloned()).flatten();
+    let peer = call.front.remote().ip().to_canonical();
+    let entry = Rc::new(Entry {
+        book: desk.book(log),
+        front: Rc::clone(&call.front),
+        started: call.started,
+        at: SystemTime::now(),
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        host: headers.get(HOST).cloned(),
+        protocol: if call.is_stream() { Version::HTTP_2 } else { request.version() },
+        client: door::client_address(peer, headers, &edge.trusted_proxies),
+        user_agent: wanted(LogField::UserAgent, USER_AGENT),
+        referer: wanted(LogField::Referer, REFERER),
+        draw: (random >> 11) as f64 / (1u64 << 53) as f64,
+        request_id: OnceCell::new(),
+        trace: OnceCell::new(),
+        status: Cell::new(0),
+        service: OnceCell::new(),
+        node: RefCell::new(None),
+        attempts: Cell::new(0),
+        chosen: Cell::new(None),
+        connected: Cell::new(None),
+        answered: Cell::new(None),
+        kind: Cell::new(WorkKind::Request),
+        outcome: Cell::new(None),
+        error: Cell::new(None),
+        bytes_in: Cell::new(0),
+        bytes_out: Cell::new(0),
+    });
+    call.set_entry(&entry);
+    entry
+}
+
+impl Entry {
+    /// Told by the handler when both are known.
+    pub fn name(&self, request_id: Option<&HeaderValue>, trace: Option<&HeaderValue>) {
+        if let Some(id) = request_id {
+            let _ = self.request_id.set(id.clone());
+        }
+        if let Some(trace) = trace {
+            let _ = self.trace.set(trace.clone());
+        }
+    }
+
+    /// Told by the handler when its service is known.
+    pub fn set_service(&self, local: &Rc<ServiceLocal>) {
+        let _ = self.service.set(Rc::clone(local));
+    }
+
+    /// Told by the call when a node is claimed.
+    pub(super) fn chose(&self, node: &Rc<LocalNode>) {
+        *self.node.borrow_mut() = Some(Rc::clone(node));
+        self.chosen.set(Some(Instant::now()));
+        self.connected.set(None);
+    }
+
+    /// Told by the handler when the request goes to a node.
+    pub(super) fn count_attempt(&self) {
+        self.attempts.set(self.attempts.get() + 1);
+    }
+
+    /// Told by the call at each stage.
+    pub(super) fn enter(&self, stage: Stage) {
+        if stage == Stage::Response {
+            self.connected.set(Some(Instant::now()));
+        }
+    }
+
+    /// Told by the handler when the answer's head came from the node.
+    pub(super) fn note_head(&self) {
+        self.answered.set(Some(Instant::now()));
+    }
+
+    /// How it ended; the first to tell is right.
+    pub(super) fn end(&self, outcome: Outcome) {
+        if self.outcome.get().is_none() {
+            self.outcome.set(Some(outcome));
+        }
+    }
+
+    /// Told by the call at its end.
+    pub(super) fn leave(&self, kind: WorkKind, bytes_in: u64, bytes_out: u64) {
+        self.kind.set(kind);
+        self.bytes_in.set(bytes_in);
+        self.bytes_out.set(self.bytes_out.get() + bytes_out);
+    }
+
+    /// Told by the handler: what the client gets. `whole`: bytes of a body that is at hand, after which nothing comes.
+    pub fn finish(&self, status: u16, fault: Option<(Outcome, &'static str)>, whole: Option<u64>) {
+        self.status.set(status);
+        if let Some((outcome, label)) = fault {
+            self.outcome.set(Some(outcome));
+            self.error.set(Some(label));
+        }
+        if let Some(bytes) = whole {
+            self.bytes_out.set(bytes);
+            if fault.is_none() {
+                // Whatever a body told that was replaced: this is what the client gets.
+                self.outcome.set(Some(if self.answered.get().is_some() { Outcome::Done } else { Outcome::Answered }));
+            }
+        }
+    }
+
+    /// If nobody told, the client went away.
+    fn outcome(&self) -> Outcome {
+        self.outcome.get().unwrap_or_else(|| {
+            if self.answered.get().is_some() {
+                Outcome::ClientBody
+            } else if self.attempts.get() > 0 {
+                Outcome::ClientHead
+            } else {
+                Outcome::ClientWait
+            }
+        })
+    }
+
+    fn value<'a>(&'a self, field: LogField, end: Instant, made: &'a Made) -> Value<'a> {
+        let text = |value: Option<&'a HeaderValue>| value.map_or(Value::None, |value| Value::Text(value.as_bytes()));
+        let time = |time: Option<Duration>| time.map_or(Value::None, Value::Time);
+        let chosen = self.chosen.get();
+        let connected = self.connected.get();
+        let between = |from: Option<Instant>, to: Option<Instant>| {
+            from.map(|from| to.unwrap_or(end).saturating_duration_since(from))
+        };
+        match field {
+            LogField::Time => Value::Text(&made.time),
+            LogField::TimeCommon => Value::Text(&made.common),
+            LogField::RequestId => text(self.request_id.get()),
+            LogField::TraceId => {
+                self.trace.get().and_then(trace::id).map_or(Value::None, |id| Value::Text(id.as_bytes()))
+            }
+            LogField::Client => Value::Text(&made.client),
+            LogField::Peer => Value::Text(&made.peer),
+            LogField::Listener => Value::Text(self.front.entrance().name.as_bytes()),
+            LogField::Tls => Value::Flag(self.front.is_secure()),
+            LogField::Protocol => Value::Text(match self.protocol {
+                Version::HTTP_10 => b"HTTP/1.0",
+                Version::HTTP_2 => b"HTTP/2.0",
+                _ => b"HTTP/1.1",
+            }),
+            LogField::Method => Value::Text(self.method.as_str().as_bytes()),
+            LogField::Host => match self.uri.authority() {
+                Some(authority) => Value::Text(authority.as_str().as_bytes()),
+                None => text(self.host.as_ref()),
+            },
+            LogField::Path => {
+                let whole = self.uri.path_and_query().filter(|_| self.book.log.settings.query);
+                Value::Text(whole.map_or(self.uri.path(), |whole| whole.as_str()).as_bytes())
+            }
+            LogField::Status => Value::Number(u64::from(self.status.get())),
+            LogField::BytesIn => Value::Number(self.bytes_in.get()),
+            LogField::BytesOut => Value::Number(self.bytes_out.get()),
+            LogField::Duration => Value::Time(end.saturating_duration_since(self.started)),
+            LogField::Wait => time(between(Some(self.started), chosen)),
+            LogField::Connect => time(between(chosen, connected)),
+            LogField::Head => time(between(connected, self.answered.get())),
+            LogField::Body => time(between(self.answered.get(), None)),
+            LogField::Service => {
+                self.service.get().map_or(Value::None, |local| Value::Text(local.name().as_str().as_bytes()))
+            }
+            LogField::Version => {
+                made.node.as_ref().map_or(Value::None, |local| Value::Text(local.node.id.version.as_str().as_bytes()))
+            }
+            LogField::Node => {
+                made.node.as_ref().map_or(Value::None, |local| Value::Text(local.node.id.address.as_str().as_bytes()))
+            }
+            LogField::Attempts => Value::Number(u64::from(self.attempts.get())),
+            LogField::Kind => Value::Text(match self.kind.get() {
+                WorkKind::Request => b"request",
+                WorkKind::Stream => b"stream",
+                WorkKind::WebSocket => b"websocket",
+                WorkKind::Tunnel => b"tunnel",
+            }),
+            LogField::Outcome => Value::Text(self.outcome().code().as_bytes()),
+            LogField::Error => self.error.get().map_or(Value::None, |label| Value::Text(label.as_bytes())),
+            LogField::UserAgent => text(self.user_agent.as_ref()),
+            LogField::Referer => text(self.referer.as_ref()),
+        }
+    }
+}
+
+/// What has to be made before it can be written.
+struct Made {
+    time: Vec<u8>,
+    common: Vec<u8>,
+    client: Vec<u8>,
+    peer: Vec<u8>,
+    node: Option<Rc<LocalNode>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let settings = &self.book.log.settings;
+        let well = self.outcome().is_good() && self.status.get() < 500;
+        if well && self.draw >= settings.sample {
+            return;
+        }
+        let format = &settings.format;
+        let wanted = |field, make: &dyn Fn() -> Vec<u8>| if format.holds(field) { make() } else { Vec::new() };
+        let made = Made {
+            time: wanted(LogField::Time, &|| line::rfc3339(self.at)),
+            common: wanted(LogField::TimeCommon, &|| line::common(self.at)),
+            client: wanted(LogField::Client, &|| self.client.to_string().into_bytes()),
+            peer: wanted(LogField::Peer, &|| self.front.remote().to_string().into_bytes()),
+            node: self.node.take(),
+        };
+        let end = Instant::now();
+        self.book.write(|field| self.value(field, end, &made));
+    }
+}
+
+/// How a fault is told.
+pub fn told(fault: &Fault) -> (Outcome, &'static str) {
+    (Outcome::of(fault), fault.label())
+}
