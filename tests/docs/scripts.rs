@@ -1,0 +1,155 @@
+//! The deploy scripts in `docs/examples`: each deploys two versions, and one that is refused. In the places of systemd and of
+//! Docker Compose stand scripts that start toy services; what is tried is what ours ask of them, and when.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::commands::Stage;
+use crate::ports::Ports;
+
+/// Ends what a test checks by exit code; each line of output in `said` is a fact.
+const FACTS: &str = r#"
+fact() { echo "$*" >>said; }
+alive() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && echo up || echo down; }
+version() { curl -s -H 'Host: shop.example.com' "http://127.0.0.1:$HTTP/" | grep -o '"version":"[^"]*"'; }
+"#;
+
+/// Runs a script on a stage with a proxy that has no healthy node yet, and gives the facts that it noted.
+fn facts(tools: &[(&str, &str)], script: &str) -> Vec<String> {
+    let ports = Ports::free();
+    let folder = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
+    let folder = folder.path();
+    let stage = Stage::new(folder, &ports);
+    fs::create_dir(folder.join("bin")).unwrap();
+    for (name, text) in tools {
+        let path = folder.join("bin").join(name);
+        fs::write(&path, ports.replace(text)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let text = fs::read_to_string(folder.join("config/versions.toml")).unwrap();
+    // Nobody listens there. Every deploy is quick, also the one that is refused.
+    let text = text.replace("v1\"", "v0\"").replace("v1 =", "v0 =").replace(&ports.of(5001).to_string(), "1");
+    let quick = "\n[service.shop.rollout]\ndeadline = \"4s\"\n\n[service.shop.drain]\nspread = \"1s\"\n";
+    fs::write(folder.join("sluice.toml"), text + quick).unwrap();
+    let opening = stage.opening(false);
+    let all = format!(
+        "{opening}export HTTP={http} SLUICE_SOCKET=$PWD/s.sock SLUICE_STATE_DIR=$PWD/state SLUICE_CONFIG=$PWD/sluice.toml\n\
+         {FACTS}\nexec 2>said.log >&2; set -x\nsluice run 2>toy.log &\n\
+         for i in $(seq 300); do sluice status >/dev/null 2>&1 && break; sleep 0.05; done\n{script}\nfact end\n",
+        http = ports.of(8080),
+        script = ports.replace(script),
+    );
+    let ended = stage.run(&all);
+    let read = |name: &str| fs::read_to_string(Path::new(folder).join(name)).unwrap_or_default();
+    let facts: Vec<String> = read("said").lines().map(str::to_owned).collect();
+    println!("{ended}\n{}\n{}", read("said.log"), read("toy.log"));
+    facts
+}
+
+#[test]
+fn plain_processes_are_deployed_and_stopped_when_they_may_be() {
+    let script = r#"
+deploy=docs/examples/deploy-processes.sh
+$deploy shop v1 sh -c 'exec sluice demo-origin --version "$VERSION" --port "$PORT"'; fact "v1: $?"; fact "$(version)"
+cp run/shop/v1/*.pid .
+$deploy shop v2 sh -c 'exec sluice demo-origin --version "$VERSION" --port "$PORT"'; fact "v2: $?"; fact "$(version)"
+for file in *.pid; do kill -0 "$(cat $file)" 2>/dev/null && fact "an old one runs"; done
+fact "$(ls run/shop/v1/*.pid 2>/dev/null | wc -l) of v1, $(ls run/shop/v2/*.pid | wc -l) of v2"
+$deploy shop v3 sh -c 'exec sluice demo-origin --unhealthy --version "$VERSION" --port "$PORT"'; fact "v3: $?"; fact "$(version)"
+fact "$(ls run/shop/v3/*.pid 2>/dev/null | wc -l) of v3"
+"#;
+    let expected = [
+        "v1: 0",
+        "\"version\":\"v1\"",
+        "v2: 0",
+        "\"version\":\"v2\"",
+        "0 of v1, 2 of v2",
+        "v3: 3",
+        "\"version\":\"v2\"",
+        "0 of v3",
+        "end",
+    ];
+    assert_eq!(facts(&[], script), expected);
+}
+
+#[test]
+fn systemd_units_are_started_enabled_and_stopped_in_that_order() {
+    // Units are toy services whose version stands in their release's folder.
+    let systemctl = r#"#!/usr/bin/env bash
+verb=$1; shift
+echo "$verb $*" >>units.log
+stop() { [ -e "$1.pid" ] && kill "$(cat "$1.pid")"; rm -f "$1.pid"; }
+for unit; do
+  port=${unit#shop@}
+  case $verb:$unit in
+    *:--*) ;;
+    is-active:*) [ -e "$unit.pid" ]; exit ;;
+    restart:*) stop "$unit"
+      read -r kind version <srv/ports/$port/server
+      sluice demo-origin $kind --version "$version" --port "$port" >/dev/null 2>&1 &
+      echo $! >"$unit.pid" ;;
+    stop:* | disable:*) stop "$unit" ;;
+  esac
+done
+exit 0
+"#;
+    let script = r#"
+export ROOT=$PWD/srv
+for v in v1 v2; do mkdir -p srv/releases/$v; echo "--delay-ms=0 $v" >srv/releases/$v/server; done
+mkdir -p srv/releases/v3; echo "--unhealthy v3" >srv/releases/v3/server
+docs/examples/deploy-systemd.sh v1; fact "v1: $?"; fact "$(version) $(alive 5011) $(alive 5001)"
+docs/examples/deploy-systemd.sh v2; fact "v2: $?"; fact "$(version) $(alive 5011) $(alive 5001)"
+docs/examples/deploy-systemd.sh v3; fact "v3: $?"; fact "$(version) $(alive 5011) $(alive 5001)"
+docs/examples/deploy-systemd.sh v9; fact "v9: $?"
+fact "$(cut -d' ' -f1 units.log | tr '\n' ' ')"
+"#;
+    let expected = [
+        "v1: 0",
+        "\"version\":\"v1\" down up",
+        "v2: 0",
+        "\"version\":\"v2\" up down",
+        "v3: 3",
+        "\"version\":\"v2\" up down",
+        "v9: 2",
+        "is-active restart enable disable is-active restart enable disable is-active restart stop ",
+        "end",
+    ];
+    assert_eq!(facts(&[("systemctl", systemctl)], script), expected);
+}
+
+#[test]
+fn containers_change_colour() {
+    let docker = r#"#!/usr/bin/env bash
+[ "$1" = compose ] || exit 64
+verb=$2; shift 2
+for last; do :; done
+case $verb in
+  ps) cat "$last.pid" 2>/dev/null ;;
+  up) case $last in shop-blue) port=5001 tag=$BLUE_TAG ;; shop-green) port=5011 tag=$GREEN_TAG ;; esac
+    [ "$tag" = v3 ] && bad=--unhealthy
+    sluice demo-origin $bad --version "$tag" --port "$port" >/dev/null 2>&1 &
+    echo $! >"$last.pid" ;;
+  stop) kill "$(cat "$last.pid" 2>/dev/null)" 2>/dev/null; rm -f "$last.pid" ;;
+  exec) shift 2; exec "$@" ;;
+  *) exit 64 ;;
+esac
+exit 0
+"#;
+    let script = r#"
+export BLUE_NODE=127.0.0.1:5001 GREEN_NODE=127.0.0.1:5011
+for v in v1 v2 v3; do
+  docs/examples/deploy-compose.sh $v; fact "$v: $?"; fact "$(version) $(alive 5001) $(alive 5011)"
+done
+"#;
+    let expected = [
+        "v1: 0",
+        "\"version\":\"v1\" up down",
+        "v2: 0",
+        "\"version\":\"v2\" down up",
+        "v3: 3",
+        "\"version\":\"v2\" down up",
+        "end",
+    ];
+    assert_eq!(facts(&[("docker", docker)], script), expected);
+}
