@@ -1,6 +1,7 @@
 //! Every endpoint of the API, once: what is served, what is refused, and what the OpenAPI description says come from this table.
 
 use super::answer::Fault;
+use super::dashboard;
 use super::route::{Given, Route};
 use crate::api::{Request, Steering};
 use crate::model::{ServiceName, Version};
@@ -21,6 +22,8 @@ pub(super) enum Needs {
 pub(super) enum Answers {
     /// A line of text.
     Text,
+    /// A file of the dashboard, of this type.
+    Page(&'static str),
     /// OpenMetrics.
     Measures,
     /// A JSON document with a shape of its own.
@@ -114,6 +117,15 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         |_| Ok(Route::Ready),
     )),
     get("/metrics", &[], Answers::Measures, "What is measured, for Prometheus.", |_| Ok(Route::Metrics)),
+    open(get("/", &[], Answers::Page("text/html"), "The dashboard, for a browser.", |_| {
+        Ok(Route::Page(dashboard::page()))
+    })),
+    open(get("/dashboard/{file}", &[], Answers::Page("text/javascript"), "What the dashboard loads.", |given| {
+        dashboard::file(given.file()?).map(Route::Page)
+    })),
+    get("/v1/whoami", &[], Answers::Json("Whoami"), "Who asks, as the history will name him, and his role.", |_| {
+        Ok(Route::Whoami)
+    }),
     get("/v1/openapi.json", &[], Answers::Document, "This description.", |_| Ok(Route::Description)),
     get(
         "/v1/status",

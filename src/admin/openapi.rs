@@ -46,6 +46,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
     let (kind, schema) = match endpoint.answers {
         Answers::Text => ("text/plain", json!({"type": "string"})),
+        Answers::Page(kind) => (kind, json!({"type": "string"})),
         Answers::Measures => ("application/openmetrics-text", json!({"type": "string"})),
         Answers::Document => ("application/json", json!({"type": "object"})),
         Answers::Json(shape) => ("application/json", schema(shape)),
@@ -73,5 +74,6 @@ fn operation(endpoint: &Endpoint) -> Value {
 fn name(endpoint: &Endpoint) -> String {
     let parts = endpoint.path.split('/').filter(|part| !part.is_empty() && *part != "v1");
     let parts = parts.map(|part| part.trim_matches(['{', '}'])).collect::<Vec<_>>().join("-");
+    let parts = if parts.is_empty() { "dashboard" } else { &parts };
     format!("{}-{parts}", endpoint.method.to_ascii_lowercase())
 }

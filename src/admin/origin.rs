@@ -40,6 +40,26 @@ pub(super) fn check(version: Version, target: &Uri, headers: &HeaderMap) -> Resu
     Ok(())
 }
 
+/// Over the Unix socket anybody may ask who can open it; but an SSH client can forward it to a loopback port, where a browser is.
+/// `curl` and the verbs name some machine without a dot or a port (`http://sluice/`), which no page's name can be. A page may only
+/// ask the very port that it came from: others on this machine serve other people's pages.
+pub(super) fn check_forwarded(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut here = None;
+    for host in headers.get_all(HOST) {
+        here = host.to_str().ok().filter(|host| is_loopback_authority(host) || !host.contains(['.', ':']));
+        if here.is_none() {
+            return Err(Fault::forbidden("the Host header names another machine: ask for http://localhost/"));
+        }
+    }
+    for origin in headers.get_all(ORIGIN) {
+        let page = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+        if page.is_none() || page != here {
+            return Err(Fault::forbidden("a page from elsewhere may not ask (Origin header)"));
+        }
+    }
+    Ok(())
+}
+
 /// Whether `host[:port]` can only mean this machine. RFC 6761 §6.3 keeps `localhost` and all below it for loopback.
 fn is_loopback_authority(authority: &str) -> bool {
     let host = match authority.strip_prefix('[') {

@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::answer::Fault;
+use super::dashboard::File;
 use super::endpoints::{ENDPOINTS, Endpoint};
 use crate::api::Request;
 use crate::model::{NodeAddress, ServiceName};
@@ -14,6 +15,10 @@ pub(super) enum Route {
     Health,
     /// Does it want traffic?
     Ready,
+    /// A file of the dashboard.
+    Page(&'static File),
+    /// Who asks?
+    Whoami,
     /// What can be asked?
     Description,
     /// What does it measure?
@@ -45,6 +50,11 @@ impl Given<'_> {
     /// The service that the path names.
     pub(super) fn service(&self) -> Result<ServiceName, Fault> {
         self.segment("{service}").map(ServiceName::new)
+    }
+
+    /// The file that the path names.
+    pub(super) fn file(&self) -> Result<&str, Fault> {
+        self.segment("{file}")
     }
 
     /// The node that the path names.

@@ -19,7 +19,7 @@ use super::answer::{self, Body, Fault};
 use super::endpoints::Needs;
 use super::route::{Route, route};
 use super::visitor::{Peer, Visitor};
-use super::{metrics, openapi, origin, stream};
+use super::{dashboard, metrics, openapi, origin, stream};
 use crate::api::{Port, Reply, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -135,8 +135,9 @@ async fn handle(request: HttpRequest<Incoming>, context: Context, visitor: Visit
 
 async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Visitor) -> Result<Response<Body>, Fault> {
     let (head, body) = request.into_parts();
-    if let Peer::Tcp(_) = visitor.peer {
-        origin::check(head.version, &head.uri, &head.headers)?;
+    match visitor.peer {
+        Peer::Tcp(_) => origin::check(head.version, &head.uri, &head.headers)?,
+        Peer::Unix(_) => origin::check_forwarded(&head.headers)?,
     }
     let (endpoint, mut route) = route(&head.method, head.uri.path(), head.uri.query().unwrap_or(""))?;
     if endpoint.needs > visitor.may {
@@ -150,6 +151,8 @@ async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Vis
         Route::Health => Ok(answer::text(StatusCode::OK, "ok\n")),
         Route::Ready if *context.ready.borrow() => Ok(answer::text(StatusCode::OK, "ready\n")),
         Route::Ready => Ok(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+        Route::Page(file) => Ok(dashboard::respond(file)),
+        Route::Whoami => answer::json(&visitor.whoami()),
         Route::Description => answer::json(&openapi::document()),
         Route::Metrics => match ask(context, Request::Measures).await? {
             Reply::Measures(measures) => metrics::respond(measures).await,

@@ -247,6 +247,7 @@ pub(super) static SHAPES: &[Shape] = &[
             ("settings", "{text}"),
         ],
     ),
+    ("Whoami", "Who asks; his role is `read` or `operator`.", &[("name", "text"), ("role", "text")]),
     ("Error", "Why a request was not carried out.", &[("error", "Fault")]),
     ("Fault", "One word for programs, and a sentence for people.", &[("kind", "text"), ("message", "text")]),
 ];

@@ -26,6 +26,12 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// For the visitor himself: the dashboard shows no button that would be refused.
+    pub(super) fn whoami(&self) -> serde_json::Value {
+        let role = if self.may >= Needs::Steering { "operator" } else { "read" };
+        serde_json::json!({"name": self.name(), "role": role})
+    }
+
     /// In words, for the history and the audit log.
     pub(super) fn name(&self) -> String {
         match self.peer {

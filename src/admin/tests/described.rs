@@ -150,7 +150,7 @@ fn check(kind: &str, value: &Value, at: &str, seen: &mut BTreeSet<String>) {
 
 /// A path that the template fits.
 fn path(template: &str) -> String {
-    template.replace("{service}", "shop").replace("{node}", "10.0.0.5:5001")
+    template.replace("{service}", "shop").replace("{node}", "10.0.0.5:5001").replace("{file}", "dashboard.js")
 }
 
 #[test]
@@ -167,6 +167,7 @@ fn every_endpoint_answers_with_the_shape_that_is_described() {
         let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| panic!("{target}: {text}"));
         match endpoint.answers {
             Answers::Measures => assert!(head.contains("application/openmetrics-text"), "{head}"),
+            Answers::Page(kind) => assert!(head.contains(kind), "{head}"),
             Answers::Text => assert!(head.contains("text/plain"), "{head}"),
             Answers::Document => assert!(json(&body).is_object()),
             Answers::Json(kind) => check(kind, &json(&body), endpoint.path, &mut seen),

@@ -1,6 +1,7 @@
 //! Every route through a real socket, with raw bytes on the client's side: what a well-behaved client library would not send
 //! is sent too.
 
+mod dashboard;
 mod described;
 mod loopback;
 mod socket;
@@ -170,7 +171,7 @@ fn each_refusal_has_its_status() {
 fn wrong_requests_are_told_what_is_wrong() {
     let (_folder, fake) = start();
     for (method, target, code) in [
-        ("GET", "/", 404),
+        ("GET", "/index.html", 404),
         ("GET", "/v1", 404),
         ("GET", "/v2/status", 404),
         ("GET", "/v1/services/", 404),
