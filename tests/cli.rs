@@ -40,6 +40,7 @@ fn status() -> Status {
         now: Timestamp(1000),
         generation: 1,
         ready: true,
+        load: sluicegate::api::Load::default(),
         config: ConfigStatus::default(),
         journal: None,
         certificates: sluicegate::api::CertificatesStatus::default(),

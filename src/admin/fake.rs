@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::UnixSocket;
 use crate::api::{
-    Call, ConfigStatus, Ended, HistoryEntry, NodeStatus, Outcome, Port, Progress, Refusal, RefusalKind, Reply, Request,
-    RolloutStatus, ServiceStatus, Status, VersionStatus,
+    Call, ConfigStatus, Ended, HistoryEntry, Load, NodeStatus, Outcome, Port, Progress, Refusal, RefusalKind, Reply,
+    Request, RolloutStatus, ServiceStatus, Status, VersionStatus,
 };
 use crate::model::{NodeState, Timestamp, Version};
 
@@ -161,6 +161,7 @@ pub(crate) fn status(services: Vec<ServiceStatus>) -> Status {
         now: NOW,
         generation: 3,
         ready: true,
+        load: Load { connections: 12, requests: 1_000, errors: 2 },
         config: ConfigStatus {
             path: "/etc/sluice/sluice.toml".into(),
             files: std::sync::Arc::from(["/etc/sluice/sluice.toml".into()]),

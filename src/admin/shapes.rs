@@ -21,12 +21,18 @@ pub(super) static SHAPES: &[Shape] = &[
             ("now", "time"),
             ("generation", "count"),
             ("ready", "flag"),
+            ("load", "Load"),
             ("config", "ConfigStatus"),
             ("journal", "text?"),
             ("listeners", "[ListenerStatus]"),
             ("certificates", "CertificatesStatus"),
             ("services", "[ServiceStatus]"),
         ],
+    ),
+    (
+        "Load",
+        "The whole proxy's work since it started.",
+        &[("connections", "count"), ("requests", "count"), ("errors", "count")],
     ),
     (
         "ConfigStatus",

@@ -24,6 +24,9 @@ pub struct Status {
     pub generation: u64,
     /// False before shutdown drains, and while nothing is loaded.
     pub ready: bool,
+    /// What all workers do and did, whichever services the report holds.
+    #[serde(default)]
+    pub load: Load,
     /// The configuration: what is loaded and what could not be.
     pub config: ConfigStatus,
     /// Why the newest state of some service is not on disk: a crash now would lose it. None if all is well.
@@ -36,6 +39,17 @@ pub struct Status {
     pub certificates: CertificatesStatus,
     /// One entry a service, by name.
     pub services: Vec<ServiceStatus>,
+}
+
+/// The whole proxy's work, counted since it started; a service that goes takes its counts with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Client connections that are open.
+    pub connections: u64,
+    /// Requests, of any service or of none.
+    pub requests: u64,
+    /// Of them, those whose clients got a 5xx, from a node or from Sluice.
+    pub errors: u64,
 }
 
 /// What the configuration file says against what runs.

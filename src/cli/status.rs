@@ -14,8 +14,20 @@ use crate::api::Status;
 const LOOK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 /// Fields that change without anybody's decision. Not the verdict of a guard, but what it counts.
-const COUNTERS: [&str; 11] =
-    ["now", "requests", "failures", "in_flight", "holders", "probe", "waiting", "held", "held_in_vain", "new", "old"];
+const COUNTERS: [&str; 12] = [
+    "now",
+    "load",
+    "requests",
+    "failures",
+    "in_flight",
+    "holders",
+    "probe",
+    "waiting",
+    "held",
+    "held_in_vain",
+    "new",
+    "old",
+];
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]

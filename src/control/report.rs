@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::controller::Controller;
 use super::entry::{Draining, Entry};
 use crate::api::{
-    ConfigStatus, NodeStatus, RolloutStatus, ServiceStatus, Status, StepStatus, TrialStatus, VersionStatus,
+    ConfigStatus, Load, NodeStatus, RolloutStatus, ServiceStatus, Status, StepStatus, TrialStatus, VersionStatus,
+    class_of,
 };
 use crate::config;
 use crate::model::{Holder, NodeState, ServiceName, Share, Timestamp, Version};
@@ -41,12 +42,28 @@ impl Controller {
             now: self.clock.now(),
             generation: self.pool.generation(),
             ready: *self.ready.borrow(),
+            load: self.load(),
             config: self.config_status(),
             journal: self.writer.as_ref().and_then(|writer| writer.last_error()),
             listeners: self.listeners.report(),
             certificates: self.held.status(),
             services,
         }
+    }
+
+    fn load(&self) -> Load {
+        let mut load = Load::default();
+        for worker in self.pool.stats() {
+            // What has ended is read first, so that there are never fewer than none.
+            let ended = worker.ended.get();
+            load.connections += worker.accepted.get().saturating_sub(ended);
+            load.requests += worker.requests.get();
+            load.errors += worker.unrouted[class_of(500)].get();
+        }
+        for shard in self.entries.values().flat_map(|entry| entry.stats.shards()) {
+            load.errors += shard.classes[class_of(500)].get();
+        }
+        load
     }
 
     pub(super) fn config_status(&self) -> ConfigStatus {

@@ -295,6 +295,7 @@ fn status(fake: &Fake) -> Status {
         now,
         generation: 1,
         ready: true,
+        load: crate::api::Load::default(),
         config: ConfigStatus::default(),
         journal: None,
         certificates: crate::api::CertificatesStatus::default(),
