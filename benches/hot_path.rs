@@ -81,6 +81,7 @@ fn view(nodes: usize, weights: &[u32], balance: &str) -> ServiceView {
         slices,
         all_down: false,
         trial: None,
+        halt: None,
         hold: Arc::default(),
         stats: Arc::new(sluicegate::pool::ServiceStats::new(1)),
     }

@@ -134,6 +134,7 @@ fn start_sluice(node: SocketAddr) -> SocketAddr {
         slices: vec![slice],
         all_down: false,
         trial: None,
+        halt: None,
         hold,
         stats: Arc::new(sluicegate::pool::ServiceStats::new(1)),
     };

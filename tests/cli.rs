@@ -21,6 +21,8 @@ fn shop() -> ServiceStatus {
         phase: "rolling".into(),
         reason: None,
         all_down: false,
+        halt: None,
+        tag: String::new(),
         waiting: 0,
         held: 0,
         held_in_vain: 0,

@@ -1,7 +1,7 @@
 //! Answers: JSON, text, or the one shape that every error has.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -44,6 +44,14 @@ impl Fault {
         Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message) }
     }
 
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
@@ -59,6 +67,9 @@ impl Fault {
         if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             response.headers_mut().insert(ALLOW, allow);
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sluice\""));
+        }
         response
     }
 }
@@ -70,6 +81,7 @@ impl From<Refusal> for Fault {
             RefusalKind::InvalidConfig => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-config"),
             RefusalKind::Superseded => (StatusCode::CONFLICT, "superseded"),
             RefusalKind::Conflict => (StatusCode::CONFLICT, "conflict"),
+            RefusalKind::Changed => (StatusCode::PRECONDITION_FAILED, "changed"),
             RefusalKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         };
         Self::new(status, kind, refusal.message)
@@ -87,6 +99,15 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<Response<Body>, Fault> {
     })?;
     bytes.push(b'\n');
     Ok(with_type(StatusCode::OK, "application/json", Bytes::from(bytes)))
+}
+
+/// The same, with what `If-Match` takes.
+pub(super) fn tagged<T: Serialize>(value: &T, tag: &str) -> Result<Response<Body>, Fault> {
+    let mut response = json(value)?;
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
 }
 
 /// A short text.

@@ -1,9 +1,11 @@
 //! Every endpoint of the API, once: what is served, what is refused, and what the OpenAPI description says come from this table.
 
+use std::time::Duration;
+
 use super::answer::Fault;
 use super::dashboard;
 use super::route::{Given, Route};
-use crate::api::{Request, Steering};
+use crate::api::{Halting, Request, Steering};
 use crate::model::{ServiceName, Version};
 
 /// Who may ask.
@@ -32,6 +34,8 @@ pub(super) enum Answers {
     Json(&'static str),
     /// A list of them.
     List(&'static str),
+    /// Server-sent events, each with data of this shape.
+    Events(&'static str),
     /// A line of JSON for each change, the last with `ended`.
     Lines(&'static str),
 }
@@ -98,6 +102,10 @@ fn steer(given: &Given<'_>, steering: Steering) -> Result<Route, Fault> {
     Ok(Route::Ask(Request::Steer { service: given.service()?, steering, by: String::new() }))
 }
 
+fn halt(given: &Given<'_>, halting: Halting) -> Result<Route, Fault> {
+    Ok(Route::Ask(Request::Halt { service: given.service()?, halting, by: String::new() }))
+}
+
 fn history(given: &Given<'_>) -> Result<Route, Fault> {
     let service = match given.parameter("service")? {
         Some(name) => ServiceName::new(name),
@@ -154,6 +162,20 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         "The same.",
         history,
     ),
+    get(
+        "/v1/events",
+        &[
+            optional("service", "Only what is about this service, or about the whole proxy."),
+            optional("after", "Begin after this event; `Last-Event-ID` goes before it. Without both: with what comes."),
+        ],
+        Answers::Events("Event"),
+        "What happens, as server-sent events; who comes back with `Last-Event-ID` gets what he missed, or a `gap`.",
+        |given| {
+            let after = given.parameter("after")?.map(|id| id.parse());
+            let after = after.transpose().map_err(|_| Fault::bad_request("after is the number of an event"))?;
+            Ok(Route::Events { after, service: given.parameter("service")?.map(ServiceName::new) })
+        },
+    ),
     harmless(post(
         "/v1/services/{service}/wait",
         &[optional("version", "Fail at once, with 409, if another version is wanted.")],
@@ -204,6 +226,35 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Answers::Json("ServiceStatus"),
         "Tries a refused version again.",
         |given| steer(given, Steering::Retry),
+    ),
+    post(
+        "/v1/services/{service}/hold",
+        &[optional("for", "How long at most, like `30s`, which it is if it is not given; up to an hour.")],
+        Answers::Json("ServiceStatus"),
+        "Keeps requests waiting; those under way go on.",
+        |given| {
+            let length = given.duration("for")?.unwrap_or(Duration::from_secs(30));
+            halt(given, Halting::Hold { for_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) })
+        },
+    ),
+    post("/v1/services/{service}/release", &[], Answers::Json("ServiceStatus"), "Lets held requests go.", |given| {
+        halt(given, Halting::Release)
+    }),
+    post(
+        "/v1/services/{service}/maintenance",
+        &[
+            optional("message", "What clients are told, in place of the service's page for 503."),
+            optional("retry_after", "When clients are asked to come back, like `10m`; 60s if it is not given."),
+            optional("undo", "`true`: end it instead."),
+        ],
+        Answers::Json("ServiceStatus"),
+        "Answers every request with 503, a page and `Retry-After`; those under way go on.",
+        |given| {
+            let message = given.parameter("message")?;
+            let wait = given.duration("retry_after")?.unwrap_or(Duration::from_mins(1));
+            let on = Halting::MaintenanceOn { message, retry_after: wait.as_secs().max(1) };
+            halt(given, if given.flag("undo")? { Halting::MaintenanceOff } else { on })
+        },
     ),
     post(
         "/v1/services/{service}/nodes/{node}/drain",

@@ -129,6 +129,8 @@ pub(crate) fn service(name: &str, source: &Path) -> ServiceStatus {
         phase: "rolling".into(),
         reason: Some("1 of 2 nodes of v2 serve".into()),
         all_down: false,
+        halt: None,
+        tag: String::new(),
         waiting: 0,
         held: 0,
         held_in_vain: 0,

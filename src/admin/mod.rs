@@ -7,8 +7,10 @@
 //! Errors are `{"error": {"kind": …, "message": …}}`. Names are percent-encoded; `+` stands for itself, because versions hold it.
 
 mod answer;
+mod credentials;
 mod dashboard;
 mod endpoints;
+mod events;
 pub mod metrics;
 mod openapi;
 mod origin;
@@ -24,6 +26,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use credentials::new_token;
 pub use route::encode;
 pub use server::{bind_http, serve_http};
 pub use socket::UnixSocket;

@@ -51,6 +51,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         Answers::Document => ("application/json", json!({"type": "object"})),
         Answers::Json(shape) => ("application/json", schema(shape)),
         Answers::List(shape) => ("application/json", json!({"type": "array", "items": schema(shape)})),
+        Answers::Events(shape) => ("text/event-stream", schema(shape)),
         Answers::Lines(shape) => ("application/x-ndjson", schema(shape)),
     };
     let role = match endpoint.needs {

@@ -60,6 +60,36 @@ pub(super) fn check_forwarded(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Refuses a change that a page asks for which did not come from this very address: another program's port on this machine may
+/// show anybody's page.
+pub(super) fn check_change(headers: &HeaderMap) -> Result<(), Fault> {
+    let elsewhere = || Fault::forbidden("a page from elsewhere may not change anything (Origin, Sec-Fetch-Site)");
+    let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+    if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
+        return Err(elsewhere());
+    }
+    let host = headers.get(HOST).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    for origin in headers.get_all(ORIGIN) {
+        let origin = origin.as_bytes();
+        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        if authority.is_none_or(|authority| !authority.eq_ignore_ascii_case(host)) {
+            return Err(elsewhere());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what a proxy passed on, be it ourselves: a service whose node is this listener would open it to the world.
+pub(super) fn check_direct(headers: &HeaderMap) -> Result<(), Fault> {
+    let passed_on = ["x-forwarded-for", "forwarded", "via"].into_iter().find(|name| headers.contains_key(*name));
+    match passed_on {
+        Some(name) => Err(Fault::forbidden(format!(
+            "this came through a proxy (`{name}`), which may stand open to anybody: show a token"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Whether `host[:port]` can only mean this machine. RFC 6761 §6.3 keeps `localhost` and all below it for loopback.
 fn is_loopback_authority(authority: &str) -> bool {
     let host = match authority.strip_prefix('[') {

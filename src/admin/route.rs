@@ -1,11 +1,14 @@
 //! Paths and queries, as what they ask for. Pure.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::answer::Fault;
 use super::dashboard::File;
 use super::endpoints::{ENDPOINTS, Endpoint};
 use crate::api::Request;
+use crate::config::parse_duration;
 use crate::model::{NodeAddress, ServiceName};
 
 /// What a request asks for.
@@ -25,6 +28,13 @@ pub(super) enum Route {
     Metrics,
     /// Something for `control`.
     Ask(Request),
+    /// What happens.
+    Events {
+        /// The last event that the asker saw.
+        after: Option<u64>,
+        /// Only of this one.
+        service: Option<ServiceName>,
+    },
     /// One service out of the status.
     Service(ServiceName),
 }
@@ -65,6 +75,12 @@ impl Given<'_> {
     /// The one value of a parameter; none if it is not given.
     pub(super) fn parameter(&self, name: &str) -> Result<Option<String>, Fault> {
         parameter(self.query, name)
+    }
+
+    /// A parameter that is a time, like `30s`.
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Fault> {
+        let text = self.parameter(name)?;
+        text.map(|text| parse_duration(&text).map_err(|why| Fault::bad_request(format!("{name}: {why}")))).transpose()
     }
 
     /// A parameter that is `true` or `false`; it is false unless it is given.

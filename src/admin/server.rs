@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderMap, IF_MATCH};
+use http::request::Parts;
 use http::{Request as HttpRequest, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -16,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{self, Body, Fault};
-use super::endpoints::Needs;
+use super::endpoints::{Endpoint, Needs};
 use super::route::{Route, route};
 use super::visitor::{Peer, Visitor};
-use super::{dashboard, metrics, openapi, origin, stream};
+use super::{credentials, dashboard, events, metrics, openapi, origin, stream};
 use crate::api::{Port, Reply, Request};
+use crate::config::{Role, Token};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 /// Connections at once; more wait in the listener's queue.
@@ -44,9 +47,11 @@ pub(super) struct Context {
     pub(super) ready: watch::Receiver<bool>,
     /// The most that somebody may ask for who comes through this listener.
     pub(super) may: Needs,
+    /// Who may do more.
+    pub(super) tokens: Arc<[Token]>,
 }
 
-/// Opens the read-only listener. Refuses an address that other machines can reach: there is no password here.
+/// Opens the listener. Refuses an address that other machines can reach: tokens would cross the network in clear.
 pub fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().to_canonical().is_loopback() {
         return Err(io::Error::new(
@@ -60,10 +65,15 @@ pub fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves the read-only routes until it is dropped; must be polled inside a tokio runtime.
-pub async fn serve_http(listener: TcpListener, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
+/// Serves until it is dropped, and lets only those change anything who show one of the tokens; must be polled inside a tokio runtime.
+pub async fn serve_http(
+    listener: TcpListener,
+    port: Port,
+    ready: watch::Receiver<bool>,
+    tokens: Arc<[Token]>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let context = Context { port, ready, may: Needs::Reading };
+    let context = Context { port, ready, may: Needs::Reading, tokens };
     accept(listener, context).await
 }
 
@@ -111,7 +121,7 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
             }
         };
         let context = context.clone();
-        let visitor = Visitor { peer, may: context.may };
+        let visitor = Visitor { peer, may: context.may, token: None };
         connections.spawn(async move {
             let service = service_fn(move |request| handle(request, context.clone(), visitor.clone()));
             let served = http1::Builder::new()
@@ -135,18 +145,78 @@ async fn handle(request: HttpRequest<Incoming>, context: Context, visitor: Visit
 
 async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Visitor) -> Result<Response<Body>, Fault> {
     let (head, body) = request.into_parts();
-    match visitor.peer {
-        Peer::Tcp(_) => origin::check(head.version, &head.uri, &head.headers)?,
-        Peer::Unix(_) => origin::check_forwarded(&head.headers)?,
+    let mut visitor = visitor.clone();
+    let found = identify(&head, context, &mut visitor)
+        .and_then(|()| route(&head.method, head.uri.path(), head.uri.query().unwrap_or("")));
+    let (endpoint, route) = match found {
+        Ok(found) => found,
+        Err(fault) => {
+            // Whoever tries tokens, or other people's browsers, shall be seen.
+            if matches!(fault.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || !head.method.is_safe() {
+                audit(&visitor, &head, fault.status());
+            }
+            return Err(fault);
+        }
+    };
+    let answered = admitted(&head, body, endpoint, route, context, &visitor).await;
+    if endpoint.needs == Needs::Steering {
+        audit(&visitor, &head, answered.as_ref().map_or_else(Fault::status, Response::status));
     }
-    let (endpoint, mut route) = route(&head.method, head.uri.path(), head.uri.query().unwrap_or(""))?;
+    answered
+}
+
+/// Tells who asked for a change, and what became of it.
+fn audit(visitor: &Visitor, head: &Parts, status: StatusCode) {
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    tracing::info!(target: "audit", by = visitor.name(), method = %head.method, target = %target.escape_debug(),
+        status = status.as_u16(), "audit: admin request");
+}
+
+/// Finds out who asks, and refuses what a browser was made to ask.
+fn identify(head: &Parts, context: &Context, visitor: &mut Visitor) -> Result<(), Fault> {
+    match visitor.peer {
+        Peer::Unix(_) => origin::check_forwarded(&head.headers)?,
+        Peer::Tcp(_) => {
+            origin::check(head.version, &head.uri, &head.headers)?;
+            match credentials::who(&context.tokens, &head.headers)? {
+                Some(token) => {
+                    visitor.token = Some(token.name.clone());
+                    visitor.may = match token.role {
+                        Role::Read => Needs::Reading,
+                        Role::Operator => Needs::Steering,
+                    };
+                }
+                None => origin::check_direct(&head.headers)?,
+            }
+        }
+    }
+    if !head.method.is_safe() {
+        origin::check_change(&head.headers)?;
+    }
+    Ok(())
+}
+
+async fn admitted(
+    head: &Parts,
+    body: Incoming,
+    endpoint: &Endpoint,
+    mut route: Route,
+    context: &Context,
+    visitor: &Visitor,
+) -> Result<Response<Body>, Fault> {
     if endpoint.needs > visitor.may {
-        return Err(Fault::forbidden("this listener is for looking only; the verbs steer through the admin socket"));
+        return Err(Fault::forbidden(match &visitor.token {
+            Some(name) => format!("the token `{name}` is for looking only: its role is \"read\""),
+            None => {
+                "without a token this listener is for looking only; the verbs steer through the admin socket".into()
+            }
+        }));
     }
     ignore(body).await?;
-    if let Route::Ask(Request::Steer { by, .. }) = &mut route {
+    if let Route::Ask(Request::Steer { by, .. } | Request::Halt { by, .. }) = &mut route {
         *by = visitor.name();
     }
+    let only_if = conditions(&head.headers)?;
     match route {
         Route::Health => Ok(answer::text(StatusCode::OK, "ok\n")),
         Route::Ready if *context.ready.borrow() => Ok(answer::text(StatusCode::OK, "ready\n")),
@@ -158,7 +228,14 @@ async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Vis
             Reply::Measures(measures) => metrics::respond(measures).await,
             other => respond(other),
         },
-        Route::Ask(request) => respond(ask(context, request).await?),
+        Route::Events { after, service } => {
+            let after = events::last_seen(&head.headers)?.or(after);
+            match ask(context, Request::Events { after }).await? {
+                Reply::Events(feed) => Ok(events::respond(feed, service)),
+                other => respond(other),
+            }
+        }
+        Route::Ask(request) => respond(ask_if(context, request, only_if).await?),
         Route::Service(name) => {
             let request = Request::Status { service: Some(name.clone()) };
             match ask(context, request).await? {
@@ -167,15 +244,37 @@ async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Vis
                     .iter()
                     .find(|service| service.name == name)
                     .ok_or_else(|| Fault::not_found(format!("there is no service `{name}`")))
-                    .and_then(answer::json),
+                    .and_then(|service| answer::tagged(service, &service.tag)),
                 other => respond(other),
             }
         }
     }
 }
 
+/// The tags of `If-Match` (RFC 9110 §13.1.1); none if any state will do.
+fn conditions(headers: &HeaderMap) -> Result<Vec<String>, Fault> {
+    let mut tags = Vec::new();
+    for value in headers.get_all(IF_MATCH) {
+        let text = value.to_str().map_err(|_| Fault::bad_request("If-Match is not text"))?;
+        for tag in text.split(',').map(str::trim) {
+            if tag == "*" {
+                return Ok(Vec::new());
+            }
+            let tag = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            tags.push(
+                tag.ok_or_else(|| Fault::bad_request("a tag of If-Match stands in quotes, as in ETag"))?.to_owned(),
+            );
+        }
+    }
+    Ok(tags)
+}
+
 async fn ask(context: &Context, request: Request) -> Result<Reply, Fault> {
-    timeout(ANSWER_TIME, context.port.ask(request)).await.map_err(|_| {
+    ask_if(context, request, Vec::new()).await
+}
+
+async fn ask_if(context: &Context, request: Request, only_if: Vec<String>) -> Result<Reply, Fault> {
+    timeout(ANSWER_TIME, context.port.ask_if(request, only_if)).await.map_err(|_| {
         Fault::unavailable(format!(
             "the control plane did not answer within {} s; traffic is not touched by that, its log may say why",
             ANSWER_TIME.as_secs()
@@ -185,12 +284,13 @@ async fn ask(context: &Context, request: Request) -> Result<Reply, Fault> {
 
 fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
     match reply {
-        Reply::Status(status) => answer::json(&*status),
-        Reply::Service(service) => answer::json(&*service),
+        Reply::Status(status) => answer::tagged(&*status, &status.generation.to_string()),
+        Reply::Service(service) => answer::tagged(&*service, &service.tag),
         Reply::Outline(outline) => answer::json(&*outline),
         Reply::Config(config) => answer::json(&config),
         Reply::History(entries) => answer::json(&entries),
         Reply::Progress(progress) => Ok(stream::respond(progress)),
+        Reply::Events(_) => Err(Fault::unavailable("events are told by /v1/events")),
         Reply::Measures(_) => Err(Fault::unavailable("measures are told by /metrics")),
         Reply::Refused(refusal) => Err(refusal.into()),
     }

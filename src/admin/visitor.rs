@@ -23,6 +23,8 @@ pub(super) struct Visitor {
     pub(super) peer: Peer,
     /// The most that they may ask for.
     pub(super) may: Needs,
+    /// The name of the token that they showed.
+    pub(super) token: Option<String>,
 }
 
 impl Visitor {
@@ -34,6 +36,9 @@ impl Visitor {
 
     /// In words, for the history and the audit log.
     pub(super) fn name(&self) -> String {
+        if let Some(name) = &self.token {
+            return format!("token {name}");
+        }
         match self.peer {
             Peer::Unix(Some(uid)) => match user(uid) {
                 Some(name) => format!("{name} (uid {uid})"),
@@ -65,7 +70,7 @@ mod tests {
     #[test]
     fn root_has_a_name_and_nobody_has_the_last_number() {
         assert_eq!(user(0).as_deref(), Some("root"));
-        let visitor = |uid| Visitor { peer: Peer::Unix(uid), may: Needs::Steering };
+        let visitor = |uid| Visitor { peer: Peer::Unix(uid), may: Needs::Steering, token: None };
         assert_eq!(visitor(Some(0)).name(), "root (uid 0)");
         assert_eq!(visitor(Some(u32::MAX - 1)).name(), format!("uid {}", u32::MAX - 1));
     }

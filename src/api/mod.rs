@@ -3,11 +3,15 @@
 //! `control` fills these, `admin` serves them, `cli` prints them; so they live below all three. There is no logic here
 //! beyond the exit codes, which are one promise for every verb.
 
+mod events;
+mod halt;
 mod measures;
 mod outline;
 mod report;
 mod request;
 
+pub use events::*;
+pub use halt::*;
 pub use measures::*;
 pub use outline::*;
 pub use report::*;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::halt::HaltStatus;
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Timestamp, Version};
 
 /// Everything `sluice status --json` prints.
@@ -130,6 +131,9 @@ pub struct ServiceStatus {
     pub source: PathBuf,
     /// The version that shall serve; `-` for the short form.
     pub release: Version,
+    /// Differs as soon as anything was decided about the service: what `If-Match` takes.
+    #[serde(default)]
+    pub tag: String,
     /// Grows with every edit that changes what this service shall be: the number that `wait` waits for.
     pub change: u64,
     /// What is going on: `settled`, `waiting for health`, `rolling`, `keeping`, `draining`, `failed`.
@@ -138,6 +142,9 @@ pub struct ServiceStatus {
     pub reason: Option<String>,
     /// True if every node is unhealthy and traffic goes to all of them regardless.
     pub all_down: bool,
+    /// What an operator did to its traffic.
+    #[serde(default)]
+    pub halt: Option<HaltStatus>,
     /// Requests that wait because no node is ready.
     #[serde(default)]
     pub waiting: usize,

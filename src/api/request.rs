@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::events::Feed;
+use super::halt::Halting;
 use super::measures::Measures;
 use super::outline::Outline;
 use super::report::{ConfigStatus, HistoryEntry, Outcome, ServiceStatus, Status};
@@ -22,6 +24,11 @@ pub enum Request {
     },
     /// The configuration that runs, in outline.
     Config,
+    /// What happens from now on, or from a moment on.
+    Events {
+        /// The last event that the asker saw.
+        after: Option<u64>,
+    },
     /// What `/metrics` tells.
     Measures,
     /// Read the configuration files now, do not wait for the watcher. Answered when what was read is applied or refused.
@@ -45,6 +52,15 @@ pub enum Request {
         /// How.
         steering: Steering,
         /// Who, for the history.
+        by: String,
+    },
+    /// Stop a service's traffic, or let it go on.
+    Halt {
+        /// The service.
+        service: ServiceName,
+        /// What shall be.
+        halting: Halting,
+        /// Who, for the status.
         by: String,
     },
     /// Take one node out by hand, or put it back.
@@ -98,9 +114,11 @@ pub enum Reply {
     Measures(Arc<Measures>),
     /// To `Reload`: whether something is wrong with the files is in here.
     Config(ConfigStatus),
+    /// To `Events`.
+    Events(Feed),
     /// To `Config`.
     Outline(Box<Outline>),
-    /// To `Steer`: how the service is after it.
+    /// To `Steer` and `Halt`: how the service is after it.
     Service(Box<ServiceStatus>),
     /// To `Wait` and `Drain`: changes until a last one, whose `outcome` is set. The sender is dropped after that.
     Progress(watch::Receiver<Progress>),
@@ -131,6 +149,8 @@ pub enum RefusalKind {
     Superseded,
     /// It would leave the service without a node, or the like: 409, exit code 2.
     Conflict,
+    /// Something was decided since the asker looked: 412, exit code 2.
+    Changed,
     /// The proxy is shutting down or overloaded: 503, exit code 1.
     Unavailable,
 }
@@ -160,6 +180,8 @@ pub struct Ended {
 pub struct Call {
     /// What is asked.
     pub request: Request,
+    /// Carry it out only if one of these tags is what the asker saw, as in `If-Match`; empty: in any case.
+    pub only_if: Vec<String>,
     /// Where the answer goes; dropped unanswered only if the control plane ends.
     pub reply: oneshot::Sender<Reply>,
 }
@@ -177,10 +199,15 @@ impl Port {
 
     /// Asks, and waits for the answer.
     pub async fn ask(&self, request: Request) -> Reply {
+        self.ask_if(request, Vec::new()).await
+    }
+
+    /// Asks on the condition that one of these tags holds.
+    pub async fn ask_if(&self, request: Request, only_if: Vec<String>) -> Reply {
         let gone =
             || Reply::Refused(Refusal { kind: RefusalKind::Unavailable, message: "the proxy is shutting down".into() });
         let (reply, answer) = oneshot::channel();
-        if self.0.send(Call { request, reply }).await.is_err() {
+        if self.0.send(Call { request, only_if, reply }).await.is_err() {
             return gone();
         }
         answer.await.unwrap_or_else(|_| gone())

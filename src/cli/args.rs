@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{demo, deploy, drain, history, plan, rollback, run, shell, status, steer, wait};
+use super::{demo, deploy, drain, halt, history, plan, rollback, run, shell, status, steer, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
 #[derive(Debug, Parser)]
@@ -62,8 +62,17 @@ pub enum Verb {
     /// Try a refused version again
     #[command(after_help = "Example: sluice retry shop --wait")]
     Retry(steer::WaitingArgs),
+    /// Keep a service's requests waiting in a bounded queue, for a database migration or the like
+    Hold(halt::HoldArgs),
+    /// Let held requests go
+    #[command(after_help = "Example: sluice release shop")]
+    Release(steer::Args),
+    /// Answer a service's requests with a maintenance page and Retry-After, or no longer
+    Maintenance(halt::MaintenanceArgs),
     /// Take one node out by hand, or put it back
     Drain(drain::Args),
+    /// Make a token for the admin API over TCP
+    Token(shell::TokenArgs),
     /// Write the JSON Schema of the configuration, for editors
     Schema(shell::SchemaArgs),
     /// Write completions for a shell
@@ -81,6 +90,7 @@ impl Verb {
         match self {
             Self::Run(_) | Self::DemoOrigin(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Schema(args) => args.json,
+            Self::Token(args) => args.json,
             Self::Demo(args) => args.json,
             Self::Check(args) => args.json,
             Self::Plan(args) => args.json,
@@ -90,7 +100,9 @@ impl Verb {
             Self::Rollback(args) => args.json,
             Self::History(args) => args.json,
             Self::Promote(args) => args.more.json,
-            Self::Pause(args) | Self::Resume(args) => args.json,
+            Self::Pause(args) | Self::Resume(args) | Self::Release(args) => args.json,
+            Self::Hold(args) => args.json,
+            Self::Maintenance(args) => args.json,
             Self::Abort(args) | Self::Retry(args) => args.json,
             Self::Drain(args) => args.json,
         }

@@ -51,7 +51,7 @@ impl Failure {
         let Body { error } = serde_json::from_str(text).ok()?;
         let code = match error.kind.as_str() {
             "superseded" => SUPERSEDED,
-            "not-found" | "invalid-config" | "conflict" | "bad-request" => USAGE,
+            "not-found" | "invalid-config" | "conflict" | "changed" | "bad-request" => USAGE,
             _ => PROXY,
         };
         Some(Self::new(code, &error.kind, clean(&error.message)))

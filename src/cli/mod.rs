@@ -20,6 +20,7 @@ pub mod edit;
 pub mod failure;
 pub mod file;
 pub mod follow;
+pub mod halt;
 pub mod history;
 pub mod plan;
 pub mod planned;
@@ -82,6 +83,7 @@ pub fn execute(cli: Cli, mut screen: Screen<'_>, environment: &Environment) -> u
             Err(message) => Err(Failure::usage(message)),
         },
         Verb::Schema(args) => shell::schema(&args, &mut screen),
+        Verb::Token(args) => shell::token(&args, &mut screen),
         Verb::Completions(args) => Ok(shell::completions(&args, &mut screen)),
         Verb::Man(args) => shell::man(&args, &mut screen),
         verb => {
@@ -131,10 +133,13 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
             Verb::Resume(args) => steer::run(Steering::Resume, &args, session).await,
             Verb::Abort(args) => steer::run_waiting(Steering::Abort, &args, session).await,
             Verb::Retry(args) => steer::run_waiting(Steering::Retry, &args, session).await,
+            Verb::Hold(args) => halt::hold(&args, session).await,
+            Verb::Release(args) => halt::release(&args, session).await,
+            Verb::Maintenance(args) => halt::maintenance(&args, session).await,
             Verb::Drain(args) => drain::run(&args, session).await,
             // Answered without a proxy.
             Verb::Run(_) | Verb::Demo(_) | Verb::DemoOrigin(_) | Verb::Check(_) => Ok(0),
-            Verb::Schema(_) | Verb::Completions(_) | Verb::Man(_) => Ok(0),
+            Verb::Schema(_) | Verb::Token(_) | Verb::Completions(_) | Verb::Man(_) => Ok(0),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! `sluice schema`, `completions`, `man`: what a machine needs to know of Sluice before any proxy runs.
+//! `sluice schema`, `completions`, `man`, `token`: what a machine needs to know of Sluice before any proxy runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,56 @@ pub struct ManArgs {
     /// Folder for the pages; it must be there
     #[arg(env = "SLUICE_MAN_DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// Of `sluice token`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The token is shown once and kept nowhere. Requests to `admin.http` show it: `Authorization: Bearer sluice_…`. The configuration holds its hash, which is no secret.\n\nExample: sluice token ci --role operator"
+)]
+pub struct TokenArgs {
+    /// How the audit log shall call whoever has it
+    #[arg(env = "SLUICE_TOKEN_NAME")]
+    pub name: String,
+    /// What they may do
+    #[arg(long, env = "SLUICE_TOKEN_ROLE", value_enum, default_value = "read")]
+    pub role: TokenRole,
+    /// Write JSON
+    #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub json: bool,
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenRole {
+    /// Look.
+    Read,
+    /// Look, and whatever a verb can do.
+    Operator,
+}
+
+/// Makes a token.
+pub fn token(args: &TokenArgs, screen: &mut Screen<'_>) -> Result<u8, Failure> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if args.name.is_empty() || !args.name.chars().all(plain) {
+        return Err(Failure::usage("a name has letters, digits, `-`, `_` and `.`"));
+    }
+    let (token, hash) = crate::admin::new_token().map_err(|error| Failure::new(PROXY, "internal", error))?;
+    let role = match args.role {
+        TokenRole::Read => "read",
+        TokenRole::Operator => "operator",
+    };
+    if args.json {
+        let made = serde_json::json!({"schema": 1, "name": args.name, "role": role, "token": token, "hash": hash});
+        screen.line(&made.to_string());
+        return Ok(0);
+    }
+    screen.line(&token);
+    screen.complain(&format!(
+        "Keep it; it is not shown again. For the configuration, then restart the proxy:\n\n[[admin.token]]\nname = \"{}\"\nhash = \"{hash}\"\nrole = \"{role}\"",
+        args.name
+    ));
+    Ok(0)
 }
 
 /// Writes the schema.

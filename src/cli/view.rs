@@ -6,7 +6,10 @@ use anstyle::AnsiColor;
 
 use super::trial;
 use super::words::{bar, bold, clean, colored, columns, dim, duration, percent, state};
-use crate::api::{CertificatesStatus, CutNode, HistoryEntry, NodeStatus, Outcome, Problem, ServiceStatus, Status};
+use crate::api::{
+    CertificatesStatus, CutNode, HaltKind, HaltStatus, HistoryEntry, NodeStatus, Outcome, Problem, ServiceStatus,
+    Status,
+};
 use crate::model::{Holder, NodeState, Timestamp};
 
 /// Everything, or the services that the report holds.
@@ -120,8 +123,12 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
     if service.all_down {
         lines.push(colored(AnsiColor::Red, "  every node is unhealthy: traffic goes to all of them regardless"));
     }
+    if let Some(halt) = &service.halt {
+        lines.push(colored(AnsiColor::Yellow, format!("  {}", halted(halt, now))));
+    }
     if service.waiting > 0 {
-        let waiting = format!("  requests that wait because no node is ready: {}", service.waiting);
+        let why = if service.halt.is_some() { "they are on hold" } else { "no node is ready" };
+        let waiting = format!("  requests that wait because {why}: {}", service.waiting);
         lines.push(colored(AnsiColor::Yellow, waiting));
     }
     let shares: Vec<_> = service
@@ -154,6 +161,23 @@ pub fn service(service: &ServiceStatus, now: Timestamp, most: usize) -> Vec<Stri
         ));
     }
     lines
+}
+
+/// What an operator did to the traffic.
+pub fn halted(halt: &HaltStatus, now: Timestamp) -> String {
+    let since = duration(now.since(halt.since));
+    let by = clean(&halt.by);
+    match halt.kind {
+        HaltKind::Hold => {
+            let left = halt.until.map(|until| format!(", {} left", duration(until.since(now)))).unwrap_or_default();
+            format!("ON HOLD for {since}{left}, by {by}: new requests wait")
+        }
+        HaltKind::Maintenance => {
+            let message =
+                halt.message.as_ref().map(|text| format!(": {}", clean(text).replace('\n', " "))).unwrap_or_default();
+            format!("IN MAINTENANCE for {since}, by {by}: new requests are answered 503{message}")
+        }
+    }
 }
 
 fn phase(service: &ServiceStatus) -> String {
@@ -256,6 +280,16 @@ pub fn changes(before: Option<&ServiceStatus>, now: &ServiceStatus) -> Vec<Strin
     let shares_now = shares(now);
     if before.map(shares).as_ref() != Some(&shares_now) && !shares_now.is_empty() {
         lines.push(format!("traffic: {}", shares_now.join(", ")));
+    }
+    let halt = |service: &ServiceStatus| service.halt.clone();
+    if before.map(halt) != Some(now.halt.clone()) && (before.is_some() || now.halt.is_some()) {
+        lines.push(match &now.halt {
+            Some(halt) => match halt.kind {
+                HaltKind::Hold => format!("on hold, by {}", clean(&halt.by)),
+                HaltKind::Maintenance => format!("in maintenance, by {}", clean(&halt.by)),
+            },
+            None => "traffic goes on".into(),
+        });
     }
     let told = trial::told(now);
     if told.is_some() && before.map(trial::told).as_ref() != Some(&told) {

@@ -16,6 +16,7 @@ use super::protocol;
 use super::reader::{At, Field, Table};
 use super::rollout;
 use super::tls::{self, Accepting, ClientTls};
+use super::tokens::{self, Token};
 use super::tracing;
 use super::{
     AccessLog, AllDown, Balance, Connections, Door, Drain, Eject, Errors, Hold, Limits, Metrics, Retry, Rollout,
@@ -30,6 +31,7 @@ pub(super) struct File<'t> {
     pub(super) listeners: Vec<RawListener<'t>>,
     pub(super) admin_socket: Field<&'t str>,
     pub(super) admin_http: Field<&'t str>,
+    pub(super) admin_tokens: Vec<Token>,
     pub(super) state_dir: Field<&'t str>,
     pub(super) workers: Option<usize>,
     pub(super) trusted_proxies: Strings<'t>,
@@ -95,10 +97,11 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
     let workers = root.count("workers", 1..=1024).get().map(|at| at.value);
     let trusted_proxies = list(root.strings("trusted_proxies"));
     let listeners = root.tables("listener", "listener").into_iter().map(|table| listener(table, source)).collect();
-    let (mut admin_socket, mut admin_http) = (Field::Missing, Field::Missing);
+    let (mut admin_socket, mut admin_http, mut admin_tokens) = (Field::Missing, Field::Missing, Vec::new());
     if let Some(mut t) = root.table("admin", "admin") {
         admin_socket = t.string("socket");
         admin_http = t.string("http");
+        admin_tokens = tokens::read(t.tables("token", "admin.token"), findings);
         t.finish(misplaced);
     }
     let limits = root.table("limits", "limits").map(limits).unwrap_or_default();
@@ -123,6 +126,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         listeners,
         admin_socket,
         admin_http,
+        admin_tokens,
         state_dir,
         workers,
         trusted_proxies,

@@ -27,6 +27,7 @@ mod rollout;
 mod stamp;
 mod syntax;
 mod tls;
+mod tokens;
 mod tracing;
 mod trial;
 mod units;
@@ -50,8 +51,10 @@ pub use stamp::Stamp;
 pub use tls::{
     Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
 };
+pub use tokens::{Role, Token};
 pub use tracing::Tracing;
 pub use trial::*;
+pub use units::parse_duration;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -109,8 +112,10 @@ pub struct Listener {
 pub struct Admin {
     /// `admin.socket`; where the default is, `app` decides.
     pub socket: Option<PathBuf>,
-    /// `admin.http`: `/healthz`, `/readyz` and read-only status over TCP. Loopback only.
+    /// `admin.http`: the admin API over TCP, read-only for those without a token. Loopback only.
     pub http: Option<SocketAddr>,
+    /// `[[admin.token]]`: who may do more than look over `admin.http`.
+    pub tokens: Vec<Token>,
 }
 
 /// Bounds on what clients may use.

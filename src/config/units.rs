@@ -36,6 +36,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     Ok(total)
 }
 
+/// The same for those who ask elsewhere than in a file.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|_| format!("`{}` is not a duration: write `30s`, `5m` or `1m30s`", shorten(text)))
+}
+
 /// `512B`, `64KiB`, `10MiB`, `1GiB`.
 pub(super) fn size(text: &str) -> Result<usize, Fault> {
     let fault = || {

@@ -41,6 +41,7 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
                 path(at, findings)
             }),
             http,
+            tokens: file.admin_tokens.clone(),
         },
         state_dir: file.state_dir.get().map(|at| path(at, findings)),
         workers: file.workers,

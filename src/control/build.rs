@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{self, Config};
 use crate::model::ServiceName;
 use crate::pool::balance;
-use crate::pool::{AccessLog, CohortKey, Edge, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot};
+use crate::pool::{AccessLog, CohortKey, Edge, Halt, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot};
 use crate::rollout::{self, NodeRef, Split};
 
 /// One service as the workers shall see it. `find` gives a node and its weight now, in units of [`balance::ONE`]; a node that it does not
@@ -21,6 +21,7 @@ pub(super) fn view(
     settings: &Arc<config::Service>,
     split: &Split,
     (hold, stats): (&Arc<Hold>, &Arc<ServiceStats>),
+    halt: Option<Arc<Halt>>,
     find: impl Fn(&NodeRef) -> Option<(Arc<Node>, u32)>,
 ) -> Arc<ServiceView> {
     let mut found: Vec<_> = split
@@ -51,7 +52,7 @@ pub(super) fn view(
     };
     let slices = found.into_iter().zip(shares).map(slice).collect();
     let (settings, hold, stats) = (Arc::clone(settings), Arc::clone(hold), Arc::clone(stats));
-    Arc::new(ServiceView { settings, slices, all_down: split.all_down, trial, hold, stats })
+    Arc::new(ServiceView { settings, slices, all_down: split.all_down, trial, halt, hold, stats })
 }
 
 /// Holds the parts of the next snapshot.

@@ -29,18 +29,23 @@ pub(super) struct Caller {
 enum Asks {
     Reload,
     Wait { service: ServiceName, version: Option<Version> },
-    Steer { service: ServiceName, steering: Steering, by: String },
+    Steer { service: ServiceName, steering: Steering, by: String, only_if: Vec<String> },
 }
 
 impl Controller {
     /// Answers at once, or gives the caller back, to be answered after the files were read.
     pub(super) fn answer(&mut self, call: Call) -> Option<Caller> {
-        let Call { request, reply } = call;
+        let Call { request, only_if, reply } = call;
+        if let Err(refusal) = self.check_tags(&request, &only_if) {
+            let _ = reply.send(Reply::Refused(refusal));
+            return None;
+        }
         let answer = match request {
             Request::Status { service } => {
                 self.answer_status(service.as_ref(), reply);
                 return None;
             }
+            Request::Events { after } => Reply::Events(self.events.feed(after, self.clock.now())),
             Request::Config => {
                 Reply::Outline(Box::new(self.config.as_ref().map(super::outline::outline).unwrap_or_default()))
             }
@@ -53,7 +58,10 @@ impl Controller {
                 return Some(Caller { asks: Asks::Wait { service, version }, reply });
             }
             Request::Steer { service, steering, by } => {
-                return Some(Caller { asks: Asks::Steer { service, steering, by }, reply });
+                return Some(Caller { asks: Asks::Steer { service, steering, by, only_if }, reply });
+            }
+            Request::Halt { service, halting, by } => {
+                self.halt(&service, halting, &by).map_or_else(Reply::Refused, |status| Reply::Service(Box::new(status)))
             }
             Request::History { service } => match self.entries.get(&service) {
                 Some(entry) => Reply::History(entry.told_history().rev().cloned().collect()),
@@ -76,11 +84,36 @@ impl Controller {
             Asks::Wait { service, version } => {
                 self.follow(&service, version.as_ref()).map_or_else(Reply::Refused, Reply::Progress)
             }
-            Asks::Steer { service, steering, by } => self
-                .steer(&service, steering, by)
+            Asks::Steer { service, steering, by, only_if } => self
+                .check_tag(&service, &only_if)
+                .and_then(|()| self.steer(&service, steering, by))
                 .map_or_else(Reply::Refused, |status| Reply::Service(Box::new(status))),
         };
         let _ = caller.reply.send(answer);
+    }
+
+    /// Whether what the asker saw is still so.
+    fn check_tags(&self, request: &Request, only_if: &[String]) -> Result<(), Refusal> {
+        match request {
+            Request::Halt { service, .. } | Request::Drain { service, .. } => self.check_tag(service, only_if),
+            // After the files were read.
+            Request::Steer { .. } => Ok(()),
+            _ if only_if.is_empty() || only_if.iter().any(|tag| *tag == self.generation_tag()) => Ok(()),
+            _ => Err(changed("the proxy", &self.generation_tag())),
+        }
+    }
+
+    fn check_tag(&self, name: &ServiceName, only_if: &[String]) -> Result<(), Refusal> {
+        let Some(entry) = self.entries.get(name).filter(|_| !only_if.is_empty()) else {
+            return Ok(());
+        };
+        let tag = report::tag(entry);
+        let holds = only_if.iter().any(|known| *known == tag || *known == self.generation_tag());
+        if holds { Ok(()) } else { Err(changed(name.as_str(), &tag)) }
+    }
+
+    fn generation_tag(&self) -> String {
+        self.pool.generation().to_string()
     }
 
     fn answer_status(&self, only: Option<&ServiceName>, reply: oneshot::Sender<Reply>) {
@@ -268,6 +301,15 @@ impl Controller {
             None => "; `sluice status` lists the services".into(),
         };
         Refusal { kind: RefusalKind::NotFound, message: format!("there is no service `{name}`{hint}") }
+    }
+}
+
+fn changed(what: &str, tag: &str) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Changed,
+        message: format!(
+            "{what}: something was decided since you looked (it is at {tag} now); look again, and ask again if it is still right"
+        ),
     }
 }
 

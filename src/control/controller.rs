@@ -17,6 +17,7 @@ use super::calls::Caller;
 use super::certificates::{self, Certificates, Held, Read};
 use super::clock::Clock;
 use super::entry::{Draining, Entry, Kept};
+use super::events::Events;
 use super::gather::Scrapes;
 use super::listeners::Listeners;
 use super::outliers;
@@ -139,6 +140,10 @@ pub(super) struct Controller {
     pub(super) scrapes: Scrapes,
     /// Whether shutdown began.
     pub(super) closing: bool,
+    /// What happened lately, and who listens.
+    pub(super) events: Events,
+    /// What was told of the files: which, and whether they are stale.
+    pub(super) read_told: (Option<u64>, bool),
     /// What the end of this turn must do.
     pub(super) turn: Turn,
 }
@@ -183,6 +188,8 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         access_log: AccessLog::default(),
         scrapes: Scrapes::default(),
         closing: false,
+        events: Events::new(started),
+        read_told: (None, false),
         turn: Turn::default(),
     };
     controller.held.take(read);
@@ -251,6 +258,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
                     let (files, folders) = followed(&loaded, &read);
                     controller.held.take(read);
                     controller.apply(loaded);
+                    controller.tell_read();
                     // What callers are told must be what serves.
                     controller.end_turn();
                     controller.spread_certificates();
@@ -323,6 +331,7 @@ impl Controller {
         let due: Vec<_> =
             self.deadlines.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, name)| name.clone()).collect();
         for name in due {
+            self.end_hold(&name, now);
             self.tell(&name, Event::Tick);
         }
     }

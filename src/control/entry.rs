@@ -6,12 +6,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::events::Told;
 use super::followers::Followers;
 use super::gather::{Counted, Gone};
 use super::probing::Prober;
 use super::state::{MAX_HISTORY, Record};
 use super::trial::Window;
-use crate::api::{CutNode, Ended, Evidence, HistoryEntry, NodeTotals, Outcome, ProbeReport, Steered, StepRecord};
+use crate::api::{
+    CutNode, Ended, Evidence, HaltStatus, HistoryEntry, NodeTotals, Outcome, ProbeReport, Steered, StepRecord,
+};
 use crate::config::{self, TooFew};
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Share, Timestamp, Version};
 use crate::pool::{Hold, Node, ServiceStats};
@@ -23,6 +26,9 @@ use crate::rollout::{Canary, Ejection, Ending, Machine, NodeRef, Wanted};
 pub(super) struct Kept {
     pub(super) machine: Machine,
     pub(super) change: Change,
+    /// What an operator did to the traffic: a restart in the middle must not let it through.
+    #[serde(default)]
+    pub(super) halt: Option<HaltStatus>,
 }
 
 /// The change that the configuration asked for last: what `wait` waits for.
@@ -145,6 +151,8 @@ pub(super) struct Entry {
     pub(super) shares: Vec<(Version, Share)>,
     /// When its nodes' counters are compared next.
     pub(super) window_ends: Timestamp,
+    /// What an operator did to its traffic.
+    pub(super) halt: Option<HaltStatus>,
     /// The change number.
     pub(super) number: u64,
     pub(super) change: Change,
@@ -161,6 +169,8 @@ pub(super) struct Entry {
     pub(super) deadline: Option<Timestamp>,
     /// Whether the log says that every node is unhealthy.
     pub(super) told_all_down: bool,
+    /// What those who listen were told.
+    pub(super) told: Told,
 }
 
 /// Versions whose counters are remembered after their last node left.
@@ -179,6 +189,7 @@ impl Entry {
             counted: Counted::default(),
             shares: Vec::new(),
             window_ends: Timestamp::default(),
+            halt: None,
             number: 0,
             change: Change::default(),
             durable: true,
@@ -188,20 +199,25 @@ impl Entry {
             followers: Followers::default(),
             deadline: None,
             told_all_down: false,
+            told: Told::default(),
         }
     }
 
     /// What the journal holds, under the settings of today.
     pub(super) fn kept(settings: Arc<config::Service>, record: Record<Kept>, workers: usize) -> Self {
         let saved = record.encode().ok().map(|record| record.digest());
-        Self {
+        let mut entry = Self {
             saved,
             machine: record.state.machine,
             number: record.change,
             change: record.state.change,
+            halt: record.state.halt,
             history: record.history,
             ..Self::new(settings, workers)
-        }
+        };
+        // Whoever listens was told of this by the process before.
+        entry.told = Told::of(&entry);
+        entry
     }
 
     pub(super) fn name(&self) -> &ServiceName {
@@ -213,7 +229,7 @@ impl Entry {
         Record {
             service: self.name().clone(),
             change: self.number,
-            state: Kept { machine: self.machine.clone(), change: self.change.clone() },
+            state: Kept { machine: self.machine.clone(), change: self.change.clone(), halt: self.halt.clone() },
             history: self.history.clone(),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::controller::Controller;
 use super::entry::{Draining, Entry};
@@ -155,6 +156,8 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         phase: machine.phase().as_str().into(),
         reason: machine.reason().map(Into::into),
         all_down: split.all_down,
+        halt: entry.halt.clone(),
+        tag: tag(entry),
         waiting: entry.hold.waiting(),
         held,
         held_in_vain,
@@ -172,6 +175,17 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         nodes,
         refused: machine.refused().to_vec(),
     }
+}
+
+/// Of everything that was decided, by whomever; not of counters, and not of the nodes' health.
+pub(super) fn tag(entry: &Entry) -> String {
+    let machine = &entry.machine;
+    let trial = machine.trial().map(|trial| (trial.share, trial.full));
+    let refused: Vec<_> = machine.refused().iter().map(|refused| &refused.version).collect();
+    let held: Vec<_> = machine.held().collect();
+    let steered = entry.change.steered.len();
+    let decided = (entry.number, machine.phase(), trial, machine.paused(), refused, held, &entry.halt, steered);
+    format!("{:016x}", xxh3_64(format!("{decided:?}").as_bytes()))
 }
 
 /// The version on trial.

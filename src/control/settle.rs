@@ -26,15 +26,13 @@ impl Controller {
     /// Puts a service's affairs in order.
     pub(super) fn settle(&mut self, name: &ServiceName) {
         let now = self.clock.now();
-        let Some(entry) = self.entries.get_mut(name) else {
-            return;
-        };
-        log_states(entry);
+        self.tell_news(name);
         self.follow_trial(name);
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        let deadline = entry.machine.deadline().map(|at| at.max(now.plus(PATIENCE)));
+        let held = entry.halt.as_ref().and_then(|halt| halt.until);
+        let deadline = entry.machine.deadline().into_iter().chain(held).min().map(|at| at.max(now.plus(PATIENCE)));
         if deadline != entry.deadline {
             if let Some(old) = entry.deadline {
                 self.deadlines.remove(&(old, name.clone()));
@@ -165,18 +163,4 @@ fn drain_end(entry: &Entry, address: &NodeAddress) -> Option<Ended> {
         words::cuts(&cut)
     );
     Some(ended(outcome, message))
-}
-
-/// One line a change of state.
-fn log_states(entry: &mut Entry) {
-    for node in entry.machine.nodes() {
-        let Some(member) = entry.members.get_mut(&node.node) else {
-            continue;
-        };
-        if member.told != node.state {
-            info!(service = %member.node.id.service, version = %node.node.version, node = %node.node.address,
-                from = %member.told, to = %node.state, reason = node.reason, "node changed its state");
-            member.told = node.state;
-        }
-    }
 }

@@ -85,7 +85,8 @@ impl Controller {
             }
             entry.told_all_down = split.all_down;
             let members = &entry.members;
-            let view = build::view(&entry.settings, &split, (&entry.hold, &entry.stats), |node| {
+            let halt = entry.halt.as_ref().and_then(|halt| super::halt::halt(halt, &self.clock));
+            let view = build::view(&entry.settings, &split, (&entry.hold, &entry.stats), halt, |node| {
                 let warm = warming.get(node).copied();
                 members.get(node).map(|member| (Arc::clone(&member.node), warm.unwrap_or(member.weight * ONE)))
             });

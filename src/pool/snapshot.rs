@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::balance::{self, ONE, Weights};
 use super::cohort::CohortKey;
+use super::halt::Halt;
 use super::hold::Hold;
 use super::node::Node;
 use super::ring::Ring;
@@ -56,6 +57,8 @@ pub struct ServiceView {
     pub all_down: bool,
     /// Where in `slices` the version is that is on trial beside the one before it: the last, with a share that may be nothing.
     pub trial: Option<usize>,
+    /// What an operator did to its traffic; none if it goes its way.
+    pub halt: Option<Arc<Halt>>,
     /// Where its requests wait while no node is ready. The same one for as long as the service lives.
     pub hold: Arc<Hold>,
     /// What came of its requests. The same one for as long as the service lives.
@@ -346,6 +349,7 @@ mod tests {
                 slices,
                 all_down: false,
                 trial: None,
+                halt: None,
                 hold: Arc::default(),
                 stats: Arc::new(ServiceStats::new(1)),
             }

@@ -14,6 +14,7 @@ use super::body::{ReqBody, RespBody};
 use super::call::{Call, Registered, Stage, Verdict};
 use super::claim::{Course, Failure, Permit, Refusal, Wait, claim};
 use super::error::Fault;
+use super::halted;
 use super::headers::Seen;
 use super::refuse::ended_by;
 use super::replay::Source;
@@ -56,6 +57,9 @@ pub async fn try_nodes(
     index: usize,
 ) -> Result<Response<RespBody>, Fault> {
     let mut index = index;
+    if view.service(index).is_some_and(|(service, _)| service.halt.is_some()) {
+        (view, index) = Box::pin(halted::pass(worker, &call, view, index)).await?;
+    }
     let mut tried: Vec<u64> = Vec::new();
     // Among them, the node that had only given up an idle connection.
     let mut stale: Option<u64> = None;

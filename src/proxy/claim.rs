@@ -11,6 +11,7 @@ use http::header::{COOKIE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{Call, Stage, Verdict};
+use super::halted;
 use super::view::{LocalNode, ServiceLocal, View};
 use super::worker::Worker;
 use crate::config::{self, HashBy, Kinds};
@@ -359,6 +360,9 @@ impl Wait {
             let newest = worker.view();
             let index = newest.index_of(index, view)?;
             let (service, local) = newest.service(index)?;
+            if halted::is_held(service) {
+                return None;
+            }
             let permit = claim(worker, call, service, local, course, if afresh { &[] } else { tried }).ok()?;
             Some(Found { permit, view: newest, index, afresh })
         };

@@ -71,6 +71,10 @@ pub enum Fault {
     NodeBusy,
     /// Every node has as many requests as it may have.
     NodesFull,
+    /// An operator holds the service's requests, and as many wait as may.
+    Held,
+    /// An operator has put the service into maintenance.
+    Maintenance(std::sync::Arc<crate::pool::Maintenance>),
     /// The node closed the connection before a response.
     Reset,
     /// The node sent something that is not a usable HTTP response.
@@ -109,6 +113,8 @@ impl Fault {
             | Self::NoNode
             | Self::NodeBusy
             | Self::NodesFull
+            | Self::Held
+            | Self::Maintenance(_)
             | Self::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::Deadline | Self::DrainDeadline => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -144,6 +150,8 @@ impl Fault {
             Self::NoUpgrade => "no-upgrade",
             Self::NodeBusy => "node-busy",
             Self::NodesFull => "nodes-full",
+            Self::Held => "held",
+            Self::Maintenance(_) => "maintenance",
             Self::Reset => "reset",
             Self::BadResponse => "bad-response",
             Self::ResponseTimeout => "response-timeout",
@@ -180,6 +188,8 @@ impl Fault {
             Self::Protocol => "the service does not speak the protocol it is said to speak",
             Self::NoUpgrade => "this service offers no change of protocol, and so no WebSockets",
             Self::NodeBusy => "the service is at its connection limit",
+            Self::Held => "the service is paused for a moment, and too many wait already",
+            Self::Maintenance(_) => "the service is being worked on; please come back later",
             Self::NodesFull => "every node of this service has as many requests as it may have",
             Self::Reset => "the service closed the connection without an answer",
             Self::BadResponse => "the service sent an invalid answer",
@@ -200,6 +210,11 @@ impl Fault {
 
     /// The body that tells it if there is no better one.
     pub fn line(&self) -> String {
+        if let Self::Maintenance(what) = self
+            && let Some(message) = &what.message
+        {
+            return format!("{message}\n");
+        }
         format!("{}: {}\n", self.status(), self.text())
     }
 
@@ -217,7 +232,8 @@ impl Fault {
             _ => {}
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            let wait = if let Self::Maintenance(what) = self { what.retry_after } else { 1 };
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait));
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);

@@ -20,6 +20,7 @@ pub mod events;
 mod forwarded;
 mod front;
 mod grpc;
+mod halted;
 mod handler;
 pub mod headers;
 mod pace;

@@ -9,6 +9,7 @@ mod balance;
 mod crash;
 mod edits;
 mod ending;
+mod halts;
 mod journal;
 mod judges;
 mod live;

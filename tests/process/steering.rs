@@ -138,3 +138,78 @@ fn a_plan_tells_what_a_file_would_do_and_changes_nothing() {
     drop(proxy);
     assert_eq!(plan(&next, &[]).0, Some(1));
 }
+
+/// A request to the admin socket, with more header lines: status, head, and what comes until it says so or ends.
+fn ask(site: &Site, line: &str, more: &str, until: &str) -> (String, String) {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(site.socket()).expect("a socket");
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a limit");
+    write!(stream, "{line} HTTP/1.1\r\nHost: s\r\nConnection: close\r\n{more}\r\n").expect("a written request");
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let read = if !until.is_empty() && text.contains(until) { 0 } else { stream.read(&mut piece).expect("bytes") };
+        if read == 0 {
+            return (text.split(' ').nth(1).unwrap_or_default().to_owned(), text);
+        }
+        bytes.extend_from_slice(&piece[..read]);
+    }
+}
+
+#[test]
+fn of_two_scripts_that_saw_the_same_state_one_wins_and_the_other_is_told() {
+    let (old, new) = ([origin("v1")], [origin("v2")]);
+    let site = Site::new(&canary("v1", &old, &new));
+    let proxy = site.start();
+    proxy.settled("shop");
+    site.write(&canary("v2", &old, &new));
+    eventually("v2 is on trial", || proxy.service("shop")?.rollout?.trial.filter(|trial| trial.share > 24.0));
+    let (_, seen) = ask(&site, "GET /v1/services/shop", "", "");
+    let tag = seen.lines().find_map(|line| line.strip_prefix("etag: ")).expect("an ETag").to_owned();
+    let condition = format!("If-Match: {tag}\r\n");
+    let promote = || ask(&site, "POST /v1/services/shop/promote", &condition, "").0;
+    let mut codes = std::thread::scope(|scope| {
+        let both = [scope.spawn(promote), scope.spawn(promote)];
+        both.map(|one| one.join().expect("an answer"))
+    });
+    codes.sort();
+    assert_eq!(codes, ["200", "412"]);
+    let trial = proxy.service("shop").and_then(|shop| shop.rollout?.trial).expect("a trial");
+    assert_eq!(trial.step, 2, "one step, not two");
+    let hold = ask(&site, "POST /v1/services/shop/hold", &condition, "").0;
+    assert_eq!(hold, "412");
+    let (code, _) = ask(&site, "POST /v1/services/shop/pause", "If-Match: unquoted\r\n", "");
+    assert_eq!(code, "400");
+    let log = proxy.log();
+    let audit: Vec<_> = log.lines().filter(|line| line.contains("audit")).collect();
+    for part in ["status=200", "status=412", "/v1/services/shop/promote", "uid "] {
+        assert!(audit.iter().any(|line| line.contains(part)), "{part}: {audit:?}");
+    }
+}
+
+#[test]
+fn events_tell_a_rollout_from_its_beginning_to_its_end_and_are_taken_up_again() {
+    let (old, new) = ([origin("v1")], [origin("v2")]);
+    let site = Site::new(&canary("v1", &old, &new));
+    let proxy = site.start();
+    proxy.settled("shop");
+    site.write(&canary("v2", &old, &new));
+    eventually("v2 is on trial", || proxy.service("shop")?.rollout?.trial.filter(|trial| trial.share > 24.0));
+    assert_eq!(site.verb(&["abort", "shop"]).status.code(), Some(0));
+    site.write("[[");
+    let (code, told) = ask(&site, "GET /v1/events?after=0", "", "event: invalid");
+    assert_eq!(code, "200");
+    let mut rest = told.as_str();
+    for kind in ["gap", "node", "configured", "began", "step", "steered", "ended", "invalid"] {
+        let at = rest.find(&format!("event: {kind}\n"));
+        if matches!(kind, "configured" | "began" | "node" | "gap") {
+            assert!(at.is_some() || told.contains(&format!("event: {kind}\n")), "{kind}\n{told}");
+            continue;
+        }
+        rest = &rest[at.unwrap_or_else(|| panic!("{kind}\n{told}"))..];
+    }
+    // Whoever comes back gets what came after.
+    let last_but_one = told.lines().filter_map(|line| line.strip_prefix("id: ")).rev().nth(1).expect("two events");
+    let (_, again) = ask(&site, "GET /v1/events", &format!("Last-Event-ID: {last_but_one}\r\n"), "event: invalid");
+    assert_eq!(again.matches("event: ").count(), 1, "{again}");
+}

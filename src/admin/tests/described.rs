@@ -11,6 +11,7 @@ use crate::api::{
     CertificateStatus, CutNode, Evidence, ListenerStatus, Opinion, ProbeReport, Problem, Refused, Sample, Steered,
     Steering, StepRecord, StepStatus, TrialStatus,
 };
+use crate::api::{HaltKind, HaltStatus};
 use crate::api::{ListenerOutline, Outline, ServiceOutline};
 use crate::model::{Holder, NodeState, Timestamp, WorkKind};
 
@@ -56,6 +57,14 @@ fn full() -> ServiceStatus {
     shop.nodes.push(node);
     let (nodes, reason) = (vec!["a:1".into()], "r".to_owned());
     shop.refused.push(Refused { version: "v0".into(), nodes, at: Timestamp(1), reason, outcome: Outcome::Unhealthy });
+    shop.halt = Some(HaltStatus {
+        kind: HaltKind::Maintenance,
+        since: Timestamp(1),
+        until: None,
+        message: None,
+        retry_after: Some(60),
+        by: "root".into(),
+    });
     shop.rollout.as_mut().unwrap().trial = Some(TrialStatus {
         share: 5.0,
         step: 1,
@@ -95,6 +104,7 @@ fn complete(request: &Request) -> Reply {
             });
             Reply::Status(Box::new(all))
         }
+        Request::Events { .. } => Reply::Events(feed()),
         Request::Config => {
             let mut outline = Outline::default();
             outline.listeners.insert("http".into(), ListenerOutline::default());
@@ -111,7 +121,7 @@ fn complete(request: &Request) -> Reply {
             last.ended.as_mut().unwrap().entry = Some(entry());
             progress(vec![last])
         }
-        Request::Steer { .. } => Reply::Service(Box::new(full())),
+        Request::Steer { .. } | Request::Halt { .. } => Reply::Service(Box::new(full())),
     }
 }
 
@@ -172,6 +182,10 @@ fn every_endpoint_answers_with_the_shape_that_is_described() {
             Answers::Document => assert!(json(&body).is_object()),
             Answers::Json(kind) => check(kind, &json(&body), endpoint.path, &mut seen),
             Answers::List(kind) => check(&format!("[{kind}]"), &json(&body), endpoint.path, &mut seen),
+            Answers::Events(kind) => {
+                let line = body.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+                check(kind, &json(line), endpoint.path, &mut seen);
+            }
             Answers::Lines(kind) => {
                 let line = body.lines().find(|line| line.starts_with('{')).unwrap();
                 check(kind, &json(line), endpoint.path, &mut seen);
@@ -207,4 +221,45 @@ fn the_description_names_every_endpoint_and_nothing_else() {
         let pointer = part.split('"').next().unwrap();
         assert!(document.pointer(pointer).is_some(), "{pointer}");
     }
+}
+
+/// The table of `docs/admin-api.md`.
+fn table() -> String {
+    let mut text = String::from("| request | role | answer | |\n|---|---|---|---|\n");
+    for endpoint in ENDPOINTS {
+        let query: Vec<_> = endpoint.query.iter().map(|known| format!("`{}`: {}", known.name, known.about)).collect();
+        let answer = match endpoint.answers {
+            Answers::Text => "text".to_owned(),
+            Answers::Page(_) => "a page".to_owned(),
+            Answers::Document => "JSON".to_owned(),
+            Answers::Measures => "OpenMetrics".to_owned(),
+            Answers::Json(shape) => format!("`{shape}`"),
+            Answers::List(shape) => format!("list of `{shape}`"),
+            Answers::Lines(shape) => format!("lines of `{shape}`"),
+            Answers::Events(shape) => format!("SSE of `{shape}`"),
+        };
+        let role = match endpoint.needs {
+            crate::admin::endpoints::Needs::Nothing => "nobody",
+            crate::admin::endpoints::Needs::Reading => "read",
+            crate::admin::endpoints::Needs::Steering => "operator",
+        };
+        let about = [&[endpoint.about.to_owned()], &query[..]].concat().join("<br>");
+        text += &format!("| `{} {}` | {role} | {answer} | {about} |\n", endpoint.method, endpoint.path);
+    }
+    text
+}
+
+/// `UPDATE_DOCS=1 cargo test` writes the table.
+#[test]
+fn the_document_has_the_table_of_endpoints() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/admin-api.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once("<!-- endpoints -->\n").unwrap();
+    let (written, tail) = rest.split_once("<!-- end of endpoints -->").unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let text = format!("{head}<!-- endpoints -->\n{}<!-- end of endpoints -->{tail}", table());
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    assert_eq!(written, table(), "run it with UPDATE_DOCS=1");
 }

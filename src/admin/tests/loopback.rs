@@ -8,7 +8,7 @@ async fn ask_http(target: &str, method: &str, headers: &str) -> (u16, String) {
     let address = listener.local_addr().unwrap();
     let (port, mut calls) = Port::new(4);
     let (_ready, ready) = tokio::sync::watch::channel(true);
-    tokio::spawn(serve_http(listener, port, ready));
+    tokio::spawn(serve_http(listener, port, ready, tokens()));
     tokio::spawn(async move {
         while let Some(call) = calls.recv().await {
             let _ = call.reply.send(control(&call.request));
@@ -58,4 +58,66 @@ async fn loopback_refuses_what_a_foreign_page_makes_a_browser_send() {
 fn the_read_only_listener_stays_on_loopback() {
     let error = bind_http("0.0.0.0:0".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("loopback"), "{error}");
+}
+
+/// The token `sluice_test` for a reader, and `sluice_root` for an operator.
+fn tokens() -> std::sync::Arc<[crate::config::Token]> {
+    use crate::config::{Role, Token};
+    let token = |name: &str, role| {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("sluice_{name}").as_bytes());
+        Token { name: name.into(), hash: hash.as_ref().try_into().unwrap(), role }
+    };
+    [token("test", Role::Read), token("root", Role::Operator)].into()
+}
+
+#[tokio::test]
+async fn a_token_lets_its_owner_do_what_its_role_says_and_a_wrong_one_nothing() {
+    let promote = "/v1/services/shop/promote";
+    let with = |token: &str| format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n");
+    for (target, method, token, expected) in [
+        ("/v1/status", "GET", "sluice_test", 200),
+        (promote, "POST", "sluice_test", 403),
+        (promote, "POST", "sluice_root", 200),
+        (promote, "POST", "sluice_roo", 401),
+        // Not even what needs no token.
+        ("/healthz", "GET", "sluice_wrong", 401),
+    ] {
+        let (code, body) = ask_http(target, method, &with(token)).await;
+        assert_eq!(code, expected, "{method} {target} {token}: {body}");
+    }
+    assert_eq!(ask_http(promote, "POST", "Host: localhost\r\n").await.0, 403);
+}
+
+#[tokio::test]
+async fn what_a_page_or_a_proxy_makes_somebody_send_changes_nothing() {
+    let promote = "/v1/services/shop/promote";
+    for (more, expected) in [
+        ("", 200),
+        ("Origin: http://localhost:9000\r\nSec-Fetch-Site: same-origin\r\n", 200),
+        // Another program's page on this machine.
+        ("Origin: http://localhost:3000\r\n", 403),
+        ("Origin: http://localhost:9000.evil.example\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+        ("Sec-Fetch-Site: same-site\r\n", 403),
+    ] {
+        let head = format!("Host: localhost:9000\r\nAuthorization: Bearer sluice_root\r\n{more}");
+        assert_eq!(ask_http(promote, "POST", &head).await.0, expected, "{more}");
+    }
+    // Through a public listener, or any other proxy.
+    for header in ["X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1", "Via: 1.1 sluice"] {
+        assert_eq!(ask_http("/v1/status", "GET", &format!("Host: localhost\r\n{header}\r\n")).await.0, 403, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn events_are_a_stream_that_begins_with_what_was_missed() {
+    let (code, body) = ask_http("/v1/events?service=shop&after=5", "GET", "Host: localhost\r\n").await;
+    assert_eq!(code, 200);
+    let ids: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids, ["7", "9"], "not those of another service: {body}");
+    assert!(body.contains("event: began\ndata: {") && body.contains("line one\\nline two"), "{body}");
+    for (target, headers) in [("/v1/events?after=x", ""), ("/v1/events", "Last-Event-ID: x\r\n")] {
+        assert_eq!(ask_http(target, "GET", &format!("Host: localhost\r\n{headers}")).await.0, 400);
+    }
 }

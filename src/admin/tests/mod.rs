@@ -25,6 +25,7 @@ fn control(request: &Request) -> Reply {
             refused(RefusalKind::NotFound, "there is no service `gone`")
         }
         Request::Status { .. } => Reply::Status(Box::new(status(vec![shop]))),
+        Request::Events { .. } => Reply::Events(feed()),
         Request::Config => Reply::Outline(Box::default()),
         Request::Measures => Reply::Measures(std::sync::Arc::default()),
         Request::Reload => Reply::Config(ConfigStatus { stale: true, ..ConfigStatus::default() }),
@@ -43,9 +44,28 @@ fn control(request: &Request) -> Reply {
         Request::Steer { service, .. } if service.as_str() == "settled" => {
             refused(RefusalKind::Conflict, "no version is on trial")
         }
-        Request::Steer { .. } => Reply::Service(Box::new(shop)),
+        Request::Steer { .. } | Request::Halt { .. } => Reply::Service(Box::new(shop)),
         Request::Drain { undo: true, .. } => refused(RefusalKind::Conflict, "it is not draining"),
         Request::Drain { .. } => progress(vec![moment(shop, Some((Outcome::Done, "drained")))]),
+    }
+}
+
+/// Two events, and none to come.
+fn feed() -> crate::api::Feed {
+    let event = |id, name: Option<&str>| {
+        std::sync::Arc::new(crate::api::Event {
+            id,
+            at: fake::NOW,
+            kind: crate::api::EventKind::Began,
+            service: name.map(Into::into),
+            version: None,
+            node: None,
+            message: "line one\nline two".into(),
+        })
+    };
+    crate::api::Feed {
+        past: vec![event(7, Some("shop")), event(8, Some("blog")), event(9, None)],
+        live: tokio::sync::broadcast::channel(1).1,
     }
 }
 

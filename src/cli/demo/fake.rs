@@ -308,6 +308,8 @@ fn status(fake: &Fake) -> Status {
             phase: "rolling".into(),
             reason: None,
             all_down: false,
+            halt: None,
+            tag: String::new(),
             waiting: 0,
             held: 0,
             held_in_vain: 0,

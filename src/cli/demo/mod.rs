@@ -54,7 +54,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Toy services, load, and a rolling deploy before your eyes; ends with a count of requests and failures
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sluice demo\n  sluice demo --broken")]
+#[command(after_help = "Example: sluice demo --broken")]
 pub struct Args {
     /// Leave everything up afterwards, to play with, until Ctrl-C
     #[arg(long, env = "SLUICE_DEMO_KEEP", value_parser = FalseyValueParser::new())]

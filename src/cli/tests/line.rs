@@ -8,8 +8,28 @@ fn every_verb_has_an_example_and_every_flag_a_variable() {
     let names: Vec<_> =
         command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(|verb| verb.get_name().to_owned()).collect();
     let expected = [
-        "run", "demo", "check", "plan", "status", "deploy", "wait", "rollback", "history", "promote", "pause",
-        "resume", "abort", "retry", "drain",
+        "run",
+        "demo",
+        "check",
+        "plan",
+        "status",
+        "deploy",
+        "wait",
+        "rollback",
+        "history",
+        "promote",
+        "pause",
+        "resume",
+        "abort",
+        "retry",
+        "hold",
+        "release",
+        "maintenance",
+        "drain",
+        "token",
+        "schema",
+        "completions",
+        "man",
     ];
     assert_eq!(names, expected);
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {

@@ -1,9 +1,11 @@
 //! Verbs, from their arguments to output and exit code, against a made-up control plane behind a real socket.
 
 mod deploy;
+mod halt;
 mod line;
 mod plan;
 mod reach;
+mod reference;
 mod status;
 mod steer;
 
@@ -66,6 +68,7 @@ impl Scene {
                 refused(RefusalKind::NotFound, &format!("there is no service `{name}`"))
             }
             Request::Status { .. } => Reply::Status(Box::new(status(vec![service("shop", &source)]))),
+            Request::Events { .. } => refused(RefusalKind::Unavailable, "no events here"),
             Request::Config => Reply::Outline(Box::default()),
             Request::Measures => Reply::Measures(std::sync::Arc::default()),
             Request::Reload => Reply::Config(ConfigStatus::default()),
@@ -74,7 +77,7 @@ impl Scene {
                 entry("v0", "v1", &["10.0.0.5:5001"], Outcome::Done),
                 entry("v9", "v0", &["10.0.0.5:5000"], Outcome::Done),
             ]),
-            Request::Steer { .. } => Reply::Service(Box::new(service("shop", &source))),
+            Request::Steer { .. } | Request::Halt { .. } => Reply::Service(Box::new(service("shop", &source))),
             Request::Wait { .. } | Request::Drain { .. } => wait(&source),
         });
         Self { _folder: folder, file, fake }

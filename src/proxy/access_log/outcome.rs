@@ -41,6 +41,8 @@ outcomes! {
     UnavailableAuth "unavailable:auth" "who decides about access did not answer, or too many wait for it";
     UnavailableNode "unavailable:node" "no node can take a request, and waiting for one did not help";
     UnavailableFull "unavailable:full" "every node has as many requests or connections as it may have";
+    UnavailableHeld "unavailable:held" "an operator holds the service's requests, and as many wait as may";
+    UnavailableMaintenance "unavailable:maintenance" "an operator has put the service into maintenance";
     NodeConnect "node:connect" "no node could be reached, or none said the protocol that it should, or TLS failed";
     NodeReset "node:head" "the node closed the connection before an answer, or sent something that is none";
     NodeBody "node:body" "the node broke off in the body of its answer";
@@ -84,6 +86,8 @@ impl Outcome {
             Fault::NoService => Self::RefusedRoute,
             Fault::NoNode => Self::UnavailableNode,
             Fault::NodeBusy | Fault::NodesFull => Self::UnavailableFull,
+            Fault::Held => Self::UnavailableHeld,
+            Fault::Maintenance(_) => Self::UnavailableMaintenance,
             Fault::Connect | Fault::NodeTls | Fault::Protocol => Self::NodeConnect,
             Fault::Reset | Fault::BadResponse => Self::NodeReset,
             Fault::ConnectTimeout => Self::TimeoutConnect,

@@ -60,7 +60,11 @@ impl Pages<'_> {
     pub(super) fn tell(&self, fault: &Fault, accept: Option<&HeaderValue>) -> Response<RespBody> {
         let mut response = fault.response();
         let text = fault.line();
-        self.fill(&mut response, accept, fault.label(), text.into());
+        // What an operator wrote for this very hour goes before the page.
+        let told = Pages { own: None, general: None, request_id: self.request_id };
+        let written = matches!(fault, Fault::Maintenance(what) if what.message.is_some());
+        let pages = if written { &told } else { self };
+        pages.fill(&mut response, accept, fault.label(), text.into());
         response
     }
 

@@ -143,6 +143,7 @@ impl Proxy {
                 slices,
                 all_down: false,
                 trial: None,
+                halt: None,
                 hold,
                 stats,
             }));

@@ -53,6 +53,7 @@ impl Proxy {
         let before = self.pool.snapshot();
         let view = ServiceView {
             trial: trial.then_some(slices.len() - 1),
+            halt: None,
             settings: service,
             slices,
             all_down: false,
