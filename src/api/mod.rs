@@ -5,6 +5,7 @@
 
 mod events;
 mod halt;
+mod load;
 mod measures;
 mod outline;
 mod report;
@@ -12,6 +13,7 @@ mod request;
 
 pub use events::*;
 pub use halt::*;
+pub use load::*;
 pub use measures::*;
 pub use outline::*;
 pub use report::*;

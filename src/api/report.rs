@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::halt::HaltStatus;
+use super::load::Load;
 use crate::model::{Holder, NodeAddress, NodeState, ServiceName, Timestamp, Version};
 
 /// Everything `sluice status --json` prints.
@@ -40,17 +41,6 @@ pub struct Status {
     pub certificates: CertificatesStatus,
     /// One entry a service, by name.
     pub services: Vec<ServiceStatus>,
-}
-
-/// The whole proxy's work, counted since it started; a service that goes takes its counts with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Load {
-    /// Client connections that are open.
-    pub connections: u64,
-    /// Requests, of any service or of none.
-    pub requests: u64,
-    /// Of them, those whose clients got a 5xx, from a node or from Sluice.
-    pub errors: u64,
 }
 
 /// What the configuration file says against what runs.
