@@ -5,6 +5,7 @@
 
 mod events;
 mod halt;
+mod history;
 mod load;
 mod measures;
 mod outline;
@@ -13,6 +14,7 @@ mod request;
 
 pub use events::*;
 pub use halt::*;
+pub use history::*;
 pub use load::*;
 pub use measures::*;
 pub use outline::*;

@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::events::Feed;
 use super::halt::Halting;
+use super::history::{HistoryEntry, Outcome};
 use super::measures::Measures;
 use super::outline::Outline;
-use super::report::{ConfigStatus, HistoryEntry, Outcome, ServiceStatus, Status};
+use super::report::{ConfigStatus, ServiceStatus, Status};
 use crate::model::{NodeAddress, ServiceName, Version};
 
 /// What can be asked.
