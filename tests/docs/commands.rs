@@ -45,6 +45,23 @@ fn every_command_shown_runs_and_prints_what_the_page_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn no_command_hides_in_a_block_that_is_not_run() {
+    let pages = pages();
+    let hidden: Vec<String> = pages
+        .iter()
+        .flat_map(|page| page.blocks.iter().map(move |block| (page, block)))
+        .filter(|(_, block)| !is_shell(block) && begins_with_a_command(&block.text))
+        .map(|(page, block)| format!("{}:{}", page.path.display(), block.line))
+        .collect();
+    assert!(hidden.is_empty(), "not run, because they are no `sh` or `console`: {}", hidden.join(", "));
+}
+
+fn begins_with_a_command(text: &str) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    ["$ ", "sluice ", "curl ", "cargo ", "docker ", "git "].iter().any(|start| line.starts_with(start))
+}
+
 fn is_shell(block: &Block) -> bool {
     ["sh", "bash", "shell", "console"].contains(&block.language())
 }

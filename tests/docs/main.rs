@@ -5,7 +5,9 @@
 //! ```` ```toml fragment ````.
 
 mod commands;
+mod keys;
 mod links;
+mod messages;
 mod page;
 mod ports;
 mod scripts;

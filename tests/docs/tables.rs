@@ -10,7 +10,7 @@ use sluicegate::model::NodeState;
 use crate::root;
 
 /// The rows of the table under a heading: the cells, without backticks.
-fn rows(heading: &str) -> Vec<Vec<String>> {
+pub fn rows(heading: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join("docs/reference.md")).unwrap();
     let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no heading `{heading}`"));
     let section = text[start + 4..].split("\n## ").next().unwrap();
