@@ -6,9 +6,10 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
-# Cargo wants every target that the manifest names to exist; only the binary is built.
+# Cargo wants every target that the manifest names to exist; only the binary is built, with the reference in it.
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY config config
 COPY benches benches
 COPY tests tests
 # The fully optimised profile: a slow build for a program that runs for months.

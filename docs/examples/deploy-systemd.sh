@@ -10,8 +10,8 @@ set -euo pipefail
 version=$1
 service=shop
 root=${ROOT:-/srv/shop}
-blue=(${BLUE:-5001 5002})
-green=(${GREEN:-5011 5012})
+read -ra blue <<<"${BLUE:-5001 5002}"
+read -ra green <<<"${GREEN:-5011 5012}"
 
 [ -d "$root/releases/$version" ] || { echo "$root/releases/$version: there is no such release" >&2; exit 2; }
 if systemctl is-active --quiet "$service@${blue[0]}"; then

@@ -4,9 +4,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::commands::Stage;
 use crate::ports::Ports;
+use crate::root;
 
 /// Ends what a test checks by exit code; each line of output in `said` is a fact.
 const FACTS: &str = r#"
@@ -119,6 +121,28 @@ fact "$(cut -d' ' -f1 units.log | tr '\n' ' ')"
 }
 
 #[test]
+fn units_are_what_systemd_understands() {
+    let folder = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
+    let units = [("config/sluice.service", "sluice.service"), ("docs/examples/shop@.service", "shop@5001.service")];
+    let mut command = Command::new("systemd-analyze");
+    command.arg("verify");
+    for (unit, name) in units {
+        // What a unit starts is not here; that is all that may be wrong.
+        let text = fs::read_to_string(root().join(unit)).unwrap();
+        let lines = text.lines().map(|line| if line.starts_with("ExecStart=") { "ExecStart=/bin/true" } else { line });
+        let path = folder.path().join(name);
+        fs::write(&path, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        command.arg(path);
+    }
+    let Ok(output) = command.output() else {
+        println!("systemd-analyze is not here: the units are not looked at");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !units.iter().any(|(_, name)| said.contains(name)), "{said}");
+}
+
+#[test]
 fn containers_change_colour() {
     let docker = r#"#!/usr/bin/env bash
 [ "$1" = compose ] || exit 64
@@ -152,4 +176,33 @@ done
         "end",
     ];
     assert_eq!(facts(&[("docker", docker)], script), expected);
+}
+
+/// What the image is built from: `COPY` of the Dockerfile, into a folder that holds nothing else.
+#[test]
+fn an_image_has_all_that_the_sources_need() {
+    fn includes(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                includes(&path, found);
+                continue;
+            }
+            for part in fs::read_to_string(&path).unwrap_or_default().split("include_str!(\"").skip(1) {
+                let target = path.parent().unwrap().join(part.split('"').next().unwrap()).canonicalize().unwrap();
+                let top = target.strip_prefix(root().canonicalize().unwrap()).unwrap().iter().next().unwrap();
+                found.push(top.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    let mut needed = vec!["Cargo.toml".to_owned(), "Cargo.lock".to_owned(), "src".to_owned()];
+    includes(&root().join("src"), &mut needed);
+    let image = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let copied: Vec<&str> = image
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY ").filter(|line| !line.starts_with("--")))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let missing: Vec<&String> = needed.iter().filter(|needed| !copied.contains(&needed.as_str())).collect();
+    assert!(missing.is_empty(), "the Dockerfile does not copy {missing:?}");
 }
