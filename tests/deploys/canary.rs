@@ -11,7 +11,7 @@ use super::stage::{Save, Stage, list, more, stop, summary, told};
 /// Requests a second.
 const RATE: f64 = 150.0;
 
-fn service(release: &str, versions: &[(&str, &[Origin])], rollout: &str) -> String {
+pub fn service(release: &str, versions: &[(&str, &[Origin])], rollout: &str) -> String {
     let versions: String = versions
         .iter()
         .map(|(name, nodes)| format!("{name} = {}\n", list(&nodes.iter().map(Origin::address).collect::<Vec<_>>())))
@@ -29,7 +29,7 @@ const STEPS: &str = "steps = [{ share = \"10%\", hold = \"500ms\" }, { share = \
 /// One step, which is held for ever.
 const HELD: &str = "steps = [{ share = \"20%\", hold = \"manual\" }]\n[service.shop.rollout.guard]\nmin_requests = 10";
 
-fn origins(stage: &Stage, version: &str, faults: Faults) -> Vec<Origin> {
+pub fn origins(stage: &Stage, version: &str, faults: Faults) -> Vec<Origin> {
     (0..2).map(|_| stage.origin(version, |options| options.faults = faults)).collect()
 }
 

@@ -4,6 +4,7 @@
 //! By default each test deploys a few times; `SLUICE_ROLLOUTS=50` is the full measure.
 
 mod canary;
+mod cohorts;
 mod grpc;
 mod grpc_node;
 mod kills;
