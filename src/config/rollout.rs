@@ -27,6 +27,10 @@ pub struct Rollout {
     pub keep: Duration,
     /// The new version is refused if it is not healthy after this long.
     pub deadline: Duration,
+    /// Rolling: new nodes that may serve at once beyond as many as served before; without a limit if none.
+    pub surge: Option<usize>,
+    /// Rolling: healthy nodes that go on serving; as many as served before if none, and never more than that.
+    pub floor: Option<usize>,
     /// What an operator wants of the rollout in progress.
     pub control: Control,
     /// Which requests that a version on trial fails are answered by the old version.
@@ -190,6 +194,8 @@ impl Default for Rollout {
             ],
             keep: Duration::from_secs(30),
             deadline: Duration::from_mins(1),
+            surge: None,
+            floor: None,
             control: Control::Run,
             shield: None,
             guard: Guard::default(),
@@ -229,6 +235,8 @@ pub(super) fn rollout(table: Option<Table<'_>>) -> Rollout {
         steps: steps(&mut t).unwrap_or(d.steps),
         keep: t.duration("keep", d.keep),
         deadline: t.some_duration("deadline", d.deadline),
+        surge: t.count("surge", 1..=1_000_000).get().map(|at| at.value),
+        floor: t.count("floor", 1..=1_000_000).get().map(|at| at.value),
         control: t.choice("control", d.control, &controls, |_| None),
         shield: t.choice("shield", d.shield, &shields, |_| None),
         guard: guard(t.table("guard", "service.*.rollout.guard")),

@@ -329,6 +329,8 @@ pub(super) fn wanted(settings: &config::Service) -> Wanted {
             pass_if_too_few: settings.rollout.guard.too_few == TooFew::Pass,
         },
         control: settings.rollout.control,
+        surge: settings.rollout.surge,
+        floor: settings.rollout.floor,
         ejection: Ejection {
             time: settings.eject.time,
             longest: settings.eject.max_time,

@@ -64,6 +64,12 @@ pub struct Wanted {
     /// What the operator wants of the rollout in progress.
     #[serde(default)]
     pub control: Control,
+    /// Rolling: new nodes that may serve beyond as many as served before.
+    #[serde(default)]
+    pub surge: Option<usize>,
+    /// Rolling: healthy nodes that go on serving, if fewer than served before will do.
+    #[serde(default)]
+    pub floor: Option<usize>,
 }
 
 /// The way of the traffic to a version on trial.

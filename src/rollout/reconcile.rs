@@ -76,7 +76,8 @@ impl Machine {
         let prepared = self.is_prepared(&target);
         let paused = self.paused().is_some();
         if (plan.admit == Admit::Each || prepared) && (!paused || self.on_trial().is_some()) {
-            self.admit(&target, now);
+            self.raise_floor();
+            self.admit(&target, self.room(plan), now);
         }
         self.evict(now, &mut drains);
         self.raise_floor();
@@ -193,11 +194,23 @@ impl Machine {
             || !self.nodes.iter().any(|entry| entry.is_on_duty() && entry.healthy)
     }
 
-    fn admit(&mut self, target: &Target, now: Timestamp) {
+    /// How many more nodes may serve.
+    fn room(&self, plan: Plan) -> usize {
+        let surge = self.wanted.as_ref().and_then(|wanted| wanted.surge);
+        let (Some(surge), Some(change), Retire::OneForOne) = (surge, &self.change, plan.retire) else {
+            return usize::MAX;
+        };
+        let serving = self.nodes.iter().filter(|entry| entry.serves()).count();
+        // Where nothing served before, there is nothing to go beyond.
+        if change.floor == 0 { usize::MAX } else { (change.floor + surge).saturating_sub(serving) }
+    }
+
+    fn admit(&mut self, target: &Target, mut room: usize, now: Timestamp) {
         let warms = self.warms();
         for entry in &mut self.nodes {
             let ready = matches!(entry.state, NodeState::Joining | NodeState::Standby) && entry.healthy;
-            if ready && target.holds(&entry.node) {
+            if ready && room > 0 && target.holds(&entry.node) {
+                room -= 1;
                 entry.welcome("its probes pass", warms, now);
             }
         }
@@ -217,7 +230,8 @@ impl Machine {
         let Some(change) = &mut self.change else {
             return;
         };
-        let (version, arrived, floor) = (&target.version, change.arrived, change.floor);
+        let enough = self.wanted.as_ref().and_then(|wanted| wanted.floor).unwrap_or(usize::MAX);
+        let (version, arrived, floor) = (&target.version, change.arrived, change.floor.min(enough));
         let leaves = |entry: &NodeEntry| entry.is_on_duty() && !target.holds(&entry.node);
         let standing = self.nodes.iter().any(|entry| entry.serves() && target.holds(&entry.node));
         // A new node that warms up, or has just failed, cannot take the place of an old one yet.

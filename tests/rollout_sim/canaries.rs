@@ -174,6 +174,8 @@ fn wanted(version: &str, guard: &Guard) -> Wanted {
             pass_if_too_few: false,
         },
         control: Control::Run,
+        surge: None,
+        floor: None,
     }
 }
 

@@ -34,6 +34,8 @@ fn wanted(release: &str, nodes: &[&str]) -> Wanted {
         ejection: Ejection { time: Duration::from_secs(10), longest: Duration::from_mins(5), most: Share(5_000) },
         canary: Canary::default(),
         control: Control::Run,
+        surge: None,
+        floor: None,
     }
 }
 

@@ -113,6 +113,8 @@ impl World {
                     ejection: Ejection::default(),
                     canary: Canary::default(),
                     control: Control::Run,
+                    surge: None,
+                    floor: None,
                 }
             }
         };
@@ -145,6 +147,7 @@ impl World {
             2 => Control::Abort,
             _ => Control::Run,
         };
+        wanted.surge = (self.random.u8(0..3) == 0).then(|| self.random.usize(1..4));
         wanted.keep = Duration::from_secs(self.random.u64(0..60));
         wanted.deadline = Duration::from_secs(self.random.u64(0..200));
         wanted.serve_when_all_down = self.random.bool();

@@ -182,3 +182,36 @@ fn an_old_node_that_recovers_after_another_was_displaced_adds_to_the_floor() {
     service.health("y", true);
     assert_eq!(service.split().len(), 3);
 }
+
+#[test]
+fn a_surge_of_one_brings_the_new_nodes_in_one_by_one() {
+    let narrow = |release, nodes: &[&str]| Wanted { surge: Some(1), ..wanted(release, nodes) };
+    let mut service = Service::serving(narrow("v1", &["a", "b"]));
+    service.drains_finish = false;
+    service.want(narrow("v2", &["c", "d"]));
+    service.health("c", true);
+    assert_eq!(service.split(), ["b", "c"]);
+    service.health("d", true);
+    assert_eq!(service.split(), ["c", "d"]);
+    // A first deploy has nothing to go beyond.
+    let mut service = Service::serving(narrow("v1", &["a", "b", "c"]));
+    assert_eq!(service.split().len(), 3);
+    service.want(narrow("v2", &["d", "e", "f", "g"]));
+    for node in ["d", "e", "f", "g"] {
+        service.health(node, true);
+        assert!(service.split().len() <= 4, "{:?}", service.split());
+    }
+    assert_eq!(service.split(), ["d", "e", "f", "g"]);
+}
+
+#[test]
+fn a_floor_below_what_served_lets_an_old_node_go_first() {
+    let floored = |release, nodes: &[&str]| Wanted { floor: Some(1), ..wanted(release, nodes) };
+    let mut service = Service::serving(floored("v1", &["a", "b"]));
+    service.want(floored("v2", &["c", "d"]));
+    assert_eq!(service.split(), ["b"], "there is no room for both");
+    service.health("c", true);
+    assert_eq!(service.split(), ["c"]);
+    service.health("d", true);
+    assert_eq!((service.split(), service.endings()), (vec!["c".into(), "d".into()], vec![Ending::Done]));
+}
