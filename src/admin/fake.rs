@@ -120,6 +120,9 @@ pub(crate) fn service(name: &str, source: &Path) -> ServiceStatus {
         nodes: 2,
         requests: 100,
         failures: 1,
+        shielded: 0,
+        shadowed: 0,
+        shadow_differed: 0,
     };
     ServiceStatus {
         name: name.into(),

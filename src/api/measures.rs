@@ -165,6 +165,12 @@ pub struct NodeTotals {
     pub latency_sum: u64,
     /// Connections opened.
     pub opened: u64,
+    /// Requests that a version failed on trial, and that the old one was asked in its place.
+    pub shielded: u64,
+    /// Copies of requests that it got on trial.
+    pub shadowed: u64,
+    /// Of them, those that it answered with another status than the original had.
+    pub shadow_differed: u64,
     /// Probes that passed.
     pub probes_passed: u64,
     /// Probes that failed.
@@ -189,6 +195,9 @@ impl NodeTotals {
         all(&mut self.latencies, &other.latencies);
         self.latency_sum += other.latency_sum;
         self.opened += other.opened;
+        self.shielded += other.shielded;
+        self.shadowed += other.shadowed;
+        self.shadow_differed += other.shadow_differed;
         self.probes_passed += other.probes_passed;
         self.probes_failed += other.probes_failed;
     }

@@ -268,6 +268,15 @@ pub struct VersionStatus {
     pub requests: u64,
     /// Requests that it failed: 5xx, resets, timeouts.
     pub failures: u64,
+    /// Requests that it failed on trial, and that the old version was asked in its place.
+    #[serde(default)]
+    pub shielded: u64,
+    /// Copies of requests that it got on trial.
+    #[serde(default)]
+    pub shadowed: u64,
+    /// Of them, those that it answered with another status than the original had.
+    #[serde(default)]
+    pub shadow_differed: u64,
 }
 
 /// One node.

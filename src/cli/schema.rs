@@ -155,9 +155,12 @@ fn shape(path: &str, samples: &[&Value], told: &[Told]) -> Value {
         let items = if items.is_empty() { json!({"type": "string"}) } else { shape(path, &items, told) };
         kinds.push(json!({"type": "array", "items": items}));
     }
-    for (kind, is) in
-        [("string", Value::is_string as fn(&Value) -> bool), ("integer", Value::is_i64), ("boolean", Value::is_boolean)]
-    {
+    for (kind, is) in [
+        ("string", Value::is_string as fn(&Value) -> bool),
+        ("integer", Value::is_i64),
+        ("number", Value::is_f64),
+        ("boolean", Value::is_boolean),
+    ] {
         if samples.iter().any(|sample| is(sample)) {
             kinds.push(json!({"type": kind}));
         }

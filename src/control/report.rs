@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::controller::Controller;
 use super::entry::{Draining, Entry};
 use crate::api::{
-    ConfigStatus, Load, NodeStatus, RolloutStatus, ServiceStatus, Status, StepStatus, TrialStatus, VersionStatus,
-    class_of,
+    ConfigStatus, Load, NodeStatus, NodeTotals, RolloutStatus, ServiceStatus, Status, StepStatus, TrialStatus,
+    VersionStatus, class_of,
 };
 use crate::config;
 use crate::model::{Holder, NodeState, ServiceName, Share, Timestamp, Version};
@@ -120,6 +120,9 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         })
         .collect();
     let mut versions: BTreeMap<&Version, VersionStatus> = BTreeMap::new();
+    let gone = |version: &Version, count: fn(&NodeTotals) -> u64| {
+        entry.gone.get(version).map_or(0, |gone| count(&gone.totals))
+    };
     let version = |version: &Version| VersionStatus {
         version: version.clone(),
         // As published: by weight and warmth, which the split does not know.
@@ -131,8 +134,11 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
             .percent(),
         serving: split.slices.iter().filter(|slice| slice.version == *version).map(|slice| slice.nodes.len()).sum(),
         nodes: 0,
-        requests: entry.gone.get(version).map_or(0, |gone| gone.totals.requests),
+        requests: gone(version, |totals| totals.requests),
         failures: entry.gone.get(version).map_or(0, |gone| gone.failures),
+        shielded: gone(version, |totals| totals.shielded),
+        shadowed: gone(version, |totals| totals.shadowed),
+        shadow_differed: gone(version, |totals| totals.shadow_differed),
     };
     // Versions without a node are told only while something is still meant with them.
     let rollout = machine.rollout();
@@ -145,6 +151,14 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         sums.nodes += 1;
         sums.requests += node.requests;
         sums.failures += node.failures;
+    }
+    for (node, member) in &entry.members {
+        let (shielded, shadowed, differed) = member.node.trial_counts();
+        if let Some(sums) = versions.get_mut(&node.version) {
+            sums.shielded += shielded;
+            sums.shadowed += shadowed;
+            sums.shadow_differed += differed;
+        }
     }
     let versions = versions.into_values().collect();
     let (held, held_in_vain) = entry.hold.totals();

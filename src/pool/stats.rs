@@ -135,6 +135,9 @@ impl NodeStats {
         totals.requests += self.requests.get();
         totals.latency_sum += self.latency_sum.get();
         totals.opened += self.opened.get();
+        totals.shielded += self.shielded.get();
+        totals.shadowed += self.shadowed.get();
+        totals.shadow_differed += self.shadow_differed.get();
         for (sum, count) in totals.classes.iter_mut().zip(&self.classes) {
             *sum += count.get();
         }

@@ -155,7 +155,12 @@ pub async fn try_nodes(
                     let shields = failed && trial.is_some_and(|trial| trial.shields(&outgoing));
                     instead = shields.then(|| old(&permit)).flatten();
                     if instead.is_none() {
-                        return relay(worker, call, permit, answer, outgoing, (view, index), trial).await;
+                        let Some(trial) = trial else {
+                            let ends = (outgoing.source.as_ref(), outgoing.seen.upgrade.as_ref());
+                            return answer.pass_on(worker, call, permit, ends, settings).await;
+                        };
+                        // In a box, as every rare path.
+                        return Box::pin(relay(worker, call, permit, answer, outgoing, (view, index), trial)).await;
                     }
                     answer.discard(worker, settings);
                 }
@@ -243,7 +248,7 @@ pub async fn try_nodes(
     }
 }
 
-/// What becomes of a node's answer.
+/// What becomes of a node's answer while a version is on trial.
 async fn relay(
     worker: &Rc<Worker>,
     call: Registered,
@@ -251,23 +256,21 @@ async fn relay(
     answer: Answer,
     mut outgoing: Outgoing,
     (view, index): (Rc<View>, usize),
-    trial: Option<trial::Watch>,
+    trial: trial::Watch,
 ) -> Result<Response<RespBody>, Fault> {
     let (service, local) = view.service(index).ok_or(Fault::NoService)?;
     let settings = &*service.settings;
     let (mut answer, mut permit) = (answer, permit);
-    if let Some(trial) = trial {
-        let course = outgoing.course;
-        if !trial.on_trial && !call.was_shielded() {
-            trial::copy(worker, &call, (&view, index), &outgoing, course, answer.status());
-        }
-        if outgoing.asset && answer.status() == StatusCode::NOT_FOUND && outgoing.source.is_none() {
-            let on_trial = trial.on_trial;
-            let other = trial::ask_other(worker, &call, (service, local), &mut outgoing, course, on_trial);
-            if let Some(other) = Box::pin(other).await {
-                let (first, _) = (std::mem::replace(&mut answer, other.0), std::mem::replace(&mut permit, other.1));
-                first.discard(worker, settings);
-            }
+    let course = outgoing.course;
+    if !trial.on_trial && !call.was_shielded() {
+        trial::copy(worker, &call, (&view, index), &outgoing, course, answer.status());
+    }
+    if outgoing.asset && answer.status() == StatusCode::NOT_FOUND && outgoing.source.is_none() {
+        let asked = trial::ask_other(worker, &call, (service, local), &mut outgoing, course, trial.on_trial);
+        if let Some(other) = asked.await {
+            let first = std::mem::replace(&mut answer, other.0);
+            permit = other.1;
+            first.discard(worker, settings);
         }
     }
     let ends = (outgoing.source.as_ref(), outgoing.seen.upgrade.as_ref());

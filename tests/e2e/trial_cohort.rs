@@ -65,6 +65,47 @@ async fn users_with_a_cookie_move_once_while_the_share_grows_and_back_only_on_a_
     }
 }
 
+/// As often as anybody deploys in a month; half of them are rolled back.
+#[tokio::test]
+async fn over_fifty_rollouts_no_pinned_user_meets_a_version_that_is_not_its_own() {
+    let (old, new) = pair().await;
+    let mut proxy = on_trial(&[old.address], &[new.address], 0, COOKIE);
+    let mut client = Client::connect(proxy.address).await;
+    let users = [0, 4_200, 7_499, 7_500, 9_499, 9_500, 9_999].map(|place| (place, signed(place)));
+    for rollout in 0..50 {
+        let back = if rollout % 2 == 0 { 0 } else { 10_000 };
+        for share in [500, 2_500, back] {
+            proxy.give(share);
+            for (place, user) in &users {
+                let expected = if *place >= 10_000 - share { "new" } else { "old" };
+                let response = ask(&mut client, "/", &format!("cookie: {user}")).await;
+                assert_eq!((response.text().as_str(), cookie(&response)), (expected, None), "{place} at {share}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_pinned_by_its_address_as_trusted_proxies_tell_it() {
+    let (old, new) = pair().await;
+    let service = crate::support::trial::canary(&[old.address], &[new.address], "cohort.by = \"client\"\n");
+    let mut proxy = Proxy::with_workers(&format!("trusted_proxies = [\"127.0.0.1\"]\n{service}"), 1);
+    proxy.give(5_000);
+    let mut client = Client::connect(proxy.address).await;
+    let mut news = 0;
+    for user in 0..100 {
+        // In IPv6, who moves within its own network is the same client.
+        let own = [format!("192.0.2.{user}"), format!("2001:db8:0:{user}::1"), format!("2001:db8:0:{user}::2")];
+        let mut seen = Vec::new();
+        for address in own.iter().chain(&own) {
+            seen.push(ask(&mut client, "/", &format!("x-forwarded-for: {address}")).await.text());
+        }
+        assert!(seen[0] == seen[3] && seen[1..3] == [seen[4].clone(), seen[4].clone()] && seen[4] == seen[5]);
+        news += usize::from(seen[0] == "new") + usize::from(seen[1] == "new");
+    }
+    assert!((60..140).contains(&news), "{news} of 200");
+}
+
 #[tokio::test]
 async fn the_cookie_holds_a_place_and_is_for_the_whole_host() {
     let (old, new) = pair().await;

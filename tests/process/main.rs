@@ -16,3 +16,4 @@ mod live;
 mod metrics;
 mod starting;
 mod steering;
+mod trial;

@@ -256,6 +256,9 @@ impl Scrape {
         each(&f::LATENCY, &|series, labels, version| {
             series.put_histogram(labels, &version.totals.latencies, version.totals.latency_sum as f64 / 1e6)
         })?;
+        each(&f::SHIELDED, &|series, labels, version| series.put(labels, version.totals.shielded))?;
+        each(&f::SHADOWED, &|series, labels, version| series.put(labels, version.totals.shadowed))?;
+        each(&f::SHADOW_DIFFERED, &|series, labels, version| series.put(labels, version.totals.shadow_differed))?;
         each(&f::PROBES, &|series, [service, name], version| {
             series.put([service, name, "passed"], version.totals.probes_passed)?;
             series.put([service, name, "failed"], version.totals.probes_failed)

@@ -102,6 +102,9 @@ families! {
     ANSWERS = Counter "sluice_node_responses" ("service", "version", "code") "Answers of nodes by class";
     FAILURES = Counter "sluice_node_failures" ("service", "version", "kind") "Requests that failed at nodes, by what went wrong: what the guard counts";
     LATENCY = Histogram "sluice_node_response" ["seconds"] ("service", "version") "From sending a request to the head of the node's answer";
+    SHIELDED = Counter "sluice_shielded" ("service", "version") "Requests that a version failed on trial, and that the old version was asked in its place";
+    SHADOWED = Counter "sluice_shadow_requests" ("service", "version") "Copies of requests that a version got on trial";
+    SHADOW_DIFFERED = Counter "sluice_shadow_differences" ("service", "version") "Of these copies, those that were answered with another status than the original";
     PROBES = Counter "sluice_probes" ("service", "version", "result") "Health probes";
 
     NODE_STATE = Gauge "sluice_node_state" ("service", "version", "node", "state") "Always 1; tells where a node is. Only with `metrics.nodes`";

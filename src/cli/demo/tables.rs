@@ -249,6 +249,9 @@ mod tests {
             nodes: 1,
             requests: 0,
             failures: 0,
+            shielded: 0,
+            shadowed: 0,
+            shadow_differed: 0,
         };
         let node = |name: &str, address: &str, state| NodeStatus {
             version: name.into(),

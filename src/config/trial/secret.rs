@@ -63,7 +63,7 @@ impl Secret {
                 if bytes.len() < LEAST {
                     findings.add(span, unfit(&format!("the secret in {}", file.display())));
                 }
-                self.bytes = bytes.to_owned();
+                bytes.clone_into(&mut self.bytes);
             }
             Some(Err(why)) => {
                 let fault = Fault::new(format!("the secret in {} cannot be used: {why}", file.display()));

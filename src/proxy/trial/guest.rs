@@ -1,5 +1,7 @@
 //! Which version a request belongs to while two serve: by its cohort, or as a preview.
 
+use std::fmt::Write as _;
+
 use http::header::{CACHE_CONTROL, COOKIE, EXPIRES, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Method, Response};
 
@@ -156,7 +158,8 @@ impl Guest {
 fn set_cookie(cookie: &OwnCookie, name: &str, value: &str, secure: bool) -> Option<HeaderValue> {
     let mut text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax");
     if !cookie.max_age.is_zero() {
-        text.push_str(&format!("; Max-Age={}", cookie.max_age.as_secs().max(1)));
+        // Never fails.
+        let _ = write!(text, "; Max-Age={}", cookie.max_age.as_secs().max(1));
     }
     if secure {
         text.push_str("; Secure");

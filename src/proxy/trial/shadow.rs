@@ -145,18 +145,17 @@ impl Copy {
         let sent = upstream::send(worker, &call, permit.local(), settings, request, demand).await;
         call.end_patience();
         let (status, answer) = match sent {
-            Sent::Response(response) => match answer::examine(response, &Seen::default()).await {
-                Ok(answer) => {
+            Sent::Response(response) => {
+                if let Ok(answer) = answer::examine(response, &Seen::default()).await {
                     let status = answer.status();
                     let failed = settings.rollout.guard.fails(status.as_u16());
                     permit.count_answer(began.elapsed(), status, failed);
                     (Some(status), Some(answer))
-                }
-                Err(_) => {
+                } else {
                     permit.count_failure(Failure::Reset);
                     (None, None)
                 }
-            },
+            }
             Sent::Unsent(_, loss) | Sent::Refused(loss) | Sent::Lost(loss) => {
                 permit.count_failure(super::super::attempts::blame(&loss));
                 (None, None)
