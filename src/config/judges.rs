@@ -61,6 +61,15 @@ pub enum Question {
     },
 }
 
+/// Who is told what happens in rollouts: `[service.NAME.rollout.events]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Who.
+    pub endpoint: Endpoint,
+    /// What could not be told for this long is not told any more.
+    pub give_up: Duration,
+}
+
 /// What it means that a judge cannot be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -79,6 +88,13 @@ pub(super) fn judges(t: &mut Table<'_>) -> Vec<Judge> {
         t.findings().add(&span, Fault::new(format!("a version has at most {MOST_JUDGES} outside judges")));
     }
     webhook.into_iter().chain(written.into_iter().filter_map(|t| judge(t, prometheus))).collect()
+}
+
+pub(super) fn events(mut t: Table<'_>) -> Option<Events> {
+    let endpoint = endpoint(&mut t, Duration::from_secs(5));
+    let give_up = t.some_duration("give_up", Duration::from_mins(10));
+    t.finish(misplaced);
+    Some(Events { endpoint: endpoint?, give_up })
 }
 
 fn judge(mut t: Table<'_>, question: impl FnOnce(&mut Table<'_>) -> Option<Question>) -> Option<Judge> {
@@ -183,9 +199,13 @@ fn parsed(text: &str) -> Result<(NodeAddress, String, String), Fault> {
     };
     let authority = uri.authority().ok_or_else(|| fault("it has no host"))?;
     if authority.as_str().contains('@') {
-        return Err(fault("it has a user name in it").hint("write `headers = [\"Authorization: …\"]`").secret());
+        let fault = Fault::new("this URL has a user name in it");
+        return Err(fault.hint("write `headers = [\"Authorization: …\"]`").secret());
     }
-    let node = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port));
+    let node = match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => format!("{}:{port}", authority.host()),
+        _ => authority.as_str().to_owned(),
+    };
     let node = words::node(&node).map_err(|_| fault("its host or its port is wrong"))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     words::probe_path(path).map_err(|_| fault("its path is wrong"))?;
@@ -203,9 +223,19 @@ mod tests {
         assert_eq!(parts("http://127.0.0.1:9000/a?b=c"), is("127.0.0.1:9000", "127.0.0.1:9000", "/a?b=c"));
         assert_eq!(parts("https://Judge.example.com"), is("https://judge.example.com:443", "Judge.example.com", "/"));
         assert_eq!(parts("http://[::1]:80/"), is("[::1]:80", "[::1]:80", "/"));
-        for wrong in
-            ["", "127.0.0.1:9000", "ftp://a/", "http://", "http://a:0/", "http://user:secret@a/", "http://a b/", "/x"]
-        {
+        for wrong in [
+            "",
+            "127.0.0.1:9000",
+            "ftp://a/",
+            "http://",
+            "http://a:0/",
+            "http://a:90900/",
+            "http://a:/",
+            "http://::1/",
+            "http://user:secret@a/",
+            "http://a b/",
+            "/x",
+        ] {
             assert!(parts(wrong).is_err(), "{wrong}");
         }
     }

@@ -41,7 +41,7 @@ pub use balance::{Balance, Eject, HashBy, Hold, Kinds, Policy};
 pub use cache::Cache;
 pub use door::*;
 pub use error::{render, render_coloured};
-pub use judges::{Endpoint, Judge, Question, Unavailable};
+pub use judges::{Endpoint, Events, Judge, Question, Unavailable};
 pub use load::{Loaded, load, load_again, load_str};
 pub use log::{AccessLog, LogField, LogFormat, LogPiece, LogTarget};
 pub use metrics::Metrics;

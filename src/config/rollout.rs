@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Fault;
 use super::file::misplaced;
-use super::judges::{Judge, judges};
+use super::judges::{Events, Judge, events, judges};
 use super::reader::{At, Table};
 use super::units::{self, shorten};
 use super::words;
@@ -37,6 +37,8 @@ pub struct Rollout {
     pub shield: Option<Shield>,
     /// What judges a version on trial.
     pub guard: Guard,
+    /// Who is told what happens.
+    pub events: Option<Events>,
 }
 
 impl Rollout {
@@ -199,6 +201,7 @@ impl Default for Rollout {
             control: Control::Run,
             shield: None,
             guard: Guard::default(),
+            events: None,
         }
     }
 }
@@ -240,6 +243,7 @@ pub(super) fn rollout(table: Option<Table<'_>>) -> Rollout {
         control: t.choice("control", d.control, &controls, |_| None),
         shield: t.choice("shield", d.shield, &shields, |_| None),
         guard: guard(t.table("guard", "service.*.rollout.guard")),
+        events: t.table("events", "service.*.rollout.events").and_then(events),
     };
     t.finish(misplaced);
     rollout

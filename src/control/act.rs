@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::controller::Controller;
 use super::entry::{Draining, Member};
 use super::probing::Prober;
+use crate::api::What;
 use crate::model::{Holder, NodeId, NodeState, ServiceName, Timestamp};
 use crate::pool::Node;
 use crate::rollout::outliers::Tally;
@@ -74,11 +75,13 @@ impl Controller {
                     info!(service = %name, version = %version, share = %share, "the version on trial has another share");
                     let evidence = super::trial::evidence(entry);
                     entry.change.step(share, evidence, now);
+                    entry.announce(What::Stepped { version, share: share.percent() }, now);
                 }
                 Action::Began { from, to } => {
                     let was = from.as_ref().map_or("nothing", |version| version.as_str());
                     info!(service = %name, from = was, to = %to, change = entry.number, "rollout began");
-                    entry.change.began = Some((now, from));
+                    entry.change.began = Some((now, from.clone()));
+                    entry.announce(What::Began { from, version: to }, now);
                 }
                 // `apply` ends an overtaken change itself, before it tells the machine of the next one.
                 Action::Ended { ending: Ending::Superseded, .. } => {}

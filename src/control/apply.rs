@@ -176,6 +176,7 @@ impl Controller {
         if entry.machine.wanted().is_some() && entry.change.ended.is_none() {
             entry.end(crate::rollout::Ending::Superseded, reason, now);
         }
+        entry.announce_end(now);
         // Followers of a change whose end is on its way to the disk learn that end; the others, that it was overtaken.
         let end = entry.change.ended.take().unwrap_or_else(|| ended(Outcome::Superseded, format!("{name}: {reason}")));
         entry.number += 1;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::events::Told;
+use super::courier::Courier;
 use super::followers::Followers;
 use super::gather::{Counted, Gone};
 use super::probing::Prober;
@@ -165,6 +166,8 @@ pub(super) struct Entry {
     /// Counters of nodes that were forgotten, by version.
     pub(super) gone: BTreeMap<Version, Gone>,
     pub(super) followers: Followers,
+    /// Tells others what happens.
+    pub(super) courier: Courier,
     /// As it stands in the controller's list of deadlines.
     pub(super) deadline: Option<Timestamp>,
     /// Whether the log says that every node is unhealthy.
@@ -197,6 +200,7 @@ impl Entry {
             history: Vec::new(),
             gone: BTreeMap::new(),
             followers: Followers::default(),
+            courier: Courier::default(),
             deadline: None,
             told_all_down: false,
             told: Told::default(),
@@ -210,6 +214,8 @@ impl Entry {
             saved,
             machine: record.state.machine,
             number: record.change,
+            // Its end was told before the restart, or is told by nobody.
+            courier: Courier::after(record.state.change.ended.is_some().then_some(record.change)),
             change: record.state.change,
             halt: record.state.halt,
             history: record.history,

@@ -125,9 +125,10 @@ impl Judges {
             let question = seat.judge.question.clone();
             let task = tokio::task::spawn_local(async move {
                 let found = match request {
-                    Ok(request) => ask(&endpoint, request).await.and_then(|body| read(&question, &body)),
+                    Ok(request) => ask(&endpoint, request).await.map_err(|error| error.to_string()),
                     Err(error) => Err(error),
                 };
+                let found = found.and_then(|body| read(&question, &body));
                 answer.replace(Some(found.unwrap_or_else(|error| Finding::Unavailable(cut(&error)))));
             });
             seat.asking = Some(task.abort_handle());
@@ -219,11 +220,33 @@ pub(super) fn request(
     Ok(request)
 }
 
+/// Why there is no good answer, in words for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Unanswered {
+    status: Option<StatusCode>,
+    why: String,
+}
+
+impl From<String> for Unanswered {
+    fn from(why: String) -> Self {
+        Self { status: None, why }
+    }
+}
+
+impl Unanswered {
+    /// Whether asking again would bring the same.
+    pub(super) fn is_final(&self) -> bool {
+        let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+        self.status.is_some_and(|status| status.is_client_error() && !later.contains(&status))
+    }
+}
+
 /// Asks within the endpoint's time; a good answer's body.
 ///
 /// # Errors
-/// In words for people: nobody answered in time, or with another status than 2xx.
-pub(super) async fn ask(endpoint: &Endpoint, request: Request<Full<Bytes>>) -> Result<Bytes, String> {
+/// Nobody answered in time, or with another status than 2xx.
+pub(super) async fn ask(endpoint: &Endpoint, request: Request<Full<Bytes>>) -> Result<Bytes, Unanswered> {
     let exchange = async {
         let tls = if endpoint.address.is_tls() { Some(system_trust().await?) } else { None };
         net::ask::ask(&endpoint.address, tls.as_deref(), request).await
@@ -234,15 +257,8 @@ pub(super) async fn ask(endpoint: &Endpoint, request: Request<Full<Bytes>>) -> R
         return Ok(body);
     }
     let said = String::from_utf8_lossy(&body[..body.len().min(REASON)]).trim().to_owned();
-    Err(if said.is_empty() {
-        format!("status {}", number(status))
-    } else {
-        format!("status {}: {said}", number(status))
-    })
-}
-
-fn number(status: StatusCode) -> u16 {
-    status.as_u16()
+    let between = if said.is_empty() { "" } else { ": " };
+    Err(Unanswered { status: Some(status), why: format!("status {}{between}{said}", status.as_u16()) })
 }
 
 /// TLS with the system's roots, which are read from files the first time.

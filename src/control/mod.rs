@@ -20,6 +20,7 @@ mod certificates;
 mod clock;
 mod cohort_key;
 mod controller;
+mod courier;
 mod drain;
 mod entry;
 mod events;

@@ -134,8 +134,12 @@ impl Controller {
         if followers.is_empty() {
             self.followed.remove(name);
         }
+        let now = self.clock.now();
         if let Some(entry) = self.entries.get_mut(name) {
             entry.followers = followers;
+            if entry.durable {
+                entry.announce_end(now);
+            }
         }
     }
 }

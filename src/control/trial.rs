@@ -171,14 +171,19 @@ impl Controller {
             }
             let verdict = window.judges.weigh(decide(guard, count, &old, &new));
             // A version that must go may have nowhere to go to: it is told again, until it has.
-            if window.told.as_ref() != Some(&verdict) || matches!(verdict, Verdict::Fail(_)) {
+            let other = window.told.as_ref() != Some(&verdict);
+            if other || matches!(verdict, Verdict::Fail(_)) {
                 window.told = Some(verdict.clone());
-                verdicts.push((name.clone(), window.version.clone(), window.share, verdict));
+                verdicts.push((name.clone(), window.version.clone(), window.share, verdict, other));
             }
         }
-        for (name, version, share, verdict) in verdicts {
+        for (name, version, share, verdict, other) in verdicts {
             if let Verdict::Fail(why) = &verdict {
                 info!(service = %name, version = %version, share = %share, why, "the guard fails a version");
+            }
+            let now = self.clock.now();
+            if let Some(entry) = self.entries.get_mut(&name).filter(|_| other && share != Share::NONE) {
+                entry.announce_verdict(&version, share.percent(), &verdict, now);
             }
             self.tell(&name, Event::Judged { version, share, verdict });
         }

@@ -11,11 +11,11 @@ use sluicegate::cli::demo::Origin;
 
 use super::support::{LISTENER, Proxy, QUICK, Site, eventually, get, list, origin};
 
-/// Answers every request with what it was told last, and remembers the last request.
+/// Answers every request with what it was told last, and remembers the requests.
 struct Server {
     address: SocketAddr,
     answer: Arc<Mutex<(u16, String)>>,
-    asked: Arc<Mutex<String>>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -23,7 +23,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let answer = Arc::new(Mutex::new((200, answer.to_owned())));
-        let asked = Arc::new(Mutex::new(String::new()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
         let (says, hears) = (Arc::clone(&answer), Arc::clone(&asked));
         std::thread::spawn(move || {
             while let Ok((mut stream, _)) = listener.accept() {
@@ -35,7 +35,7 @@ impl Server {
                         _ => break,
                     }
                 }
-                *hears.lock().expect("a lock") = String::from_utf8_lossy(&bytes).into_owned();
+                hears.lock().expect("a lock").push(String::from_utf8_lossy(&bytes).into_owned());
                 let (status, body) = says.lock().expect("a lock").clone();
                 let head =
                     format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
@@ -50,7 +50,14 @@ impl Server {
     }
 
     fn asked(&self) -> String {
-        self.asked.lock().expect("a lock").clone()
+        self.asked.lock().expect("a lock").last().cloned().unwrap_or_default()
+    }
+
+    /// The bodies of all requests.
+    fn told(&self) -> Vec<Value> {
+        let asked = self.asked.lock().expect("a lock");
+        let body = |request: &String| serde_json::from_str(request.split_once("\r\n\r\n")?.1).ok();
+        asked.iter().filter_map(body).collect()
     }
 }
 
@@ -167,4 +174,54 @@ fn a_judge_that_nobody_can_reach_is_ignored_if_so_configured() {
         get(proxy.address(), "any", "/").ok()?;
         ended(&proxy).filter(|entry| entry.outcome == Outcome::Done)
     });
+}
+
+#[test]
+fn a_server_is_told_of_a_rollout_in_order_and_again_until_it_takes_it() {
+    let (old, new) = ([origin("v1")], [origin("v2")]);
+    let server = Server::start("");
+    server.says(503, "not now");
+    let events = format!(
+        "[service.shop.rollout.events]\nurl = \"http://{}/hook\"\nheaders = [\"X-Key: secret\"]\n",
+        server.address
+    );
+    let canary = |release: &str| {
+        canary(release, &old, &new, &events).replace("too_few = \"pass\"", "").replace("more_errors = \"off\"", "")
+    };
+    let site = Site::new(&canary("v1"));
+    let proxy = site.start();
+    proxy.settled("shop");
+    site.write(&canary("v2"));
+    eventually("the end", || {
+        get(proxy.address(), "any", "/").ok()?;
+        ended(&proxy)
+    });
+    let first = eventually("the first try", || server.told().first().cloned());
+    assert_eq!(
+        (&first["event"], &first["version"], &first["service"]),
+        (&"began".into(), &"v1".into(), &"shop".into())
+    );
+    // The process has done all of it; nobody was told but of the beginning.
+    assert!(server.told().iter().all(|told| told["id"] == first["id"]));
+    server.says(204, "");
+    let told = eventually("the last event", || {
+        let told = server.told();
+        told.iter().any(|told| told["event"] == "ended" && told["version"] == "v2").then_some(told)
+    });
+    let mut seen = Vec::new();
+    for told in &told {
+        let line =
+            format!("{} {}", told["event"].as_str().expect("a word"), told["version"].as_str().expect("a version"));
+        if seen.last() != Some(&line) {
+            seen.push(line);
+        }
+    }
+    let wanted = ["began v1", "ended v1", "began v2", "stepped v2", "verdict v2", "stepped v2", "ended v2"];
+    assert_eq!(seen, wanted, "{told:#?}");
+    let last = told.last().expect("one");
+    assert_eq!(
+        (&last["outcome"], last["text"].as_str().is_some_and(|text| text.starts_with("shop: v2 done"))),
+        (&"done".into(), true)
+    );
+    assert!(server.asked().contains("x-key: secret"));
 }
