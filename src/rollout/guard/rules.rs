@@ -54,11 +54,11 @@ impl Rule {
                     share_of(more)
                 )
             }),
-            Self::MaxErrors(most) => (above(sent(new), most) >= enough)
+            Self::MaxErrors(most) => exceeds(sent(new), most, enough)
                 .then(|| format!("it failed {}; allowed is {}", failures_of(new), share_of(most))),
             Self::MaxLatency(quantile, limit) => {
                 let slow = slower(&new.latencies, first_edge_from(limit));
-                (above(slow, 1.0 - quantile) >= enough).then(|| {
+                exceeds(slow, 1.0 - quantile, enough).then(|| {
                     format!(
                         "its {} is above {limit:?}: {} of {} answers took longer, allowed is {}",
                         quantile_name(quantile),
@@ -85,6 +85,11 @@ impl Rule {
             }
         }
     }
+}
+
+/// Whether the rate is above `limit` beyond doubt. What is not above it at all is cheap to see.
+fn exceeds(count: Count, limit: f64, enough: f64) -> bool {
+    count.rate() > limit && above(count, limit) >= enough
 }
 
 fn failed(tally: &Tally) -> Count {
@@ -123,9 +128,10 @@ fn slower_by(old: &Latencies, new: &Latencies, quantile: f64, ratio: f64, enough
         let edge = upper_edge(bucket).and_then(|edge| first_edge_from(edge.mul_f64(ratio)));
         (below(not_below, rate) + above(slower(new, edge), rate), edge)
     };
-    // A good version shows here already that nothing is wrong.
+    // Where the old version's quantile seems to be, a good one shows already that nothing is wrong.
     let likely = old.quantile(quantile)?;
-    if product(likely).0 < enough {
+    let edge = upper_edge(likely).and_then(|edge| first_edge_from(edge.mul_f64(ratio)));
+    if slower(new, edge).rate() <= rate || product(likely).0 < enough {
         return None;
     }
     let mut least = (f64::INFINITY, None);
