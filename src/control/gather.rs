@@ -15,6 +15,7 @@ use crate::api::{
     Measures, NodeMeasures, NodeTotals, Outcome, Reply, ServiceMeasures, VersionMeasures, WorkerMeasures,
 };
 use crate::model::{NodeState, ServiceName, Share, Version, WorkKind};
+use crate::rollout::Verdict;
 
 /// Services that are read at once.
 const AT_ONCE: usize = 64;
@@ -43,6 +44,8 @@ const OUTCOMES: [(Outcome, &str); 5] = [
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     ended: [u64; OUTCOMES.len()],
+    /// Passed, held, failed.
+    verdicts: [u64; 3],
     drained: u64,
     cut: [u64; KINDS.len()],
 }
@@ -53,6 +56,15 @@ impl Counted {
         if let Some(place) = OUTCOMES.iter().position(|(known, _)| *known == outcome) {
             self.ended[place] += 1;
         }
+    }
+
+    /// The guard changed its mind.
+    pub(super) fn judged(&mut self, verdict: &Verdict) {
+        self.verdicts[match verdict {
+            Verdict::Pass => 0,
+            Verdict::Hold(_) => 1,
+            Verdict::Fail(_) => 2,
+        }] += 1;
     }
 
     /// A node was drained, and this was cut.
@@ -211,6 +223,7 @@ fn service(entry: &Entry) -> ServiceMeasures {
         held,
         held_in_vain,
         ended: OUTCOMES.iter().zip(counted.ended).map(|((_, word), count)| (*word, count)).collect(),
+        verdicts: std::array::from_fn(|place| (["pass", "hold", "fail"][place], counted.verdicts[place])),
         drained: counted.drained,
         cut: std::array::from_fn(|place| (KINDS[place].1, counted.cut[place])),
         versions: versions(entry),

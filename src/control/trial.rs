@@ -171,6 +171,9 @@ impl Controller {
             }
             let verdict = window.judges.weigh(decide(guard, count, &old, &new));
             // A version that must go may have nowhere to go to: it is told again, until it has.
+            if window.told.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&verdict)) {
+                entry.counted.judged(&verdict);
+            }
             let other = window.told.as_ref() != Some(&verdict);
             if other || matches!(verdict, Verdict::Fail(_)) {
                 window.told = Some(verdict.clone());

@@ -211,6 +211,9 @@ impl Scrape {
         })?;
         each(&f::ALL_DOWN, &|series, name, service| series.put([name], service.all_down))?;
         each(&f::REFUSED, &|series, name, service| series.put([name], service.refused))?;
+        each(&f::VERDICTS, &|series, name, service| {
+            service.verdicts.iter().try_for_each(|(verdict, count)| series.put([name, verdict], *count))
+        })?;
         each(&f::DRAINED, &|series, name, service| series.put([name], service.drained))?;
         each(&f::CUT, &|series, name, service| {
             service.cut.iter().try_for_each(|(kind, count)| series.put([name, kind], *count))

@@ -90,6 +90,7 @@ families! {
     ROLLOUTS = Counter "sluice_changes_ended" ("service", "outcome") "Changes that ended: edits of a service's versions and nodes, by how they came out";
     ALL_DOWN = Gauge "sluice_service_all_nodes_down" ("service") "1 while every node is unhealthy and traffic goes to all of them regardless";
     REFUSED = Gauge "sluice_refused_versions" ("service") "Versions that are not tried again by themselves";
+    VERDICTS = Counter "sluice_guard_verdicts" ("service", "verdict") "What the guard made of versions on trial, counted whenever it changed its mind";
     DRAINED = Counter "sluice_nodes_drained" ("service") "Nodes that were drained";
     CUT = Counter "sluice_drain_cut" ("service", "kind") "Pieces of work that drain deadlines cut";
 
