@@ -111,7 +111,7 @@ pub struct ServiceMeasures {
     /// Changes that ended, by outcome.
     pub ended: Vec<(&'static str, u64)>,
     /// What the guard made of versions on trial, whenever it changed its mind, by verdict.
-    pub verdicts: [(&'static str, u64); 3],
+    pub verdicts: [(&'static str, u64); 4],
     /// Nodes that were drained.
     pub drained: u64,
     /// Work that drain deadlines cut, by kind.

@@ -40,12 +40,14 @@ const OUTCOMES: [(Outcome, &str); 5] = [
     (Outcome::Superseded, "superseded"),
 ];
 
+const VERDICTS: [&str; 4] = ["pass", "hold", "fail", "too_few"];
+
 /// What the control plane itself counts of a service.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     ended: [u64; OUTCOMES.len()],
-    /// Passed, held, failed.
-    verdicts: [u64; 3],
+    /// Passed, held, failed, too few requests to say.
+    verdicts: [u64; VERDICTS.len()],
     drained: u64,
     cut: [u64; KINDS.len()],
 }
@@ -64,6 +66,7 @@ impl Counted {
             Verdict::Pass => 0,
             Verdict::Hold(_) => 1,
             Verdict::Fail(_) => 2,
+            Verdict::TooFew => 3,
         }] += 1;
     }
 
@@ -223,7 +226,7 @@ fn service(entry: &Entry) -> ServiceMeasures {
         held,
         held_in_vain,
         ended: OUTCOMES.iter().zip(counted.ended).map(|((_, word), count)| (*word, count)).collect(),
-        verdicts: std::array::from_fn(|place| (["pass", "hold", "fail"][place], counted.verdicts[place])),
+        verdicts: std::array::from_fn(|place| (VERDICTS[place], counted.verdicts[place])),
         drained: counted.drained,
         cut: std::array::from_fn(|place| (KINDS[place].1, counted.cut[place])),
         versions: versions(entry),
