@@ -169,6 +169,9 @@ pub(super) static SHAPES: &[Shape] = &[
             ("nodes", "count"),
             ("requests", "count"),
             ("failures", "count"),
+            ("shielded", "count"),
+            ("shadowed", "count"),
+            ("shadow_differed", "count"),
         ],
     ),
     (
