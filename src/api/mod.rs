@@ -5,9 +5,9 @@
 
 mod events;
 mod halt;
+mod happening;
 mod history;
 mod load;
-mod happening;
 mod measures;
 mod outline;
 mod report;
@@ -15,9 +15,9 @@ mod request;
 
 pub use events::*;
 pub use halt::*;
+pub use happening::*;
 pub use history::*;
 pub use load::*;
-pub use happening::*;
 pub use measures::*;
 pub use outline::*;
 pub use report::*;

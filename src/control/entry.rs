@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::events::Told;
 use super::courier::Courier;
+use super::events::Told;
 use super::followers::Followers;
 use super::gather::{Counted, Gone};
 use super::probing::Prober;
