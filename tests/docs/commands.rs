@@ -157,7 +157,8 @@ fn try_page(page: &Page) -> Vec<String> {
         wrong.push(format!("{}: {ended}", page.path.display()));
     }
     if !wrong.is_empty() {
-        let logs = ["toy.log", "sluice.log", "try/sluice.log"].map(|log| fs::read_to_string(folder.path().join(log)));
+        let logs = ["toy.log", "sluice.log", "try/sluice.log", "try/canary/sluice.log"]
+            .map(|log| fs::read_to_string(folder.path().join(log)));
         wrong.extend(logs.into_iter().flatten().map(|log| log.lines().rev().take(20).collect::<Vec<_>>().join("\n")));
     }
     wrong
