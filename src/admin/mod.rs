@@ -14,7 +14,6 @@ mod events;
 pub mod metrics;
 mod openapi;
 mod origin;
-mod patient;
 mod route;
 mod server;
 mod shapes;

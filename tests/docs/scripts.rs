@@ -77,19 +77,18 @@ fact "$(ls run/shop/v3/*.pid 2>/dev/null | wc -l) of v3"
 
 #[test]
 fn systemd_units_are_started_enabled_and_stopped_in_that_order() {
-    // Units are toy services whose version stands in their release's folder.
+    // Starts what the unit's file says, where it says; its folder of releases is this run's.
     let systemctl = r#"#!/usr/bin/env bash
 verb=$1; shift
 echo "$verb $*" >>units.log
 stop() { [ -e "$1.pid" ] && kill "$(cat "$1.pid")"; rm -f "$1.pid"; }
 for unit; do
-  port=${unit#shop@}
+  of() { sed "s/%i/${unit#shop@}/g; s#/srv/shop#$ROOT#g" docs/examples/shop@.service | sed -n "s/^$1=//p"; }
   case $verb:$unit in
     *:--*) ;;
     is-active:*) [ -e "$unit.pid" ]; exit ;;
     restart:*) stop "$unit"
-      read -r kind version <srv/ports/$port/server
-      sluice demo-origin $kind --version "$version" --port "$port" >/dev/null 2>&1 &
+      env --chdir="$(of WorkingDirectory)" "$(of Environment)" "$(of ExecStart)" >/dev/null 2>&1 &
       echo $! >"$unit.pid" ;;
     stop:* | disable:*) stop "$unit" ;;
   esac
@@ -98,8 +97,11 @@ exit 0
 "#;
     let script = r#"
 export ROOT=$PWD/srv
-for v in v1 v2; do mkdir -p srv/releases/$v; echo "--delay-ms=0 $v" >srv/releases/$v/server; done
-mkdir -p srv/releases/v3; echo "--unhealthy v3" >srv/releases/v3/server
+for v in v1 v2 v3; do
+  mkdir -p srv/releases/$v; [ $v = v3 ] && bad=--unhealthy
+  printf '#!/bin/sh\nexec sluice demo-origin %s --version %s --port "$PORT"\n' "$bad" $v >srv/releases/$v/server
+  chmod +x srv/releases/$v/server
+done
 docs/examples/deploy-systemd.sh v1; fact "v1: $?"; fact "$(version) $(alive 5011) $(alive 5001)"
 docs/examples/deploy-systemd.sh v2; fact "v2: $?"; fact "$(version) $(alive 5011) $(alive 5001)"
 docs/examples/deploy-systemd.sh v3; fact "v3: $?"; fact "$(version) $(alive 5011) $(alive 5001)"

@@ -5,7 +5,6 @@
 
 mod support;
 
-mod admin;
 mod balance;
 mod crash;
 mod edits;
@@ -18,4 +17,3 @@ mod metrics;
 mod starting;
 mod steering;
 mod trial;
-mod verbs;
