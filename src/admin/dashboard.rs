@@ -11,7 +11,8 @@ use super::answer::{self, Body, Fault};
 /// No inline code or style, nothing from other origins, no forms, in no frame: a name or a probe's body that found its way into
 /// the page as markup could do nothing.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// One file of it.
 #[derive(Debug, PartialEq, Eq)]

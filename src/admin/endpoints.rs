@@ -131,7 +131,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     open(get("/dashboard/{file}", &[], Answers::Page("text/javascript"), "What the dashboard loads.", |given| {
         dashboard::file(given.file()?).map(Route::Page)
     })),
-    get("/v1/whoami", &[], Answers::Json("Whoami"), "Who asks, as the history will name him, and his role.", |_| {
+    get("/v1/whoami", &[], Answers::Json("Whoami"), "Who asks, as the history will name them, and their role.", |_| {
         Ok(Route::Whoami)
     }),
     get("/v1/openapi.json", &[], Answers::Document, "This description.", |_| Ok(Route::Description)),

@@ -14,6 +14,7 @@ mod events;
 pub mod metrics;
 mod openapi;
 mod origin;
+mod patient;
 mod route;
 mod server;
 mod shapes;

@@ -13,12 +13,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{self, Body, Fault};
 use super::endpoints::{Endpoint, Needs};
+use super::patient::Patient;
 use super::route::{Route, route};
 use super::visitor::{Peer, Visitor};
 use super::{credentials, dashboard, events, metrics, openapi, origin, stream};
@@ -27,7 +28,9 @@ use crate::config::{Role, Token};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 /// Connections at once; more wait in the listener's queue.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: usize = 256;
+/// Of them, those that may be kept by streams, which have no end of their own: there is always room for somebody who steers.
+pub(super) const STREAMS: usize = 192;
 /// Bytes of a request head.
 const HEAD: usize = 16 * 1024;
 /// A head must be complete after this long; an idle connection is closed after this long as well.
@@ -49,6 +52,21 @@ pub(super) struct Context {
     pub(super) may: Needs,
     /// Who may do more.
     pub(super) tokens: Arc<[Token]>,
+    /// Room for streams.
+    streams: Arc<Semaphore>,
+}
+
+impl Context {
+    pub(super) fn new(port: Port, ready: watch::Receiver<bool>, may: Needs, tokens: Arc<[Token]>) -> Self {
+        Self { port, ready, may, tokens, streams: Arc::new(Semaphore::new(STREAMS)) }
+    }
+
+    /// A place for one more stream, kept as long as it goes on.
+    fn stream(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(|_| Fault::unavailable(format!("{STREAMS} streams are open, which is as many as may be")))
+    }
 }
 
 /// Opens the listener. Refuses an address that other machines can reach: tokens would cross the network in clear.
@@ -73,7 +91,7 @@ pub async fn serve_http(
     tokens: Arc<[Token]>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let context = Context { port, ready, may: Needs::Reading, tokens };
+    let context = Context::new(port, ready, Needs::Reading, tokens);
     accept(listener, context).await
 }
 
@@ -129,7 +147,7 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
                 .header_read_timeout(HEAD_TIME)
                 .max_header_size(HEAD)
                 .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(socket), service)
+                .serve_connection(TokioIo::new(Patient::new(socket)), service)
                 .await;
             if let Err(error) = served {
                 tracing::debug!(%error, "an admin connection ended badly");
@@ -230,8 +248,16 @@ async fn admitted(
         },
         Route::Events { after, service } => {
             let after = events::last_seen(&head.headers)?.or(after);
+            let place = context.stream()?;
             match ask(context, Request::Events { after }).await? {
-                Reply::Events(feed) => Ok(events::respond(feed, service)),
+                Reply::Events(feed) => Ok(events::respond(feed, service, place)),
+                other => respond(other),
+            }
+        }
+        Route::Ask(request @ (Request::Wait { .. } | Request::Drain { .. })) => {
+            let place = context.stream()?;
+            match ask_if(context, request, only_if).await? {
+                Reply::Progress(progress) => Ok(stream::respond(progress, place)),
                 other => respond(other),
             }
         }
@@ -289,7 +315,7 @@ fn respond(reply: Reply) -> Result<Response<Body>, Fault> {
         Reply::Outline(outline) => answer::json(&*outline),
         Reply::Config(config) => answer::json(&config),
         Reply::History(entries) => answer::json(&entries),
-        Reply::Progress(progress) => Ok(stream::respond(progress)),
+        Reply::Progress(_) => Err(Fault::unavailable("this has no end to wait for")),
         Reply::Events(_) => Err(Fault::unavailable("events are told by /v1/events")),
         Reply::Measures(_) => Err(Fault::unavailable("measures are told by /metrics")),
         Reply::Refused(refusal) => Err(refusal.into()),

@@ -270,7 +270,7 @@ pub(super) static SHAPES: &[Shape] = &[
             ("settings", "{text}"),
         ],
     ),
-    ("Whoami", "Who asks; his role is `read` or `operator`.", &[("name", "text"), ("role", "text")]),
+    ("Whoami", "Who asks; the role is `read` or `operator`.", &[("name", "text"), ("role", "text")]),
     (
         "Event",
         "Something that happened.",

@@ -7,21 +7,23 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use super::answer::{Body, Fault, typed};
+use super::patient::STUCK;
 use crate::api::Progress;
 
 /// A blank line is sent after this long without another, so that both ends notice when the other one is gone.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// A reader that takes nothing for this long is dropped; the change goes on without it.
-const STUCK: Duration = Duration::from_mins(1);
 
 /// Starts the stream. It ends with its reader: a dropped connection closes the channel.
-pub(super) fn respond(progress: watch::Receiver<Progress>) -> Response<Body> {
+pub(super) fn respond(progress: watch::Receiver<Progress>, place: OwnedSemaphorePermit) -> Response<Body> {
     let (sender, body) = Channel::<Bytes, Infallible>::new(1);
-    tokio::spawn(feed(progress, sender));
+    tokio::spawn(async move {
+        feed(progress, sender).await;
+        drop(place);
+    });
     typed(Response::new(body.boxed()), "application/x-ndjson")
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// For the visitor himself: the dashboard shows no button that would be refused.
+    /// For the visitor: the dashboard shows no button that would be refused.
     pub(super) fn whoami(&self) -> serde_json::Value {
         let role = if self.may >= Needs::Steering { "operator" } else { "read" };
         serde_json::json!({"name": self.name(), "role": role})

@@ -26,6 +26,14 @@ pub struct Event {
     pub message: String,
 }
 
+impl Event {
+    /// Tells that events up to this one were lost.
+    pub fn gap(id: u64, at: Timestamp) -> Self {
+        let message = "events were lost: look at the status".into();
+        Self { id, at, kind: EventKind::Gap, service: None, version: None, node: None, message }
+    }
+}
+
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::limit::Patience;
 use super::{demo, deploy, drain, halt, history, plan, rollback, run, shell, status, steer, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
@@ -85,6 +86,19 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// How long its answer may take. Those that wait for an end have a `--timeout` of their own.
+    pub fn patience(&self) -> Patience {
+        match self {
+            Self::Plan(args) => args.patience,
+            Self::Status(args) => args.patience,
+            Self::History(args) => args.patience,
+            Self::Pause(args) | Self::Resume(args) | Self::Release(args) => args.patience,
+            Self::Hold(args) => args.patience,
+            Self::Maintenance(args) => args.patience,
+            _ => Patience::default(),
+        }
+    }
+
     /// Whether errors are wanted as JSON too.
     pub fn json(&self) -> bool {
         match self {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Session;
 use super::failure::{Failure, PROXY};
+use super::limit::Patience;
 use super::steer;
 use super::words::{duration, parse_duration};
 use crate::admin::encode;
@@ -21,6 +22,9 @@ pub struct HoldArgs {
     /// How long at most, up to an hour; a hold that is there already gets this much from now on
     #[arg(long = "for", env = "SLUICE_HOLD_FOR", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub length: Duration,
+    /// How long an answer may take.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Write JSON: the service as it is afterwards
     #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
@@ -44,6 +48,9 @@ pub struct MaintenanceArgs {
     /// When clients are asked to come back
     #[arg(long, env = "SLUICE_MAINTENANCE_RETRY_AFTER", value_name = "DURATION", default_value = "1m", value_parser = parse_duration)]
     pub retry_after: Duration,
+    /// How long an answer may take.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Write JSON: the service as it is afterwards
     #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,

@@ -3,6 +3,7 @@
 use super::Session;
 use super::failure::{Failure, PROXY};
 use super::follow::now;
+use super::limit::Patience;
 use super::view;
 use crate::admin::encode;
 use crate::api::HistoryEntry;
@@ -17,6 +18,9 @@ pub struct Args {
     /// Only the newest
     #[arg(long, env = "SLUICE_HISTORY_LIMIT", value_name = "COUNT")]
     pub limit: Option<usize>,
+    /// How long an answer may take.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Write JSON
     #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,

@@ -22,6 +22,7 @@ pub mod file;
 pub mod follow;
 pub mod halt;
 pub mod history;
+pub mod limit;
 pub mod plan;
 pub mod planned;
 pub mod rollback;
@@ -117,7 +118,8 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(PROXY, "internal", format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    let patience = verb.patience();
+    runtime.block_on(patience.within(async {
         match verb {
             Verb::Plan(args) => plan::run(&args, session).await,
             Verb::Status(args) => status::run(&args, session).await,
@@ -141,7 +143,7 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
             Verb::Run(_) | Verb::Demo(_) | Verb::DemoOrigin(_) | Verb::Check(_) => Ok(0),
             Verb::Schema(_) | Verb::Token(_) | Verb::Completions(_) | Verb::Man(_) => Ok(0),
         }
-    })
+    }))
 }
 
 /// `admin.socket` of the configuration that `sluice run` would take.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Session;
 use super::failure::{Failure, PROXY, USAGE};
+use super::limit::Patience;
 use super::planned::{Plan, Wanted};
 use crate::api::{Outline, Problem, Status};
 use crate::config::{self, Loaded};
@@ -21,6 +22,9 @@ pub struct Args {
     /// Configuration file to compare with what runs
     #[arg(long, env = "SLUICE_PLAN_CONFIG", value_name = "PATH")]
     pub config: Option<PathBuf>,
+    /// How long an answer may take.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Write JSON
     #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Session;
 use super::failure::{Failure, PROXY};
+use super::limit::Patience;
 use super::view;
 use crate::admin::encode;
 use crate::api::Status;
@@ -45,6 +46,9 @@ pub struct Args {
     /// Say nothing; exit code 0 if the proxy wants traffic, 1 if not (for health checks)
     #[arg(long, env = "SLUICE_STATUS_READY", value_parser = clap::builder::FalseyValueParser::new())]
     pub ready: bool,
+    /// How long an answer may take; with --watch, all of them.
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 /// Asks, and shows.

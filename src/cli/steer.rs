@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Session;
 use super::failure::{Failure, PROXY};
 use super::follow::{End, Follow, follow, now};
+use super::limit::Patience;
 use super::trial;
 use super::wait;
 use super::words::{parse_duration, percent};
@@ -17,6 +18,9 @@ pub struct Args {
     /// Service
     #[arg(env = "SLUICE_SERVICE")]
     pub service: String,
+    /// How long an answer may take.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Write JSON: the service as it is afterwards
     #[arg(long, env = "SLUICE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub json: bool,
@@ -31,7 +35,7 @@ pub struct WaitingArgs {
     /// Return when it has ended, with its exit code
     #[arg(long, env = "SLUICE_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
     pub wait: bool,
-    /// With --wait: stop waiting after this long; the change goes on
+    /// Give up after this long; with --wait, stop waiting, and the change goes on
     #[arg(long, env = "SLUICE_TIMEOUT", value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// Write JSON: the service as it is afterwards; with --wait a line for each change, the last with `ended`
@@ -58,7 +62,8 @@ pub async fn run(steering: Steering, args: &Args, session: &mut Session<'_>) -> 
 
 /// The same, and waits if that is wanted.
 pub async fn run_waiting(steering: Steering, args: &WaitingArgs, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let service = steer(steering, &args.service, session).await?;
+    let patience = Patience { timeout: args.timeout };
+    let service = patience.within(steer(steering, &args.service, session)).await?;
     if !args.wait {
         return tell(steering, &service, args.json, session);
     }

@@ -51,18 +51,13 @@ impl Events {
             let first = self.kept.front().map_or(self.next, |event| event.id);
             // Of another process, or pushed out by newer ones.
             if after.saturating_add(1) < first || after >= self.next {
-                past.push(Arc::new(gap(first.saturating_sub(1), now)));
+                past.push(Arc::new(Event::gap(first.saturating_sub(1), now)));
             }
             let known = |event: &&Arc<Event>| event.id > after || after >= self.next;
             past.extend(self.kept.iter().filter(known).cloned());
         }
         Feed { past, live: self.sender.subscribe() }
     }
-}
-
-fn gap(id: u64, at: Timestamp) -> Event {
-    let message = "events were lost: look at the status".into();
-    Event { id, at, kind: EventKind::Gap, service: None, version: None, node: None, message }
 }
 
 /// What is new in a service.

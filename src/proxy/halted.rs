@@ -30,6 +30,10 @@ pub async fn pass(worker: &Rc<Worker>, call: &Call, view: Rc<View>, index: usize
             Some(Halt::Maintenance(what)) => return Err(Fault::Maintenance(std::sync::Arc::clone(what))),
             Some(Halt::Held { .. }) | None => return Ok((view, index)),
         };
+        // A hold that outlives the process is in vain: who is told so at once can ask the next one.
+        if worker.closes_at().is_some_and(|end| Instant::from_std(end) < until) {
+            return Err(Fault::Shutdown);
+        }
         if place.is_none() {
             place = Some(service.hold.enter(service.settings.hold.most).ok_or(Fault::Held)?);
             call.enter(Stage::Free, std::time::Duration::MAX);

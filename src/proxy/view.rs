@@ -104,6 +104,13 @@ impl View {
         self.place_of(index, &other.locals.get(index)?.name)
     }
 
+    /// Calls all whom an operator keeps waiting.
+    pub fn wake_held(&self) {
+        for service in self.snapshot.services.iter().filter(|service| service.halt.is_some()) {
+            service.hold.wake_all();
+        }
+    }
+
     /// A service, by the index that the router gave.
     pub fn service(&self, index: usize) -> Option<(&ServiceView, &Rc<ServiceLocal>)> {
         Some((self.snapshot.services.get(index)?, self.locals.get(index)?))

@@ -228,6 +228,11 @@ impl Worker {
         self.closing.get().is_some()
     }
 
+    /// When what is under way is cut, if Sluice is ending.
+    pub fn closes_at(&self) -> Option<Instant> {
+        self.closing.get().map(|closing| closing.deadline)
+    }
+
     fn is_empty(&self) -> bool {
         self.fronts.borrow().is_empty() && self.sockets.borrow().is_empty()
     }
@@ -322,6 +327,8 @@ impl Worker {
         }
         let calls: Vec<_> = self.calls.borrow().iter().map(|(_, call)| Rc::clone(call)).collect();
         self.cuts.begin_shutdown(calls, now, spec.deadline, &mut self.random.borrow_mut());
+        // Nobody is left who could release them.
+        self.view().wake_held();
     }
 
     fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener, entrance: Arc<ArcSwap<Entrance>>) {

@@ -60,7 +60,7 @@ export class Site {
 
   async start() {
     const log = fs.openSync(path.join(this.dir, "log"), "a");
-    this.proxy = spawn(process.env.SLUICE, ["run", "--config", this.config], { env: this.environment, stdio: ["ignore", log, log] });
+    this.proxy = spawn(process.env.SLUICE, ["run", "--config", "sluice.toml"], { cwd: this.dir, env: this.environment, stdio: ["ignore", log, log] });
     fs.closeSync(log);
     await eventually("the proxy is ready", async () => {
       if (this.proxy.exitCode !== null) throw new Error(fs.readFileSync(path.join(this.dir, "log"), "utf8"));
@@ -83,13 +83,21 @@ export class Site {
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 
-  status() {
+  ask(method, path) {
     return new Promise((resolve, reject) => {
-      http.get({ socketPath: this.socket, path: "/v1/status", headers: { host: "sluice" } }, (answer) => {
+      http.request({ method, socketPath: this.socket, path, headers: { host: "sluice" } }, (answer) => {
         let text = "";
         answer.setEncoding("utf8").on("data", (data) => (text += data)).on("end", () => resolve(JSON.parse(text)));
-      }).on("error", reject);
+      }).on("error", reject).end();
     });
+  }
+
+  status() {
+    return this.ask("GET", "/v1/status");
+  }
+
+  post(path) {
+    return this.ask("POST", path);
   }
 
   async service(name) {

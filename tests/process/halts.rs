@@ -90,3 +90,73 @@ fn maintenance_answers_503_with_a_page_or_a_message_until_it_ends() {
     assert_eq!(site.verb(&["maintenance", "shop", "off"]).status.code(), Some(0));
     assert_eq!(get(address, "any", "/").expect("an answer").status, 200);
 }
+
+#[test]
+fn whoever_is_on_hold_when_the_proxy_ends_or_the_service_goes_is_told_at_once() {
+    let nodes = [origin("v1")];
+    let text = |more: &str| {
+        format!(
+            "shutdown = {{ delay = \"0s\", linger = \"0s\", deadline = \"60s\" }}\n{LISTENER}{more}\
+             [service.shop]\nmatch = \"shop.test\"\nnodes = {}\n{QUICK}",
+            list(&nodes)
+        )
+    };
+    let blog = format!("[service.blog]\nmatch = \"blog.test\"\nnodes = {}\n{QUICK}", list(&nodes));
+    let site = Site::new(&text(&blog));
+    let mut proxy = site.start();
+    proxy.settled("shop");
+    proxy.settled("blog");
+    let address = proxy.address();
+    for name in ["shop", "blog"] {
+        assert_eq!(site.verb(&["hold", name, "--for", "1h"]).status.code(), Some(0));
+    }
+    let wait = |host: &'static str| thread::spawn(move || get(address, host, "/").expect("an answer"));
+    let (shop, blog) = (wait("shop.test"), wait("blog.test"));
+    for name in ["shop", "blog"] {
+        eventually("it waits", || proxy.service(name).filter(|service| service.waiting == 1));
+    }
+    site.write(&text(""));
+    assert_eq!(blog.join().expect("an end").status, 404);
+    assert!(!shop.is_finished());
+    let told = Instant::now();
+    proxy.signal(rustix::process::Signal::TERM);
+    let answer = shop.join().expect("an end");
+    assert_eq!((answer.status, answer.header("x-sluice-error")), (503, Some("shutdown")));
+    assert!(proxy.exit().success());
+    assert!(told.elapsed() < Duration::from_secs(30), "not after the deadline: {:?}", told.elapsed());
+}
+
+#[test]
+fn what_is_under_way_goes_on_when_the_traffic_is_stopped() {
+    use std::io::{Read as _, Write as _};
+    let (site, _nodes) = site("");
+    let proxy = site.start();
+    proxy.settled("shop");
+    let mut socket = std::net::TcpStream::connect(proxy.address()).expect("a connection");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: any\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.write_all(upgrade.as_bytes()).expect("a written request");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    // "hi", masked with zeros; it comes back without a mask.
+    let mut echo = || {
+        socket.write_all(b"\x81\x82\0\0\0\0hi").expect("a message");
+        let mut back = [0; 4];
+        socket.read_exact(&mut back).expect("an echo");
+        assert_eq!(&back, b"\x81\x02hi");
+    };
+    echo();
+    for stop in [&["hold", "shop"][..], &["maintenance", "shop", "on"]] {
+        let stopped = site.verb(stop);
+        assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+        assert!(String::from_utf8_lossy(&stopped.stdout).contains("1 under way go on"), "{stopped:?}");
+        echo();
+    }
+    assert_eq!(get(proxy.address(), "any", "/").expect("an answer").status, 503);
+}

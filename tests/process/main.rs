@@ -5,6 +5,7 @@
 
 mod support;
 
+mod admin;
 mod balance;
 mod crash;
 mod edits;
@@ -17,3 +18,4 @@ mod metrics;
 mod starting;
 mod steering;
 mod trial;
+mod verbs;

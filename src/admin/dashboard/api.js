@@ -28,7 +28,7 @@ function headers(more = {}) {
 
 async function send(method, path, more, signal = AbortSignal.timeout(PATIENCE)) {
   const answer = await fetch(path, { method, headers: headers(more), cache: "no-store", redirect: "error", signal });
-  if (answer.ok || answer.status === 304) return answer;
+  if (answer.ok) return answer;
   let message = `${answer.status} ${answer.statusText}`;
   try {
     message = (await answer.json()).error.message;
@@ -46,18 +46,12 @@ export async function text(path) {
   return (await send("GET", path)).text();
 }
 
-let last = { tag: null, status: null };
-
-/** The status; the same object as before if nothing is new. */
-export async function status() {
-  const answer = await send("GET", "/v1/status", last.tag ? { "if-none-match": last.tag } : {});
-  if (answer.status !== 304) last = { tag: answer.headers.get("etag"), status: await answer.json() };
-  return last.status;
-}
-
 /** Steers; `tag` is what was seen of the service, so that two people do not steer against each other. */
-export async function post(path, tag) {
-  return (await send("POST", path, tag ? { "if-match": `"${tag}"` } : {})).json();
+export async function post(path, tag, stream) {
+  const answer = await send("POST", path, tag ? { "if-match": `"${tag}"` } : {});
+  // What follows of a drain is seen in the status.
+  if (stream) await answer.body.cancel();
+  return stream ? null : answer.json();
 }
 
 /** Server-sent events after that one, until the connection or `signal` ends. (`EventSource` cannot send a token.) */

@@ -1,28 +1,30 @@
 // Small charts of lines. They are for eyes; the newest numbers stand beside them as text.
 
 import { h } from "./draw.js";
+import { duration } from "./words.js";
 
 const [WIDTH, HEIGHT] = [240, 56];
-const SPAN = 120_000; // ms
+const [LEAST, MOST] = [20_000, 120_000]; // ms that a chart spans: what is known of, within these
 
 /** `lines`: [{name, kind, points: [{at, value}]}], `kind` is the number of its colour. */
 export function chart(title, now, lines, words) {
-  const values = lines.flatMap(({ points }) => points.map(({ value }) => value ?? 0));
-  const most = Math.max(...values, 0);
+  const known = lines.flatMap(({ points }) => points).filter(({ value }) => value !== null && value !== undefined);
+  const most = known.length > 0 ? Math.max(...known.map(({ value }) => value)) : null;
+  const span = Math.min(MOST, Math.max(LEAST, ...known.map(({ at }) => now - at)));
   const top = most > 0 ? most * 1.1 : 1;
   const newest = lines.map(({ name, points }) => `${name} ${words(points.at(-1)?.value)}`).join(", ");
   return h("figure", { key: title },
-    h("figcaption", {}, h("span", {}, title), h("span", { class: "quiet" }, `max ${words(most)}`)),
-    h("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}, last two minutes: ${newest}` },
+    h("figcaption", {}, h("span", {}, title), h("span", { class: "quiet" }, `max ${words(most)} in ${duration(span)}`)),
+    h("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}, last ${duration(span)}: ${newest}` },
       h("path", { class: "axis", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }),
-      lines.map(({ name, kind, points }) => h("path", { key: name, class: `line v${kind}`, d: path(points, now, top) }))));
+      lines.map(({ name, kind, points }) => h("path", { key: name, class: `line v${kind}`, d: path(points, now, span, top) }))));
 }
 
-function path(points, now, top) {
+function path(points, now, span, top) {
   let drawn = "";
   let on = false;
   for (const { at, value } of points) {
-    const x = WIDTH - ((now - at) / SPAN) * WIDTH;
+    const x = WIDTH - ((now - at) / span) * WIDTH;
     if (value === null || value === undefined || x < 0) {
       on = false;
       continue;

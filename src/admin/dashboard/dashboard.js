@@ -1,12 +1,11 @@
 // The page: looks once a second while somebody looks at it, and draws what it saw.
 
-import { Refused, get, keepToken, status, text, token } from "./api.js";
+import { Refused, get, keepToken, text, token } from "./api.js";
 import { draw, h } from "./draw.js";
 import * as log from "./log.js";
 import * as series from "./series.js";
 import { draw as drawService, trouble } from "./service.js";
-import { draw as drawActions } from "./steer.js";
-import { count, duration, many } from "./words.js";
+import { count, duration, many, rate } from "./words.js";
 
 const EVERY = 1000; // ms
 const SHOWN = 200; // services
@@ -23,6 +22,7 @@ let can = new Set(); // paths that the API has
 let order = [];
 let said = 0;
 let looking = false;
+let steered = null; // the service that was steered last, for a while
 let timer = 0;
 
 function say(message) {
@@ -46,13 +46,13 @@ async function look() {
   try {
     if (!me) await meet();
     const before = now;
-    now = await status();
+    now = await get("/v1/status");
     received = Date.now();
     const watched = new Set(order.slice(0, SHOWN).map(({ name }) => name));
     if (can.has("/metrics") && now.services.length <= MEASURED) series.noteMetrics(await text("/metrics"), now.now, watched);
     series.note(now, watched);
     if (can.has("/v1/events")) log.listen(say);
-    else if (before && before !== now) log.compare(before, now, say);
+    else if (before) log.compare(before, now, say);
     present();
     // A big answer is asked for less often, so that most of the time is left for others.
     next = Math.max(EVERY, (performance.now() - began) * 5);
@@ -91,7 +91,9 @@ function present() {
     document.body.classList.remove("lost");
     say("The proxy is back.");
   }
-  const shown = [`${now.sluice}, pid ${now.pid}`, `up ${duration(now.now - now.started)}`, `generation ${count(now.generation)}`];
+  const all = series.proxy(now);
+  const shown = [`${now.sluice}, pid ${now.pid}`, `up ${duration(now.now - now.started)}`, `generation ${count(now.generation)}`,
+    many(now.load.connections, "connection"), rate(all.rate), `${rate(all.errors)} answered 5xx`];
   if (!now.ready) shown.push("not ready");
   draw(at("proxy"), [shown.join(" · ")]);
   drawVisitor();
@@ -170,13 +172,29 @@ const ui = {
       drawServices();
     };
   },
-  actions(service) {
-    return drawActions(service, me?.role === "operator", (action) => {
-      say(`${action.label}: done.`);
+  who: {
+    get operator() {
+      return me?.role === "operator";
+    },
+    has: (path) => can.has(path),
+    newest: (name) => get(`/v1/services/${encodeURIComponent(name)}`).catch(() => null),
+    done(service, { label }) {
+      say(`${label}: done.`);
+      steered = { name: service.name, until: performance.now() + 5000 };
+      // What came of it is shown at once.
+      now.services = now.services.map((one) => (one.name === service.name ? service : one));
+      drawServices();
       look();
-    });
+    },
   },
 };
+
+/** A button goes with what it was for: whoever pressed it by keyboard goes on from its service. */
+function keepFocus() {
+  if (!steered) return;
+  if (performance.now() > steered.until) steered = null;
+  else if (document.activeElement === document.body) document.getElementById(`service-${encodeURIComponent(steered.name)}`)?.querySelector("button").focus();
+}
 
 function drawServices() {
   sort();
@@ -186,6 +204,7 @@ function drawServices() {
     ? `The first ${count(SHOWN)} of ${many(found, "service")}; filter to see others.`
     : found < all ? `${count(found)} of ${many(all, "service")}` : many(all, "service");
   draw(at("services"), order.slice(0, SHOWN).map((service) => drawService(service, now.now, ui)));
+  keepFocus();
 }
 
 function login() {
@@ -202,7 +221,7 @@ function login() {
       dialog.close();
       look();
     } catch (error) {
-      keepToken(null);
+      if (error instanceof Refused) keepToken(null);
       at("login-error").textContent = error.message;
     }
   };

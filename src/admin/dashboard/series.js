@@ -40,6 +40,18 @@ export function note(status, watched) {
   for (const name of seen.keys()) if (!names.has(name)) seen.delete(name);
 }
 
+let before = null; // the proxy's load, and what it came to
+
+/** What the whole proxy does: `rate` and `errors` a second, after two looks. */
+export function proxy({ now, load }) {
+  if (before && now - before.now >= 200) {
+    const more = (name) => (Math.max(0, load[name] - before.load[name]) * 1000) / (now - before.now);
+    before = { now, load, rate: more("requests"), errors: more("errors") };
+  }
+  before ??= { now, load, rate: null, errors: null };
+  return before;
+}
+
 export function of(service, version) {
   return seen.get(service)?.get(version);
 }

@@ -2,6 +2,7 @@
 
 import { h, table } from "./draw.js";
 import { chart } from "./charts.js";
+import { draw as drawActions, drawNode } from "./steer.js";
 import * as series from "./series.js";
 import { count, duration, latency, many, part, percent, rate, time } from "./words.js";
 
@@ -44,10 +45,10 @@ function shares(service, colours) {
   const parts = service.versions.filter(({ share }) => share > 0);
   const said = parts.map(({ version, share }) => `${version} ${percent(share)}`).join(", ");
   return h("div", { class: "shares", role: "img", "aria-label": said ? `Shares: ${said}` : "No version serves" },
-    parts.map(({ version, share }) => h("span", { key: version, class: `v${colours.get(version)}`, css: { "--share": `${share}%` } }, h("b", {}, version), ` ${percent(share)}`)));
+    parts.map(({ version, share }) => h("span", { key: version, class: `v${colours.get(version)}`, css: { "--share": `${share}%` } }, h("i", {}, h("b", {}, version), ` ${percent(share)}`))));
 }
 
-/** All of it. `ui`: `isOpen`, `toggle`, `actions` of a service. */
+/** All of it. `ui`: `isOpen` and `toggle` of a service, and `who` looks. */
 export function draw(service, now, ui) {
   const open = ui.isOpen(service);
   const colours = kinds(service);
@@ -68,10 +69,10 @@ function inside(service, now, colours, ui) {
     service.reason && h("p", { key: "reason" }, service.reason),
     service.halt && halt(service.halt, now),
     service.rollout && rollout(service.rollout, now),
-    ui.actions(service),
+    drawActions(service, ui.who),
     charts(service, now, colours),
     versions(service, colours),
-    nodes(service, now),
+    nodes(service, now, ui.who),
     service.refused.length > 0 && h("div", { key: "refused" }, h("h4", {}, "Refused versions"),
       h("ul", {}, service.refused.map((one) => h("li", { key: `${one.version} ${one.at}` }, h("b", {}, one.version), `, ${duration(now - one.at)} ago: ${one.reason}`)))),
     h("p", { key: "source", class: "quiet" }, `${service.source}, change ${service.change}`),
@@ -122,7 +123,9 @@ function evidence(evidence, rollout) {
   return h("div", { class: "evidence" },
     h("p", {}, "Guard: ", h("strong", { class: `pill ${kind}` }, evidence.verdict), " ", evidence.reason),
     table("The guard's evidence", ["Version", "Requests", "Failures", "Rate", "True rate is in", "p50", "p95", "p99"],
-      [row(rollout.to, evidence.new), row(rollout.from ?? "old", evidence.old)]));
+      [row(rollout.to, evidence.new), row(rollout.from ?? "old", evidence.old)]),
+    evidence.judges.length > 0 && h("ul", { class: "judges", "aria-label": "Outside judges" }, evidence.judges.map((one) =>
+      h("li", { key: one.judge }, one.judge, ": ", h("b", {}, one.verdict), one.reason && `, ${one.reason}`))));
 }
 
 function failures(sample) {
@@ -154,7 +157,7 @@ function versions(service, colours) {
 
 const NODES = 100;
 
-function nodes(service, now) {
+function nodes(service, now, who) {
   const order = { ejected: 0, draining: 1, joining: 2, warming: 3 };
   const sorted = [...service.nodes].sort((a, b) => (order[a.state] ?? 9) - (order[b.state] ?? 9));
   const more = sorted.length - NODES;
@@ -162,7 +165,7 @@ function nodes(service, now) {
     ["Node", "State", "Why", "Last probe", "In flight"],
     sorted.slice(0, NODES).map((node) => ({ key: `${node.version} ${node.address}`, kind: node.state, cells: [
       h("span", {}, h("span", { class: "address" }, node.address), " ", h("span", { class: "quiet" }, node.version)),
-      h("span", {}, h("span", { class: `state ${node.state}` }, node.state), ` ${duration(now - node.since)}`),
+      h("span", {}, h("span", { class: `state ${node.state}` }, node.state), ` ${duration(now - node.since)} `, drawNode(service, node, who)),
       h("span", {}, node.reason, node.until && ` (until ${time(node.until)})`, node.holders.length > 0 && holders(node)),
       probe(node.probe, now), `${count(node.in_flight)} (${count(node.requests)}, ${count(node.failures)} failed)`] }))),
   more > 0 && h("p", {}, `and ${many(more, "node")} more: sluice status ${service.name}`));

@@ -13,7 +13,8 @@ fn the_page_comes_with_all_that_keeps_it_apart() {
         for line in [
             &format!("content-type: {kind}; charset=utf-8"),
             "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-             img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+             img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types 'none'",
             "x-content-type-options: nosniff",
             "referrer-policy: no-referrer",
             "cross-origin-opener-policy: same-origin",
@@ -75,7 +76,7 @@ fn no_other_path_or_query_or_method_gives_a_page() {
 }
 
 #[test]
-fn who_asks_is_told_his_role() {
+fn who_asks_is_told_the_role() {
     let (_folder, fake) = start();
     let (code, _, body) = ask(&fake, "GET", "/v1/whoami");
     assert_eq!(code, 200);

@@ -50,6 +50,11 @@ fn control(request: &Request) -> Reply {
     }
 }
 
+/// Room for a stream.
+fn place() -> tokio::sync::OwnedSemaphorePermit {
+    std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap()
+}
+
 /// Two events, and none to come.
 fn feed() -> crate::api::Feed {
     let event = |id, name: Option<&str>| {
@@ -289,7 +294,7 @@ async fn a_silent_change_is_kept_alive_and_a_gone_reader_ends_it() {
     use http_body_util::BodyExt;
     let shop = service("shop", Path::new("/etc/shop.toml"));
     let (sender, receiver) = tokio::sync::watch::channel(moment(shop, None));
-    let mut body = stream::respond(receiver).into_body();
+    let mut body = stream::respond(receiver, place()).into_body();
     let begun = tokio::time::Instant::now();
     let mut next = async || {
         let frame = body.frame().await.unwrap().unwrap();

@@ -115,8 +115,10 @@ async fn idle_connections_take_the_places_only_for_a_while() {
     let folder = tempfile::tempdir().unwrap();
     let path = serve(folder.path());
     let mut idle = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..server::CONNECTIONS {
         idle.push(tokio::net::UnixStream::connect(&path).await.unwrap());
+        // So that the queue is emptied.
+        tokio::task::yield_now().await;
     }
     let begun = tokio::time::Instant::now();
     let mut one_more = tokio::net::UnixStream::connect(&path).await.unwrap();
@@ -126,4 +128,28 @@ async fn idle_connections_take_the_places_only_for_a_while() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(begun.elapsed().as_secs(), 5, "it had to wait for a place");
     drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn streams_leave_room_for_somebody_who_steers() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let fake = tokio::task::block_in_place(|| Fake::start(folder.path(), control));
+    let mut streams = Vec::new();
+    for number in 0..=server::STREAMS {
+        let mut stream = tokio::net::UnixStream::connect(&fake.socket).await.unwrap();
+        stream.write_all(b"POST /v1/services/endless/wait HTTP/1.1\r\nHost: s\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        let expected = if number < server::STREAMS { "HTTP/1.1 200" } else { "HTTP/1.1 503" };
+        assert_eq!(String::from_utf8_lossy(&head), expected, "{number}");
+        streams.push(stream);
+    }
+    assert_eq!(tokio::task::block_in_place(|| ask(&fake, "POST", "/v1/services/shop/abort").0), 200);
+    // Whoever goes makes room for the next.
+    streams.clear();
+    let begun = Instant::now();
+    while tokio::task::block_in_place(|| ask(&fake, "GET", "/v1/events?after=1").0) != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
 }
