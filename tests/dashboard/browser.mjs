@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { chromium } from "playwright-core";
 
-const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const modules = createRequire(path.join(process.env.MODULES, "package.json"));
+const { chromium } = modules("playwright-core");
+const axe = modules.resolve("axe-core/axe.min.js");
 const images = path.resolve(import.meta.dirname, "../../docs/images");
 
 export function launch() {
@@ -17,7 +18,7 @@ export function launch() {
 }
 
 /** A page that keeps what went wrong in `page.wrongs`. */
-export async function visit(browser, url, { scheme = "light", width = 1180, height = 900, bypassCSP = false } = {}) {
+export async function visit(browser, url, { scheme = "light", width = 1180, height = 830, bypassCSP = false } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: "reduce", bypassCSP });
   const page = await context.newPage();
   page.setDefaultTimeout(60_000);
@@ -43,9 +44,10 @@ export async function fits(page) {
   assert.ok(wide <= screen, `the page is ${wide} px wide on a screen of ${screen} px`);
 }
 
-/** A picture for the documentation, if they are wanted. */
-export async function shot(page, name) {
+/** A picture for the documentation, if they are wanted; then it may take the time until it is `ready`. */
+export async function shot(page, name, ready = async () => {}) {
   if (!process.env.SHOTS) return;
+  await ready();
   fs.mkdirSync(images, { recursive: true });
   const file = path.join(images, `dashboard-${name}.png`);
   await page.screenshot({ path: file });

@@ -150,9 +150,15 @@ function versions(service, colours) {
       const known = series.of(service.name, one.version);
       return { key: one.version, cells: [
         h("span", { class: `key v${colours.get(one.version)}` }, one.version), percent(one.share), `${one.serving} of ${one.nodes} serve`,
-        `${rate(known?.rate)} (${count(one.requests)})`, `${part(known?.errors)} (${count(one.failures)})`,
+        `${rate(known?.rate)} (${count(one.requests)}${copies(one)})`,
+        `${part(known?.errors)} (${count(one.failures)}${one.shielded > 0 ? `, ${count(one.shielded)} shielded` : ""})`,
         latency(known?.latency?.p50), latency(known?.latency?.p95)] };
     })));
+}
+
+function copies({ shadowed, shadow_differed }) {
+  if (!shadowed) return "";
+  return ` and ${count(shadowed)} copies${shadow_differed > 0 ? `, ${count(shadow_differed)} answered otherwise` : ""}`;
 }
 
 const NODES = 100;

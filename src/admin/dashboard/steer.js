@@ -57,8 +57,8 @@ export function draw(service, who) {
   const stop = halts(service).filter(({ verb }) => who.has(`/v1/services/{service}/${verb}`));
   if (who.operator) {
     const group = (key, name, list) => list.length > 0 && h("div", { key, class: "buttons", role: "group", "aria-label": `${name} ${service.name}` }, list.map((action) =>
-      h("button", { key: action.label, type: "button", class: action.danger ? "danger" : "", onclick: () => ask(service, action, who) }, action.label)));
-    return [group("steer", "Steer", steer), group("stop", "Stop or let go the traffic of", stop)];
+      h("button", { key: action.label, type: "button", class: action.danger && key === "steer" ? "danger" : "", onclick: () => ask(service, action, who) }, action.label)));
+    return h("div", { key: "actions", class: "actions" }, group("steer", "Steer", steer), group("stop", "Stop or let go the traffic of", stop));
   }
   const list = service.halt ? [...steer, ...stop] : steer;
   return list.length > 0 && h("div", { key: "commands", class: "commands" }, h("h4", {}, "To steer it, type"),
