@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::limit::Patience;
+#[cfg(feature = "top")]
+use super::top;
 use super::{demo, deploy, drain, halt, history, plan, rollback, run, shell, status, steer, wait};
 
 /// A zero-downtime reverse proxy for rolling deploys.
@@ -38,6 +40,9 @@ pub enum Verb {
     Plan(plan::Args),
     /// Show versions, shares, and nodes with their state and its reason
     Status(status::Args),
+    /// Show everything live, in the terminal, and steer it by keys
+    #[cfg(feature = "top")]
+    Top(top::Args),
     /// Edit the configuration for a new version, wait, and put it back if it fails
     Deploy(deploy::Args),
     /// Wait until the change that the file asks for has ended
@@ -109,6 +114,8 @@ impl Verb {
             Self::Check(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
+            #[cfg(feature = "top")]
+            Self::Top(_) => false,
             Self::Deploy(args) => args.json,
             Self::Wait(args) => args.json,
             Self::Rollback(args) => args.json,

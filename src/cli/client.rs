@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, IF_MATCH};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -58,6 +58,13 @@ impl Client {
         self.decode(&self.text(Method::POST, target, SLOW_ANSWER).await?)
     }
 
+    /// POST, and the JSON of the answer, if what it is about still has this tag; in any case if it is empty.
+    #[cfg(feature = "top")]
+    pub(super) async fn post_if<T: DeserializeOwned>(&self, target: &str, tag: &str) -> Result<T, Failure> {
+        let response = self.send_if(Method::POST, target, SLOW_ANSWER, tag).await?;
+        self.decode(&collect(response.into_body(), &self.socket).await?)
+    }
+
     /// POST, and the lines of the answer as they come.
     pub async fn stream(&self, target: &str) -> Result<Lines, Failure> {
         // Whether anybody lives there is found out on a path that needs no control plane, so the long deadline is kept for real work.
@@ -93,7 +100,18 @@ impl Client {
 
     /// Sends a request; an error status is a failure.
     async fn send(&self, method: Method, target: &str, wait: Duration) -> Result<Response<Incoming>, Failure> {
-        let sent = timeout(wait, self.exchange(method, target)).await;
+        self.send_if(method, target, wait, "").await
+    }
+
+    /// The same, with `If-Match` unless the tag is empty.
+    async fn send_if(
+        &self,
+        method: Method,
+        target: &str,
+        wait: Duration,
+        tag: &str,
+    ) -> Result<Response<Incoming>, Failure> {
+        let sent = timeout(wait, self.exchange(method, target, tag)).await;
         let response = match sent {
             Ok(response) => response?,
             Err(_) => {
@@ -118,16 +136,17 @@ impl Client {
         }))
     }
 
-    async fn exchange(&self, method: Method, target: &str) -> Result<Response<Incoming>, Failure> {
+    async fn exchange(&self, method: Method, target: &str, tag: &str) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&self.socket, &error))?;
         // Lives until the body has been read or dropped.
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(HOST, "sluice")
+        let mut request = Request::builder().method(method).uri(target).header(HOST, "sluice");
+        if !tag.is_empty() {
+            request = request.header(IF_MATCH, format!("\"{tag}\""));
+        }
+        let request = request
             .body(Empty::<Bytes>::new())
             .map_err(|error| Failure::usage(format!("`{target}` cannot be asked for: {error}")))?;
         sender.send_request(request).await.map_err(|error| broken(&self.socket, &error))

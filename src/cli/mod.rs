@@ -32,6 +32,8 @@ pub mod screen;
 pub mod shell;
 pub mod status;
 pub mod steer;
+#[cfg(feature = "top")]
+pub mod top;
 pub mod trial;
 pub mod view;
 pub mod wait;
@@ -123,6 +125,8 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
         match verb {
             Verb::Plan(args) => plan::run(&args, session).await,
             Verb::Status(args) => status::run(&args, session).await,
+            #[cfg(feature = "top")]
+            Verb::Top(args) => top::run(&args, session).await,
             Verb::Deploy(args) => deploy::run(&args, session).await,
             Verb::Wait(args) => wait::run(&args, session).await,
             Verb::Rollback(args) => rollback::run(&args, session).await,

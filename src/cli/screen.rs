@@ -38,6 +38,11 @@ impl<'a> Screen<'a> {
         self.terminal
     }
 
+    /// Whether colours are wanted.
+    pub fn color(&self) -> bool {
+        self.color
+    }
+
     /// Why output goes nowhere any more: the reader is gone, or the disk is full.
     pub fn lost(&self) -> Option<io::ErrorKind> {
         self.lost

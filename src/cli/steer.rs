@@ -107,7 +107,7 @@ fn tell(steering: Steering, service: &ServiceStatus, json: bool, session: &mut S
 }
 
 /// What happens now, and what can be done next.
-fn next(steering: Steering, service: &ServiceStatus) -> String {
+pub(super) fn next(steering: Steering, service: &ServiceStatus) -> String {
     let (name, release) = (&service.name, &service.release);
     let version = if release.is_unnamed() { "the new nodes".to_owned() } else { release.to_string() };
     let trial = service.rollout.as_ref().and_then(|rollout| rollout.trial.as_ref());

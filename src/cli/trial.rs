@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstyle::AnsiColor;
 
 use super::words::{clean, colored, columns, dim, duration, percent};
-use crate::api::{Evidence, HistoryEntry, Sample, ServiceStatus, StepStatus, TrialStatus};
+use crate::api::{Evidence, HistoryEntry, Opinion, Sample, ServiceStatus, StepStatus, TrialStatus};
 use crate::model::Timestamp;
 
 /// The trial in progress; empty without one.
@@ -25,6 +25,7 @@ pub fn lines(service: &ServiceStatus, now: Timestamp) -> Vec<String> {
         let old = rollout.from.as_ref().map_or("old".to_owned(), ToString::to_string);
         let rows = [sample(rollout.to.to_string(), &evidence.new), sample(old, &evidence.old)];
         lines.extend(columns("    ", &rows));
+        lines.extend(evidence.judges.iter().map(opinion));
     }
     lines
 }
@@ -81,15 +82,26 @@ fn step(number: usize, step: &StepStatus, now_at: usize) -> String {
     if number == now_at { colored(AnsiColor::Cyan, text) } else { dim(text) }
 }
 
-/// The verdict in its colour, and why.
-pub fn verdict(evidence: &Evidence) -> String {
-    let color = match evidence.verdict.as_str() {
+fn color_of(verdict: &str) -> AnsiColor {
+    match verdict {
         "pass" => AnsiColor::Green,
         "fail" => AnsiColor::Red,
         _ => AnsiColor::Yellow,
-    };
+    }
+}
+
+/// The verdict in its colour, and why.
+pub fn verdict(evidence: &Evidence) -> String {
+    let color = color_of(&evidence.verdict);
     let between = if evidence.reason.is_empty() { "" } else { ": " };
     format!("{}{between}{}", colored(color, clean(&evidence.verdict)), clean(&evidence.reason).replace('\n', " "))
+}
+
+/// What an outside judge says.
+fn opinion(opinion: &Opinion) -> String {
+    let between = if opinion.reason.is_empty() { "" } else { ": " };
+    let (judge, reason) = (clean(&opinion.judge), clean(&opinion.reason).replace('\n', " "));
+    format!("    {judge} says {}{between}{reason}", colored(color_of(&opinion.verdict), clean(&opinion.verdict)))
 }
 
 fn sample(version: String, sample: &Sample) -> Vec<String> {
@@ -173,7 +185,7 @@ mod tests {
                     ..Sample::default()
                 },
                 old: Sample { requests: 340, failures: 2, rate: 0.0059, interval: (0.0, 0.03), ..Sample::default() },
-                judges: Vec::new(),
+                judges: vec![Opinion { judge: "webhook".into(), verdict: "hold".into(), reason: "busy".into() }],
             }),
         };
         let show = |trial: TrialStatus| {
@@ -188,6 +200,7 @@ mod tests {
             "guard: fail: v2 fails 9 of 17 requests",
             "v2  17 requests   9 failed  53% (20% to 80%)  p99 12ms",
             "v1  340 requests  2 failed  0.59% (0% to 3%)",
+            "webhook says hold: busy",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

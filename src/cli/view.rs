@@ -12,6 +12,9 @@ use crate::api::{
 };
 use crate::model::{Holder, NodeState, Timestamp};
 
+/// Whatever a report says, a caret stands no further to the right.
+const LONGEST_LINE: usize = 10_000;
+
 /// Everything, or the services that the report holds.
 pub fn status(status: &Status) -> String {
     let mut lines = vec![format!(
@@ -53,7 +56,7 @@ pub fn status(status: &Status) -> String {
 }
 
 /// One problem, where it stands.
-fn problem(problem: &Problem) -> Vec<String> {
+pub(super) fn problem(problem: &Problem) -> Vec<String> {
     let place = if problem.line == 0 {
         problem.path.display().to_string()
     } else {
@@ -62,8 +65,8 @@ fn problem(problem: &Problem) -> Vec<String> {
     let mut lines = vec![format!("  {place}: {}", clean(&problem.message))];
     if !problem.text.is_empty() {
         lines.push(format!("      {}", clean(&problem.text)));
-        let caret = "^".repeat(problem.width.max(1));
-        let gap = " ".repeat(problem.column.saturating_sub(1));
+        let caret = "^".repeat(problem.width.clamp(1, LONGEST_LINE));
+        let gap = " ".repeat(problem.column.saturating_sub(1).min(LONGEST_LINE));
         lines.push(format!("      {gap}{}", colored(AnsiColor::Red, caret)));
     }
     if let Some(hint) = &problem.hint {
@@ -73,7 +76,7 @@ fn problem(problem: &Problem) -> Vec<String> {
 }
 
 /// The certificates that are shown, and until when; and what is wrong with their files.
-fn certificates(certificates: &CertificatesStatus, now: Timestamp) -> Vec<String> {
+pub(super) fn certificates(certificates: &CertificatesStatus, now: Timestamp) -> Vec<String> {
     const SOON: Duration = Duration::from_hours(24 * 7);
     let mut lines = Vec::new();
     for certificate in &certificates.list {
@@ -231,7 +234,7 @@ fn beside(node: &NodeStatus, now: Timestamp) -> String {
     until.into_iter().chain(weight).collect()
 }
 
-fn work(work: &Holder) -> String {
+pub(super) fn work(work: &Holder) -> String {
     format!(
         "{} {} {} from {}, for {}",
         work.kind,

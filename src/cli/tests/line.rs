@@ -13,6 +13,8 @@ fn every_verb_has_an_example_and_every_flag_a_variable() {
         "check",
         "plan",
         "status",
+        #[cfg(feature = "top")]
+        "top",
         "deploy",
         "wait",
         "rollback",
