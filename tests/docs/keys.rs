@@ -7,6 +7,9 @@ use crate::page::{Page, pages};
 use crate::root;
 use crate::tables;
 
+/// Files whose names look like keys.
+const FILES: [&str; 1] = ["cohort.key"];
+
 /// A table: what its head says, and its rows with their lines.
 struct Table {
     head: Vec<String>,
@@ -78,23 +81,79 @@ fn every_error_label_in_a_table_stands_beside_its_status() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The keys and tables of `config/reference.toml`.
+struct Reference(String);
+
+impl Reference {
+    fn read() -> Self {
+        Self(fs::read_to_string(root().join("config/reference.toml")).unwrap())
+    }
+
+    /// Whether there is a key or a table whose path ends like this: `keep`, `rollout.keep`, `[service.NAME.rollout]`.
+    fn has(&self, key: &str) -> bool {
+        let key = key.trim_matches(['[', ']']);
+        let (above, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let above = above.rsplit('.').next().unwrap();
+        let mut table = "";
+        self.0.lines().map(|line| line.trim_start_matches(['#', ' '])).any(|line| {
+            if let Some(header) = header(line) {
+                table = header.rsplit('.').next().unwrap();
+                return table == last;
+            }
+            let is_key = |(at, _): (usize, &str)| {
+                let before = line[..at].chars().next_back();
+                let whole = before.is_none_or(|before| [' ', '{', ','].contains(&before));
+                // At the line's beginning it belongs to the table, further on to the key that the line begins with.
+                let parent = if at == 0 { table } else { line.split(' ').next().unwrap() };
+                let fits = above.is_empty() || above == parent || (at > 0 && above == table);
+                whole && fits && line[at + last.len()..].trim_start().starts_with('=')
+            };
+            line.match_indices(last).any(is_key)
+        })
+    }
+
+    /// Whether there is a table of this name.
+    fn has_table(&self, name: &str) -> bool {
+        let tables = self.0.lines().filter_map(|line| header(line.trim_start_matches(['#', ' '])));
+        tables.into_iter().any(|table| table.rsplit('.').next() == Some(name))
+    }
+}
+
+/// The name of the table that begins on a line.
+fn header(line: &str) -> Option<&str> {
+    let header = line.strip_prefix('[')?.split(']').next()?.trim_start_matches('[');
+    header.chars().all(|c| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c)).then_some(header)
+}
+
+#[test]
+fn every_key_in_the_text_is_one_that_there_is() {
+    let reference = Reference::read();
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for page in pages().iter().filter(|page| page.path.starts_with("docs") || page.path.ends_with("README.md")) {
+        for (line, span) in page.spans() {
+            // `rollout.keep` and the like: names of tables and keys, joined by dots.
+            let parts: Vec<&str> = span.split('.').collect();
+            let plain = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            if parts.len() < 2 || !parts.iter().all(plain) || !reference.has_table(parts[0]) || FILES.contains(&&*span)
+            {
+                continue;
+            }
+            checked += 1;
+            if !reference.has(&span) {
+                wrong.push(format!("{}:{line}: no key is called {span}", page.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 50, "only {checked} keys are in the text");
+}
+
 #[test]
 fn every_key_in_a_table_is_one_that_there_is() {
-    let reference = fs::read_to_string(root().join("config/reference.toml")).unwrap();
+    let reference = Reference::read();
     let unit = fs::read_to_string(root().join("config/sluice.service")).unwrap();
-    let exists = |key: &str| {
-        let last = key.trim_matches(['[', ']']).rsplit('.').next().unwrap();
-        reference.lines().any(|line| {
-            let line = line.trim_start_matches(['#', ' ']);
-            let header = line.strip_prefix('[').and_then(|line| line.split(']').next());
-            header.is_some_and(|header| header.trim_matches('[').rsplit('.').next() == Some(last))
-                || line.match_indices(last).any(|(at, _)| {
-                    let before = line[..at].chars().next_back();
-                    line[at + last.len()..].trim_start().starts_with('=')
-                        && before.is_none_or(|before| [' ', '{', ','].contains(&before))
-                })
-        }) || unit.lines().any(|line| line.starts_with(&format!("{key}=")))
-    };
+    let exists = |key: &str| reference.has(key) || unit.lines().any(|line| line.starts_with(&format!("{key}=")));
     let pages = pages();
     let mut wrong = Vec::new();
     let mut checked = 0;

@@ -13,6 +13,7 @@ mod ports;
 mod scripts;
 mod settings;
 mod tables;
+mod verbs;
 
 use std::path::PathBuf;
 

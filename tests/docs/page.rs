@@ -16,6 +16,16 @@ pub struct Page {
     pub links: Vec<(usize, String)>,
     /// The blocks of code.
     pub blocks: Vec<Block>,
+    /// What stands outside of them, with its lines.
+    text: Vec<(usize, String)>,
+}
+
+impl Page {
+    /// What stands between backticks in running text, with its line.
+    pub fn spans(&self) -> impl Iterator<Item = (usize, String)> + '_ {
+        let spans = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        self.text.iter().flat_map(move |(number, line)| spans(line).into_iter().map(|span| (*number, span)))
+    }
 }
 
 /// One block of code.
@@ -61,7 +71,8 @@ fn read(path: &Path) -> Page {
 }
 
 fn parse(path: &Path, text: &str) -> Page {
-    let mut page = Page { path: path.to_owned(), anchors: Vec::new(), links: Vec::new(), blocks: Vec::new() };
+    let mut page =
+        Page { path: path.to_owned(), anchors: Vec::new(), links: Vec::new(), blocks: Vec::new(), text: Vec::new() };
     let mut seen = BTreeMap::new();
     let mut open: Option<(usize, Block)> = None;
     for (index, line) in text.lines().enumerate() {
@@ -86,6 +97,7 @@ fn parse(path: &Path, text: &str) -> Page {
                 page.anchors.push(if *times == 0 { slug } else { format!("{slug}-{times}") });
                 *times += 1;
             }
+            page.text.push((number, line.to_owned()));
             page.links.extend(links(line).into_iter().map(|link| (number, link)));
         }
     }
