@@ -59,7 +59,9 @@ fn no_command_hides_in_a_block_that_is_not_run() {
 
 fn begins_with_a_command(text: &str) -> bool {
     let line = text.lines().next().unwrap_or_default();
-    ["$ ", "sluice ", "curl ", "cargo ", "docker ", "git "].iter().any(|start| line.starts_with(start))
+    let is_verb = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+    ["$ ", "curl ", "cargo ", "docker ", "git "].iter().any(|start| line.starts_with(start))
+        || line.strip_prefix("sluice ").is_some_and(is_verb)
 }
 
 fn is_shell(block: &Block) -> bool {

@@ -16,12 +16,10 @@ fn sources(folder: &Path, all: &mut String) {
             sources(&path, all);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             for line in fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//")) {
-                match line.strip_suffix('\\') {
-                    Some(part) => all.push_str(part.trim_start()),
-                    None => {
-                        all.push_str(line.trim_start());
-                        all.push('\n');
-                    }
+                let part = line.strip_suffix('\\');
+                all.push_str(part.unwrap_or(line).trim_start());
+                if part.is_none() {
+                    all.push('\n');
                 }
             }
         }
