@@ -5,7 +5,6 @@
 
 pub mod paths;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
@@ -108,8 +107,7 @@ struct Setup {
     workers: usize,
     state_dir: PathBuf,
     socket: UnixSocket,
-    http: Option<TcpListener>,
-    tokens: std::sync::Arc<[config::Token]>,
+    http: Option<admin::Http>,
 }
 
 impl Setup {
@@ -127,8 +125,7 @@ impl Setup {
             workers: config.workers.unwrap_or_else(cores),
             state_dir: state_dir.map_err(Error::Start)?,
             socket: UnixSocket::bind(&socket.map_err(Error::Start)?).map_err(failed)?,
-            tokens: config.admin.tokens.clone().into(),
-            http: config.admin.http.map(admin::bind_http).transpose().map_err(failed)?,
+            http: admin::Http::bind(&config.admin).map_err(failed)?,
             loaded,
         })
     }
@@ -166,7 +163,7 @@ impl Setup {
             }
             tokio::task::spawn_local(self.socket.serve(port.clone(), is_ready.clone()));
             if let Some(http) = self.http {
-                tokio::task::spawn_local(admin::serve_http(http, port.clone(), is_ready.clone(), self.tokens));
+                tokio::task::spawn_local(http.serve(port.clone(), is_ready.clone()));
             }
             tokio::task::spawn_local(async move {
                 let mut is_ready = is_ready;

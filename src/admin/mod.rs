@@ -1,4 +1,4 @@
-//! The admin API: plain HTTP and JSON on a Unix socket, which the verbs use; and, if wanted, a read-only listener on loopback.
+//! The admin API: plain HTTP and JSON on a Unix socket, which the verbs use; and, if wanted, over TCP.
 //!
 //! Nothing is decided here. A request becomes an [`api::Request`](crate::api::Request), goes through the
 //! [`Port`](crate::api::Port), and its answer is written as JSON. Who may ask is decided by the socket file's mode (0660).
@@ -11,6 +11,7 @@ mod credentials;
 mod dashboard;
 mod endpoints;
 mod events;
+mod http;
 pub mod metrics;
 mod openapi;
 mod origin;
@@ -27,7 +28,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use self::http::Http;
 pub use credentials::new_token;
 pub use route::encode;
-pub use server::{bind_http, serve_http};
 pub use socket::UnixSocket;

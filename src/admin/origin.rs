@@ -60,6 +60,22 @@ pub(super) fn check_forwarded(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Over TLS no page's name can be re-bound to this address: the browser would not accept the certificate. But it shows the operator's
+/// own certificate to whomever it is sent, so that a page may only ask the very address that it came from.
+pub(super) fn check_tls(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Fault::bad_request("exactly one Host header is needed"));
+    };
+    for origin in headers.get_all(ORIGIN) {
+        let page = origin.as_bytes().strip_prefix(b"https://");
+        if page.is_none_or(|page| !page.eq_ignore_ascii_case(host.as_bytes())) {
+            return Err(Fault::forbidden("a page from elsewhere may not ask (Origin header)"));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a change that a page asks for which did not come from this very address: another program's port on this machine may
 /// show anybody's page.
 pub(super) fn check_change(headers: &HeaderMap) -> Result<(), Fault> {

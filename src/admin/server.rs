@@ -1,7 +1,6 @@
 //! Connections and requests: the bounds on both, and the way to `control` and back.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::time::timeout;
 
 use super::answer::{self, Body, Fault};
 use super::endpoints::{Endpoint, Needs};
+use super::http::Tls;
 use super::patient::Patient;
 use super::route::{Route, route};
 use super::visitor::{Peer, Visitor};
@@ -52,13 +52,21 @@ pub(super) struct Context {
     pub(super) may: Needs,
     /// Who may do more.
     pub(super) tokens: Arc<[Token]>,
+    /// How connections become safe; plain without.
+    tls: Option<Tls>,
     /// Room for streams.
     streams: Arc<Semaphore>,
 }
 
 impl Context {
-    pub(super) fn new(port: Port, ready: watch::Receiver<bool>, may: Needs, tokens: Arc<[Token]>) -> Self {
-        Self { port, ready, may, tokens, streams: Arc::new(Semaphore::new(STREAMS)) }
+    pub(super) fn new(
+        port: Port,
+        ready: watch::Receiver<bool>,
+        may: Needs,
+        tokens: Arc<[Token]>,
+        tls: Option<Tls>,
+    ) -> Self {
+        Self { port, ready, may, tokens, tls, streams: Arc::new(Semaphore::new(STREAMS)) }
     }
 
     /// A place for one more stream, kept as long as it goes on.
@@ -67,32 +75,6 @@ impl Context {
             .try_acquire_owned()
             .map_err(|_| Fault::unavailable(format!("{STREAMS} streams are open, which is as many as may be")))
     }
-}
-
-/// Opens the listener. Refuses an address that other machines can reach: tokens would cross the network in clear.
-pub fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
-    if !address.ip().to_canonical().is_loopback() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("admin.http = {address}: only a loopback address (127.0.0.1, [::1]) is allowed"),
-        ));
-    }
-    let listener = TcpListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("admin.http = {address}: {error}")))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Serves until it is dropped, and lets only those change anything who show one of the tokens; must be polled inside a tokio runtime.
-pub async fn serve_http(
-    listener: TcpListener,
-    port: Port,
-    ready: watch::Receiver<bool>,
-    tokens: Arc<[Token]>,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let context = Context::new(port, ready, Needs::Reading, tokens);
-    accept(listener, context).await
 }
 
 /// What can be accepted from: a TCP or a Unix listener.
@@ -139,21 +121,47 @@ pub(super) async fn accept(listener: impl Listener, context: Context) -> io::Res
             }
         };
         let context = context.clone();
-        let visitor = Visitor { peer, may: context.may, token: None };
+        let mut visitor = Visitor { peer, may: context.may, token: None, certificate: None };
         connections.spawn(async move {
-            let service = service_fn(move |request| handle(request, context.clone(), visitor.clone()));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .max_header_size(HEAD)
-                .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(Patient::new(socket)), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended badly");
+            let socket = Patient::new(socket);
+            match context.tls.clone() {
+                None => serve(socket, context, visitor).await,
+                Some(tls) => match timeout(HEAD_TIME, tls.server().accept(socket)).await {
+                    Ok(Ok((session, facts))) => {
+                        if let Some(subject) = facts.subject {
+                            visitor.certificate = Some(String::from_utf8_lossy(subject.as_bytes()).into_owned());
+                            visitor.may = visitor.may.max(may(tls.role));
+                        }
+                        serve(session, context, visitor).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the admin API failed"),
+                    Err(_) => tracing::debug!("a TLS handshake with the admin API took too long"),
+                },
             }
             drop(place);
         });
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, context: Context, visitor: Visitor) {
+    let service = service_fn(move |request| handle(request, context.clone(), visitor.clone()));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_header_size(HEAD)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(socket), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection ended badly");
+    }
+}
+
+fn may(role: Role) -> Needs {
+    match role {
+        Role::Read => Needs::Reading,
+        Role::Operator => Needs::Steering,
     }
 }
 
@@ -195,14 +203,15 @@ fn identify(head: &Parts, context: &Context, visitor: &mut Visitor) -> Result<()
     match visitor.peer {
         Peer::Unix(_) => origin::check_forwarded(&head.headers)?,
         Peer::Tcp(_) => {
-            origin::check(head.version, &head.uri, &head.headers)?;
+            if context.tls.is_some() {
+                origin::check_tls(&head.headers)?;
+            } else {
+                origin::check(head.version, &head.uri, &head.headers)?;
+            }
             match credentials::who(&context.tokens, &head.headers)? {
                 Some(token) => {
                     visitor.token = Some(token.name.clone());
-                    visitor.may = match token.role {
-                        Role::Read => Needs::Reading,
-                        Role::Operator => Needs::Steering,
-                    };
+                    visitor.may = visitor.may.max(may(token.role));
                 }
                 None => origin::check_direct(&head.headers)?,
             }
@@ -222,12 +231,14 @@ async fn admitted(
     context: &Context,
     visitor: &Visitor,
 ) -> Result<Response<Body>, Fault> {
+    if endpoint.needs > visitor.may && visitor.may == Needs::Nothing {
+        return Err(Fault::unauthorized("show a token (`Authorization: Bearer …`) or a certificate"));
+    }
     if endpoint.needs > visitor.may {
-        return Err(Fault::forbidden(match &visitor.token {
-            Some(name) => format!("the token `{name}` is for looking only: its role is \"read\""),
-            None => {
-                "without a token this listener is for looking only; the verbs steer through the admin socket".into()
-            }
+        return Err(Fault::forbidden(if visitor.token.is_some() || visitor.certificate.is_some() {
+            format!("`{}` is for looking only: the role is \"read\"", visitor.name())
+        } else {
+            "without a token this listener is for looking only; the verbs steer through the admin socket".into()
         }));
     }
     ignore(body).await?;

@@ -89,7 +89,7 @@ impl UnixSocket {
     /// Serves every route until it is dropped; must be polled inside a tokio runtime.
     pub async fn serve(self, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
-        let context = Context::new(port, ready, Needs::Steering, std::sync::Arc::default());
+        let context = Context::new(port, ready, Needs::Steering, std::sync::Arc::default(), None);
         accept(listener, context).await
     }
 }

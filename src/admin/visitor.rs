@@ -25,6 +25,8 @@ pub(super) struct Visitor {
     pub(super) may: Needs,
     /// The name of the token that they showed.
     pub(super) token: Option<String>,
+    /// Whose certificate they showed, as RFC 4514 writes it.
+    pub(super) certificate: Option<String>,
 }
 
 impl Visitor {
@@ -38,6 +40,9 @@ impl Visitor {
     pub(super) fn name(&self) -> String {
         if let Some(name) = &self.token {
             return format!("token {name}");
+        }
+        if let Some(subject) = &self.certificate {
+            return format!("certificate {subject}");
         }
         match self.peer {
             Peer::Unix(Some(uid)) => match user(uid) {
@@ -70,7 +75,7 @@ mod tests {
     #[test]
     fn root_has_a_name_and_nobody_has_the_last_number() {
         assert_eq!(user(0).as_deref(), Some("root"));
-        let visitor = |uid| Visitor { peer: Peer::Unix(uid), may: Needs::Steering, token: None };
+        let visitor = |uid| Visitor { peer: Peer::Unix(uid), may: Needs::Steering, token: None, certificate: None };
         assert_eq!(visitor(Some(0)).name(), "root (uid 0)");
         assert_eq!(visitor(Some(u32::MAX - 1)).name(), format!("uid {}", u32::MAX - 1));
     }

@@ -21,7 +21,8 @@ const NAMED: [&str; 10] = [
 ];
 
 /// Keys that take one value or a list of them.
-const ONE_OR_MANY: [&str; 8] = [
+const ONE_OR_MANY: [&str; 9] = [
+    "admin.tls.client_crl",
     "listener.tls.client_auth.crl",
     "errors.intercept",
     "service.*.match",

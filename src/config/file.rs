@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::admin::{self, AdminTls};
 use super::balance;
 use super::error::{Fault, Findings};
 use super::log;
@@ -31,6 +32,7 @@ pub(super) struct File<'t> {
     pub(super) listeners: Vec<RawListener<'t>>,
     pub(super) admin_socket: Field<&'t str>,
     pub(super) admin_http: Field<&'t str>,
+    pub(super) admin_tls: Option<AdminTls>,
     pub(super) admin_tokens: Vec<Token>,
     pub(super) state_dir: Field<&'t str>,
     pub(super) workers: Option<usize>,
@@ -97,10 +99,12 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
     let workers = root.count("workers", 1..=1024).get().map(|at| at.value);
     let trusted_proxies = list(root.strings("trusted_proxies"));
     let listeners = root.tables("listener", "listener").into_iter().map(|table| listener(table, source)).collect();
-    let (mut admin_socket, mut admin_http, mut admin_tokens) = (Field::Missing, Field::Missing, Vec::new());
+    let (mut admin_socket, mut admin_http) = (Field::Missing, Field::Missing);
+    let (mut admin_tls, mut admin_tokens) = (None, Vec::new());
     if let Some(mut t) = root.table("admin", "admin") {
         admin_socket = t.string("socket");
         admin_http = t.string("http");
+        admin_tls = t.table("tls", "admin.tls").and_then(|table| admin::tls(table, source));
         admin_tokens = tokens::read(t.tables("token", "admin.token"), findings);
         t.finish(misplaced);
     }
@@ -126,6 +130,7 @@ pub(super) fn read<'t>(table: &'t toml::Spanned<DeTable<'t>>, source: &Path, fin
         listeners,
         admin_socket,
         admin_http,
+        admin_tls,
         admin_tokens,
         state_dir,
         workers,

@@ -6,6 +6,7 @@
 //! held back; `again` reads only what changed.
 //! Nothing past this module asks whether a value makes sense.
 
+mod admin;
 mod again;
 mod balance;
 mod cache;
@@ -37,6 +38,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Admin, AdminTls};
 pub use balance::{Balance, Eject, HashBy, Hold, Kinds, Policy};
 pub use cache::Cache;
 pub use door::*;
@@ -105,17 +107,6 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// What becomes of its connections.
     pub accepting: Accepting,
-}
-
-/// How verbs reach the proxy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Admin {
-    /// `admin.socket`; where the default is, `app` decides.
-    pub socket: Option<PathBuf>,
-    /// `admin.http`: the admin API over TCP, read-only for those without a token. Loopback only.
-    pub http: Option<SocketAddr>,
-    /// `[[admin.token]]`: who may do more than look over `admin.http`.
-    pub tokens: Vec<Token>,
 }
 
 /// Bounds on what clients may use.

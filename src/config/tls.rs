@@ -223,13 +223,13 @@ const DAY: Duration = Duration::from_hours(24);
 const EXPIRY: [Duration; 3] = [DAY.saturating_mul(30), DAY.saturating_mul(7), DAY];
 
 /// Resolves file names, and tells where they stand.
-struct Files<'a> {
-    source: &'a Path,
-    findings: &'a Findings<'a>,
+pub(super) struct Files<'a> {
+    pub(super) source: &'a Path,
+    pub(super) findings: &'a Findings<'a>,
 }
 
 impl Files<'_> {
-    fn named(&self, at: &At<&str>) -> NamedFile {
+    pub(super) fn named(&self, at: &At<&str>) -> NamedFile {
         if at.value.is_empty() || at.value.contains('\0') {
             self.findings.add(&at.span, Fault::new("this is not a path"));
         }
@@ -352,7 +352,7 @@ fn certificate(item: Item<'_>, files: &Files<'_>) -> Option<CertificateSource> {
 }
 
 /// A chain and its key: both or none.
-fn pair(t: &mut Table<'_>, cert: &'static str, files: &Files<'_>) -> Option<(NamedFile, NamedFile)> {
+pub(super) fn pair(t: &mut Table<'_>, cert: &'static str, files: &Files<'_>) -> Option<(NamedFile, NamedFile)> {
     let (chain, key) = (t.string(cert), t.string("key"));
     let lacks = |there: &At<&str>, missing: &str| {
         files.findings.add(&there.span, Fault::new(format!("`{missing}` is missing: a certificate needs its key")));

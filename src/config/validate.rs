@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::error::{Fault, Findings, Span, listed, nearest};
 use super::file::{File, RawHealth, RawListener, RawService};
 use super::reader::{At, Field};
 use super::{
-    Admin, Config, Health, Listener, NodeProtocol, Probe, Service, Strategy, defaults, nodes, protocol, words,
+    Admin, Config, Health, Listener, NodeProtocol, Probe, Service, Strategy, admin, defaults, nodes, protocol, words,
 };
 use crate::model::{NodeAddress, ServiceName, Version};
 
@@ -30,7 +29,10 @@ pub(super) struct Checked {
 /// Everything but the services.
 pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
     let listeners = listeners(file, findings);
-    let http = file.admin_http.get().and_then(|at| admin_http(at, &listeners, findings));
+    let http = file
+        .admin_http
+        .get()
+        .and_then(|at| admin::http(at, file.admin_tls.as_ref(), &file.admin_tokens, &listeners, findings));
     Config {
         services: BTreeMap::new(),
         admin: Admin {
@@ -41,6 +43,7 @@ pub(super) fn settings(file: &File<'_>, findings: &Findings<'_>) -> Config {
                 path(at, findings)
             }),
             http,
+            tls: file.admin_tls.clone(),
             tokens: file.admin_tokens.clone(),
         },
         state_dir: file.state_dir.get().map(|at| path(at, findings)),
@@ -99,21 +102,6 @@ fn listeners(file: &File<'_>, findings: &Findings<'_>) -> Vec<Listener> {
         Some(Listener { name: raw.name.get()?.value.to_owned(), bind: bind?, accepting: raw.accepting.clone() })
     };
     file.listeners.iter().filter_map(read).collect()
-}
-
-fn admin_http(at: &At<&str>, listeners: &[Listener], findings: &Findings<'_>) -> Option<SocketAddr> {
-    let address = parsed(at, findings, words::bind)?;
-    if !address.ip().is_loopback() {
-        let fault = Fault::new(format!(
-            "`admin.http` must be on loopback: anybody who reaches {address} could read the status"
-        ));
-        findings.add(&at.span, fault.hint(format!("write \"127.0.0.1:{}\"", address.port())));
-    }
-    if let Some(listener) = listeners.iter().find(|listener| listener.bind == address && address.port() != 0) {
-        findings
-            .add(&at.span, Fault::new(format!("the listener `{}` has the address {address} already", listener.name)));
-    }
-    Some(address)
 }
 
 /// Checks every service of a file by itself.

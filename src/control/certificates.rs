@@ -63,6 +63,14 @@ pub fn check_files(loaded: &mut Loaded, now: Timestamp) -> Vec<Problem> {
             troubles.push(server.place_of(pair).problem(format!("{file}: the certificate {what}"), Some(hint)));
         }
     }
+    // Not live, so that it stands in no edit's way.
+    if let Some(tls) = loaded.config.as_ref().and_then(|config| config.admin.tls.as_ref()) {
+        let made = Server::load(&tls.server, &[config::Protocol::Http1], None);
+        if made.server.is_none() {
+            loaded.problems.extend(made.problems);
+            loaded.config = None;
+        }
+    }
     troubles
 }
 

@@ -1,14 +1,14 @@
-//! The read-only listener.
+//! The listener over TCP, on loopback.
 
 use super::*;
 
 /// The loopback listener, asked with these header lines.
 async fn ask_http(target: &str, method: &str, headers: &str) -> (u16, String) {
-    let listener = bind_http("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let http = bind("127.0.0.1:0", None).unwrap();
+    let address = http.address().unwrap();
     let (port, mut calls) = Port::new(4);
     let (_ready, ready) = tokio::sync::watch::channel(true);
-    tokio::spawn(serve_http(listener, port, ready, tokens()));
+    tokio::spawn(http.serve(port, ready));
     tokio::spawn(async move {
         while let Some(call) = calls.recv().await {
             let _ = call.reply.send(control(&call.request));
@@ -55,19 +55,26 @@ async fn loopback_refuses_what_a_foreign_page_makes_a_browser_send() {
 }
 
 #[test]
-fn the_read_only_listener_stays_on_loopback() {
-    let error = bind_http("0.0.0.0:0".parse().unwrap()).unwrap_err();
+fn without_tls_the_listener_stays_on_loopback() {
+    let error = bind("0.0.0.0:0", None).unwrap_err();
     assert!(error.to_string().contains("loopback"), "{error}");
 }
 
+/// The listener as it would be configured, with two tokens.
+pub(super) fn bind(address: &str, tls: Option<crate::config::AdminTls>) -> std::io::Result<Http> {
+    let http = Some(address.parse().unwrap());
+    let admin = crate::config::Admin { socket: None, http, tls, tokens: tokens() };
+    Http::bind(&admin).map(Option::unwrap)
+}
+
 /// The token `sluice_test` for a reader, and `sluice_root` for an operator.
-fn tokens() -> std::sync::Arc<[crate::config::Token]> {
+fn tokens() -> Vec<crate::config::Token> {
     use crate::config::{Role, Token};
     let token = |name: &str, role| {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("sluice_{name}").as_bytes());
         Token { name: name.into(), hash: hash.as_ref().try_into().unwrap(), role }
     };
-    [token("test", Role::Read), token("root", Role::Operator)].into()
+    vec![token("test", Role::Read), token("root", Role::Operator)]
 }
 
 #[tokio::test]

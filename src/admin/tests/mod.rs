@@ -5,6 +5,7 @@ mod dashboard;
 mod described;
 mod loopback;
 mod socket;
+mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rustls::HandshakeKind;
 use rustls::server::Acceptor;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::Server;
 use super::facts::ClientFacts;
@@ -28,6 +28,22 @@ pub struct Accepted {
     pub facts: Option<ClientFacts>,
     /// Whether it came back to an earlier session.
     pub resumed: bool,
+}
+
+impl Server {
+    /// A whole handshake over any kind of stream, for a listener that is not the data plane's. Says who the client is, if it showed a
+    /// certificate. Sets no limit of time.
+    ///
+    /// # Errors
+    /// What the client did wrong, or how the connection broke.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, ClientFacts)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let session = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
+        let facts = ClientFacts::of(session.get_ref().1.peer_certificates());
+        Ok((session, facts))
+    }
 }
 
 /// A client that has greeted and waits for our answer. Its first poll computes the answer and sends it.
