@@ -17,5 +17,7 @@ mod live;
 mod metrics;
 mod starting;
 mod steering;
+#[cfg(feature = "top")]
+mod top;
 mod trial;
 mod verbs;

@@ -2,6 +2,8 @@
 
 mod ask;
 mod exposition;
+#[cfg(feature = "top")]
+mod pty;
 mod save;
 
 use std::fs;
@@ -19,6 +21,8 @@ use tempfile::TempDir;
 pub use ask::{Answer, Client, get, over_unix};
 
 pub use exposition::Exposition;
+#[cfg(feature = "top")]
+pub use pty::Pty;
 pub use save::{Way, half};
 
 /// How long anything may take on a machine that does much else.

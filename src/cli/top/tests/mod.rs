@@ -2,6 +2,7 @@
 
 mod anything;
 mod keys;
+mod panics;
 mod pictures;
 
 use std::collections::BTreeMap;
