@@ -18,7 +18,7 @@ export function launch() {
 }
 
 /** A page that keeps what went wrong in `page.wrongs`. */
-export async function visit(browser, url, { scheme = "light", width = 1180, height = 830, bypassCSP = false } = {}) {
+export async function visit(browser, url, { scheme = "light", width = 1180, height = 830, bypassCSP = false, ready = "#count:not(:empty)" } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: "reduce", bypassCSP });
   const page = await context.newPage();
   page.setDefaultTimeout(60_000);
@@ -26,7 +26,7 @@ export async function visit(browser, url, { scheme = "light", width = 1180, heig
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && page.wrongs.push(message.text()));
   page.on("pageerror", (error) => page.wrongs.push(String(error)));
   await page.goto(url);
-  await page.locator("#count:not(:empty)").waitFor();
+  await page.locator(ready).waitFor();
   return page;
 }
 

@@ -136,10 +136,14 @@ export class Site {
     });
   }
 
-  /** A loopback port that leads to the admin socket. `answers`: path → what is answered instead. */
-  async forward(answers = {}) {
+  /** A loopback port that leads to the admin socket. `answers`: path → what is answered instead; `closed`: whether only the page and tokens come through. */
+  async forward(answers = {}, closed = false) {
     const server = http.createServer((request, response) => {
       const made = answers[request.url];
+      if (closed && request.url.startsWith("/v1/") && !request.headers.authorization) {
+        response.writeHead(401, { "content-type": "application/json" }).end('{"error":{"kind":"unauthorized","message":"show a token"}}');
+        return;
+      }
       if (made) {
         response.writeHead(200, { "content-type": "application/json" }).end(made());
         return;

@@ -69,8 +69,8 @@ function lost(error) {
   log.stop();
   const refused = error instanceof Refused;
   const message = refused && (error.status === 401 || error.status === 403)
-    ? `The proxy does not let you in: ${error.message}`
-    : refused ? `The proxy answers with an error: ${error.message}`
+    ? `The proxy does not let you in: ${error.message}.`
+    : refused ? `The proxy answers with an error: ${error.message}.`
       : "The proxy cannot be reached. It stopped, or the way to it is cut.";
   const when = now ? ` What is below is as it was at ${new Date(received).toLocaleTimeString("en-GB")}.` : "";
   if (gone.dataset.message !== message) {
@@ -234,9 +234,8 @@ function login() {
 
 function forget() {
   keepToken(null);
-  me = null;
-  log.stop();
-  look();
+  // Nothing of what the token showed stays on the screen.
+  location.reload();
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -2,6 +2,7 @@
 
 const POINTS = 120;
 const WINDOW = 10_000; // ms that a latency is told of
+let looked = 0; // when the last status was made
 const seen = new Map(); // service → Map(version → {at, requests, failures, rate, errors, points, marks, latency})
 
 /** Notes a status. Only services that are `watched` keep their past: thousands are not looked at. */
@@ -10,12 +11,15 @@ export function note(status, watched) {
   for (const service of status.services) {
     names.add(service.name);
     let versions = seen.get(service.name);
-    if (!versions) seen.set(service.name, (versions = new Map()));
+    const known = versions !== undefined;
+    if (!known) seen.set(service.name, (versions = new Map()));
     for (const now of service.versions) {
-      const then = versions.get(now.version);
+      let then = versions.get(now.version);
       if (!then) {
-        versions.set(now.version, { at: status.now, requests: now.requests, failures: now.failures, rate: null, errors: null, points: [], marks: [], latency: null });
-        continue;
+        // What a new version of a known service has counted, it has counted since the last look.
+        then = { at: known ? looked : status.now, requests: known ? 0 : now.requests, failures: known ? 0 : now.failures, rate: null, errors: null, points: [], marks: [], latency: null };
+        versions.set(now.version, then);
+        if (!known) continue;
       }
       const seconds = (status.now - then.at) / 1000;
       if (seconds < 0.2) continue;
@@ -38,6 +42,7 @@ export function note(status, watched) {
     }
   }
   for (const name of seen.keys()) if (!names.has(name)) seen.delete(name);
+  looked = status.now;
 }
 
 let before = null; // the proxy's load, and what it came to

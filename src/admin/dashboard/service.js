@@ -45,7 +45,8 @@ function shares(service, colours) {
   const parts = service.versions.filter(({ share }) => share > 0);
   const said = parts.map(({ version, share }) => `${version} ${percent(share)}`).join(", ");
   return h("div", { class: "shares", role: "img", "aria-label": said ? `Shares: ${said}` : "No version serves" },
-    parts.map(({ version, share }) => h("span", { key: version, class: `v${colours.get(version)}`, css: { "--share": `${share}%` } }, h("i", {}, h("b", {}, version), ` ${percent(share)}`))));
+    parts.map(({ version, share }) => h("span", { key: version, class: `v${colours.get(version)}`, css: { "--share": `${share}%` } }, h("i", {}, h("b", {}, version), ` ${percent(share)}`))),
+    parts.length === 0 && h("span", { class: "none" }, "no version serves"));
 }
 
 /** All of it. `ui`: `isOpen` and `toggle` of a service, and `who` looks. */
