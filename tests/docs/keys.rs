@@ -112,6 +112,17 @@ impl Reference {
         })
     }
 
+    /// What stands behind a key of a table, without quotes.
+    fn default_of(&self, key: &str) -> Option<&str> {
+        let (above, last) = key.rsplit_once('.')?;
+        let mut table = "";
+        self.0.lines().map(|line| line.trim_start_matches(['#', ' '])).find_map(|line| {
+            table = header(line).map_or(table, |header| header.rsplit('.').next().unwrap());
+            let value = line.strip_prefix(last)?.strip_prefix(" = ")?;
+            (table == above).then(|| value.trim_matches('"'))
+        })
+    }
+
     /// Whether there is a table of this name.
     fn has_table(&self, name: &str) -> bool {
         let tables = self.0.lines().filter_map(|line| header(line.trim_start_matches(['#', ' '])));
@@ -176,4 +187,36 @@ fn every_key_in_a_table_is_one_that_there_is() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(checked > 20, "only {checked} keys are in tables");
+}
+
+#[test]
+fn every_default_in_the_text_is_the_default() {
+    let reference = Reference::read();
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for page in pages().iter().filter(|page| page.path.starts_with("docs")) {
+        for (line, text) in page.lines() {
+            // `drain.streams` (5 minutes)
+            for (at, _) in text.match_indices("` (") {
+                let key = text[..at].rsplit('`').next().unwrap();
+                let said = text[at + 3..].split([')', ',', ';']).next().unwrap();
+                let Some(default) =
+                    reference.default_of(key).filter(|_| said.starts_with(|c: char| c.is_ascii_digit()))
+                else {
+                    continue;
+                };
+                checked += 1;
+                let mut words = said.split_whitespace();
+                let number = words.next().unwrap();
+                let unit =
+                    words.next().unwrap_or_default().chars().next().filter(|unit| ['s', 'm', 'h', 'd'].contains(unit));
+                let short = number.to_owned() + unit.map(String::from).as_deref().unwrap_or_default();
+                if number != default && short != default {
+                    wrong.push(format!("{}:{line}: {key} is {default}, not {said}", page.path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 4, "only {checked} defaults are in the text");
 }

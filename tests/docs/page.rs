@@ -21,6 +21,11 @@ pub struct Page {
 }
 
 impl Page {
+    /// The lines of running text.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.iter().map(|(number, line)| (*number, line.as_str()))
+    }
+
     /// What stands between backticks in running text, with its line.
     pub fn spans(&self) -> impl Iterator<Item = (usize, String)> + '_ {
         let spans = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
