@@ -161,7 +161,9 @@ impl Controller {
         }
         let status = report::service(entry);
         if let Some(end) = recorded_end(entry).filter(|_| entry.durable) {
-            return Ok(followers::over(status, end));
+            // Whoever asks after the end must learn no less than those who waited for it.
+            let unsaved = self.writer.as_ref().and_then(|writer| writer.error_of(name)).map(|error| error.to_string());
+            return Ok(followers::over(status, followers::warned(end, unsaved.as_deref())));
         }
         self.followed.insert(name.clone());
         let Some(entry) = self.entries.get_mut(name) else {

@@ -61,11 +61,7 @@ impl Followers {
 
     /// Tells those of the change how it ended, and lets them go.
     pub(super) fn end_change(&mut self, service: &ServiceStatus, ended: &Ended) {
-        let mut ended = ended.clone();
-        if let Some(warning) = self.warning.take() {
-            ended.message.push_str("\nwarning: ");
-            ended.message.push_str(&warning);
-        }
+        let ended = warned(ended.clone(), self.warning.take().as_deref());
         if let Some(sender) = self.change.take() {
             sender.send_replace(last(service.clone(), ended));
         }
@@ -99,6 +95,15 @@ fn unread(mut receiver: watch::Receiver<Progress>) -> watch::Receiver<Progress> 
 /// A follower of something that is over already.
 pub(super) fn over(service: ServiceStatus, ended: Ended) -> watch::Receiver<Progress> {
     unread(watch::channel(last(service, ended)).1)
+}
+
+/// An end with something that must be told beside it.
+pub(super) fn warned(mut ended: Ended, warning: Option<&str>) -> Ended {
+    if let Some(warning) = warning {
+        ended.message.push_str("\nwarning: ");
+        ended.message.push_str(warning);
+    }
+    ended
 }
 
 /// An end without a history entry.

@@ -41,6 +41,8 @@ struct Queue {
     running: Vec<ServiceName>,
     /// Failed, with the error; tried again with the next change.
     failed: HashMap<ServiceName, (Job, String)>,
+    /// Why the last try failed, until one succeeds: also while the next one is under way.
+    errors: HashMap<ServiceName, String>,
     /// The writer is being dropped: write what waits until then, and end.
     closing: Option<Instant>,
 }
@@ -92,7 +94,7 @@ impl Queue {
     }
 
     fn first_error(&self) -> Option<&String> {
-        self.failed.values().map(|(_, error)| error).next()
+        self.errors.values().next()
     }
 }
 
@@ -204,9 +206,14 @@ impl Writer {
         tokio::time::timeout(within, idle).await.is_ok()
     }
 
-    /// Why some record is not durable now; None when all are, or are on their way.
+    /// Why some record is not durable now; None when all are, or are on their first way.
     pub fn last_error(&self) -> Option<String> {
         self.shared.queue().first_error().cloned()
+    }
+
+    /// Why the newest record of `service` is not durable.
+    pub fn error_of(&self, service: &ServiceName) -> Option<StateError> {
+        self.shared.queue().errors.get(service).cloned().map(StateError::Failing)
     }
 }
 
@@ -244,8 +251,11 @@ fn run(store: &Store, shared: &Shared) {
         };
         let failures = carry_out(store, batch);
         let mut queue = shared.queue();
-        queue.running.clear();
+        for service in std::mem::take(&mut queue.running) {
+            queue.errors.remove(&service);
+        }
         for (service, job, error) in failures {
+            queue.errors.insert(service.clone(), error.to_string());
             // A newer job that came meanwhile makes this one void.
             if !queue.waiting.contains_key(&service) {
                 queue.failed.insert(service, (job, error.to_string()));
