@@ -58,6 +58,8 @@ pub struct Measures {
     pub access_log: (u64, u64),
     /// Whether it can be written.
     pub access_log_ok: bool,
+    /// Spans that were told, and that were lost.
+    pub spans: (u64, u64),
     /// Nodes that are not told one by one because there are too many.
     pub nodes_left_out: usize,
 }

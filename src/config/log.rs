@@ -96,6 +96,8 @@ fields! {
     Service "service" "the service";
     Version "version" "the version of the node that got it last";
     Node "node" "the address of that node";
+    Cohort "cohort" "why it went to this version while two served: `pinned` by its user's place, or `preview`; nothing if by its turn";
+    Shielded "shielded" "the version on trial that failed it before the old one answered";
     Attempts "attempts" "how often it was given to a node";
     Kind "kind" "`request`, `stream`, `websocket` or `tunnel`";
     Outcome "outcome" "who ended it, and at which stage: see below";
@@ -128,6 +130,8 @@ impl LogField {
         Self::Service,
         Self::Version,
         Self::Node,
+        Self::Cohort,
+        Self::Shielded,
         Self::Attempts,
         Self::Kind,
         Self::Outcome,

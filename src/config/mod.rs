@@ -54,7 +54,7 @@ pub use tls::{
     Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
 };
 pub use tokens::{Role, Token};
-pub use tracing::Tracing;
+pub use tracing::{Export, Tracing};
 pub use trial::*;
 pub use units::parse_duration;
 

@@ -4,17 +4,29 @@ use http::HeaderName;
 
 use super::error::Fault;
 use super::file::misplaced;
+use super::judges::Endpoint;
 use super::reader::Table;
 use super::units::shorten;
 use super::words;
 
 /// How requests are followed from hop to hop.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tracing {
     /// Whether a request without a usable `traceparent` gets one.
     pub create: bool,
     /// The header that names a request, if each shall have one.
     pub request_id: Option<HeaderName>,
+    /// Who is told of requests, if anybody is.
+    pub export: Option<Export>,
+}
+
+/// Who is told of requests, as spans of OpenTelemetry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// Where a collector takes OTLP over HTTP, as JSON.
+    pub endpoint: Endpoint,
+    /// The part of the traces that begin here: 1 is all. What others began is told if they say so.
+    pub sample: f64,
 }
 
 pub(super) fn read(mut t: Table<'_>) -> Tracing {
@@ -36,6 +48,23 @@ pub(super) fn read(mut t: Table<'_>) -> Tracing {
         }
         Some(name)
     });
+    let export = export(&mut t);
     t.finish(misplaced);
-    Tracing { create, request_id }
+    Tracing { create, request_id, export }
+}
+
+#[cfg(not(feature = "otlp"))]
+fn export(t: &mut Table<'_>) -> Option<Export> {
+    let fault = Fault::new("this build of Sluice cannot tell spans to anybody");
+    t.refuse("export", fault.hint("remove the section, or build it with `cargo build --features otlp`"));
+    None
+}
+
+#[cfg(feature = "otlp")]
+fn export(t: &mut Table<'_>) -> Option<Export> {
+    let mut t = t.table("export", "tracing.export")?;
+    let endpoint = super::judges::endpoint(&mut t, std::time::Duration::from_secs(5));
+    let sample = t.percent("sample", 0.01);
+    t.finish(misplaced);
+    Some(Export { endpoint: endpoint?, sample })
 }

@@ -59,7 +59,8 @@ impl Controller {
 
     fn take_over(&mut self, mut config: Config) {
         self.access_log.follow(config.access_log.as_ref());
-        self.turn.edge |= self.assembler.set_edge(&config, self.access_log.shared());
+        self.spans.follow(config.tracing.export.as_ref());
+        self.turn.edge |= self.assembler.set_edge(&config, self.access_log.shared(), self.spans.shared());
         self.turn.routes |= self.assembler.routes_differ(&config.services);
         for name in beyond(self.entries.keys(), config.services.keys()) {
             self.remove_service(&name);

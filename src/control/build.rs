@@ -9,7 +9,9 @@ use std::sync::Arc;
 use crate::config::{self, Config};
 use crate::model::ServiceName;
 use crate::pool::balance;
-use crate::pool::{AccessLog, CohortKey, Edge, Halt, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot};
+use crate::pool::{
+    AccessLog, CohortKey, Edge, Halt, Hold, Node, Router, ServiceStats, ServiceView, Slice, Snapshot, Spans,
+};
 use crate::rollout::{self, NodeRef, Split};
 
 /// One service as the workers shall see it. `find` gives a node and its weight now, in units of [`balance::ONE`]; a node that it does not
@@ -110,7 +112,12 @@ impl Assembler {
     }
 
     /// Takes over what holds for every request. Whether anything differs.
-    pub(super) fn set_edge(&mut self, config: &Config, access_log: Option<&Arc<AccessLog>>) -> bool {
+    pub(super) fn set_edge(
+        &mut self,
+        config: &Config,
+        access_log: Option<&Arc<AccessLog>>,
+        spans: Option<&Arc<Spans>>,
+    ) -> bool {
         let forwards_clients = config.listeners.iter().any(|listener| listener.accepting.forwards_clients());
         let tracing = (config.tracing != config::Tracing::default()).then(|| Box::new(config.tracing.clone()));
         let same = self.edge.trusted_proxies == config.trusted_proxies
@@ -118,6 +125,7 @@ impl Assembler {
             && self.edge.errors == config.errors
             && self.edge.forwards_clients == forwards_clients
             && self.edge.access_log.as_ref().map(Arc::as_ptr) == access_log.map(Arc::as_ptr)
+            && self.edge.spans.as_ref().map(Arc::as_ptr) == spans.map(Arc::as_ptr)
             && self.edge.tracing == tracing;
         if !same {
             self.edge = Arc::new(Edge {
@@ -127,6 +135,7 @@ impl Assembler {
                 cohort_key: self.cohort_key.clone(),
                 forwards_clients,
                 access_log: access_log.cloned(),
+                spans: spans.cloned(),
                 tracing,
             });
         }

@@ -24,6 +24,7 @@ use super::outliers;
 use super::probing::Mailbox;
 use super::reading::Reading;
 use super::shutdown::{self, Summary};
+use super::spans::Spans;
 use super::start::{self, StartError};
 use super::state::{Record, Writer};
 use super::turn::Turn;
@@ -136,6 +137,7 @@ pub(super) struct Controller {
     pub(super) ready: watch::Sender<bool>,
     /// Writes the access log.
     pub(super) access_log: AccessLog,
+    pub(super) spans: Spans,
     /// Who asked for measures.
     pub(super) scrapes: Scrapes,
     /// Whether shutdown began.
@@ -186,6 +188,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         mailbox: Rc::clone(&mailbox),
         ready,
         access_log: AccessLog::default(),
+        spans: Spans::default(),
         scrapes: Scrapes::default(),
         closing: false,
         events: Events::new(started),

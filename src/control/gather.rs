@@ -197,6 +197,7 @@ impl Controller {
             services: Vec::new(),
             access_log: self.access_log.counts(),
             access_log_ok: !self.access_log.is_failing(),
+            spans: self.spans.counts(),
             nodes_left_out: 0,
         }
     }

@@ -36,6 +36,7 @@ mod reading;
 mod report;
 mod settle;
 mod shutdown;
+mod spans;
 mod start;
 mod steer;
 mod trial;

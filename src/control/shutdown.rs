@@ -78,6 +78,13 @@ pub(super) async fn let_clients_go(mut controller: Controller, signals: &mut mps
             }
         }
     }
+    if !summary.hurried {
+        tokio::select! {
+            biased;
+            () = second(signals) => summary.hurried = true,
+            () = controller.spans.finish() => {}
+        }
+    }
     if let Some(writer) = controller.writer.take()
         && !summary.hurried
     {

@@ -17,6 +17,7 @@ pub mod rate;
 pub mod ring;
 pub mod router;
 pub mod snapshot;
+mod spans;
 pub mod stats;
 
 mod command;
@@ -41,6 +42,7 @@ pub use meters::Meters;
 pub use node::Node;
 pub use router::Router;
 pub use snapshot::{Aim, Edge, ServiceView, Slice, Snapshot, Turn};
+pub use spans::Spans;
 pub use stats::{ServiceStats, WorkerStats};
 
 /// The meeting place.

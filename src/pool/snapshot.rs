@@ -10,6 +10,7 @@ use super::hold::Hold;
 use super::node::Node;
 use super::ring::Ring;
 use super::router::Router;
+use super::spans::Spans;
 use super::stats::ServiceStats;
 use crate::config::{self, Policy};
 use crate::model::{Share, Version};
@@ -42,6 +43,8 @@ pub struct Edge {
     pub forwards_clients: bool,
     /// Where a line for each request goes, if it is wanted.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Where requests are told as spans, if they are.
+    pub spans: Option<Arc<Spans>>,
     /// How requests are followed from hop to hop; none if there is nothing to do but to pass on what is well formed.
     pub tracing: Option<Box<config::Tracing>>,
 }

@@ -1,11 +1,14 @@
 //! The access log: a line for each request, when all of it is over.
 //!
 //! A request that is to be told has an [`Entry`], shared by all who know something of it: the handler, the call, the body. When the last of
-//! them lets go, whatever the reason, the line is written to the worker's buffer, which is handed to the writer's thread when it is full or at the
-//! watchdog's next look. Nothing waits; what there is no room for is lost, and counted.
+//! them lets go, whatever the reason, the line is written to the worker's buffer (`book`), which is handed to the writer's thread when it is full or at
+//! the watchdog's next look. Nothing waits; what there is no room for is lost, and counted. The same entry is told as a `span`, if its trace is
+//! recorded.
 
+mod book;
 mod line;
 mod outcome;
+mod span;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -15,106 +18,28 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{HOST, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use http::{Method, Request, Uri, Version};
 
+use self::book::Book;
+pub use self::book::Desk;
 use self::line::Value;
 pub use self::outcome::Outcome;
+use self::span::Span;
 use super::call::{Call, Stage};
 use super::door;
 use super::error::Fault;
 use super::front::Front;
 use super::trace;
 use super::view::{LocalNode, ServiceLocal};
-use crate::config::LogField;
+use super::worker::Worker;
+use crate::config::{self, LogField};
 use crate::model::WorkKind;
 use crate::pool::{AccessLog, Edge};
-use crate::telemetry::lines::Batch;
-
-/// Bytes that are handed over at once.
-const BATCH: usize = 32 * 1024;
-
-/// Bytes that wait in a worker while the writer has no room; lines beyond that are lost.
-const MOST: usize = 256 * 1024;
-
-/// A worker's part of an access log.
-#[derive(Debug)]
-pub struct Book {
-    log: Arc<AccessLog>,
-    lines: RefCell<Batch>,
-    /// Another one is written now: nobody will flush this one.
-    closed: Cell<bool>,
-}
-
-/// Where a worker keeps its book.
-#[derive(Debug, Default)]
-pub struct Desk(RefCell<Option<Rc<Book>>>);
-
-impl Desk {
-    /// The book for this log.
-    fn book(&self, log: &Arc<AccessLog>) -> Rc<Book> {
-        let mut desk = self.0.borrow_mut();
-        if let Some(book) = desk.as_ref().filter(|book| Arc::ptr_eq(&book.log, log)) {
-            return Rc::clone(book);
-        }
-        let book = Rc::new(Book {
-            log: Arc::clone(log),
-            lines: RefCell::new(Batch { bytes: Vec::new(), lines: 0 }),
-            closed: Cell::new(false),
-        });
-        if let Some(old) = desk.replace(Rc::clone(&book)) {
-            old.closed.set(true);
-            old.flush();
-        }
-        book
-    }
-
-    /// Hands over what has been written. Told by the watchdog, and when the worker ends.
-    pub fn flush(&self) {
-        if let Some(book) = &*self.0.borrow() {
-            book.flush();
-        }
-    }
-}
-
-impl Book {
-    fn flush(&self) {
-        let mut lines = self.lines.borrow_mut();
-        if lines.bytes.is_empty() {
-            return;
-        }
-        let full = std::mem::replace(&mut *lines, Batch { bytes: Vec::new(), lines: 0 });
-        if let Err(full) = self.log.sink.send(full) {
-            *lines = full;
-        }
-    }
-
-    fn write<'a>(&self, value: impl Fn(LogField) -> Value<'a>) {
-        let mut lines = self.lines.borrow_mut();
-        if lines.bytes.len() >= MOST {
-            self.log.sink.fate().lose(1);
-            return;
-        }
-        if lines.bytes.capacity() == 0 {
-            lines.bytes.reserve(BATCH + 1024);
-        }
-        line::write(&mut lines.bytes, &self.log.settings.format, value);
-        lines.lines += 1;
-        let full = lines.bytes.len() >= BATCH || self.closed.get();
-        drop(lines);
-        if full {
-            self.flush();
-        }
-    }
-}
-
-impl Drop for Book {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
 
 /// One request. Its line is written when the last reference goes.
 #[derive(Debug)]
 pub struct Entry {
-    book: Rc<Book>,
+    /// None if it is told as a span alone.
+    log: Option<(Rc<Book>, Arc<AccessLog>)>,
+    span: Option<Span>,
     front: Rc<Front>,
     started: Instant,
     at: SystemTime,
@@ -131,6 +56,8 @@ pub struct Entry {
     trace: OnceCell<HeaderValue>,
     status: Cell<u16>,
     service: OnceCell<Rc<ServiceLocal>>,
+    cohort: Cell<Option<&'static str>>,
+    shielded: RefCell<Option<Rc<LocalNode>>>,
     node: RefCell<Option<Rc<LocalNode>>>,
     attempts: Cell<u32>,
     chosen: Cell<Option<Instant>>,
@@ -143,21 +70,20 @@ pub struct Entry {
     bytes_out: Cell<u64>,
 }
 
-/// Begins to note a request.
-pub fn begin<B>(
-    desk: &Desk,
-    log: &Arc<AccessLog>,
-    edge: &Edge,
-    call: &Call,
-    request: &Request<B>,
-    random: u64,
-) -> Rc<Entry> {
+/// Begins to note a request, if it is to be told.
+pub fn begin<B>(worker: &Worker, edge: &Edge, call: &Call, request: &Request<B>) -> Option<Rc<Entry>> {
     let headers = request.headers();
-    let format = &log.settings.format;
-    let wanted = |field, name: HeaderName| format.holds(field).then(|| headers.get(name).cloned()).flatten();
+    let span = edge.spans.as_deref().and_then(|spans| Span::begin(&worker.spans, spans, headers, || worker.random()));
+    let log = edge.access_log.as_ref().map(|log| (worker.desk.book(&log.sink), Arc::clone(log)));
+    if log.is_none() && span.is_none() {
+        return None;
+    }
+    let wanted = |field, name: HeaderName| {
+        let holds = log.as_ref().is_some_and(|(_, log)| log.settings.format.holds(field));
+        holds.then(|| headers.get(name).cloned()).flatten()
+    };
     let peer = call.front.remote().ip().to_canonical();
     let entry = Rc::new(Entry {
-        book: desk.book(log),
         front: Rc::clone(&call.front),
         started: call.started,
         at: SystemTime::now(),
@@ -168,11 +94,15 @@ pub fn begin<B>(
         client: door::client_address(peer, headers, &edge.trusted_proxies),
         user_agent: wanted(LogField::UserAgent, USER_AGENT),
         referer: wanted(LogField::Referer, REFERER),
-        draw: (random >> 11) as f64 / (1u64 << 53) as f64,
+        log,
+        span,
+        draw: draw(worker.random()),
         request_id: OnceCell::new(),
         trace: OnceCell::new(),
         status: Cell::new(0),
         service: OnceCell::new(),
+        cohort: Cell::new(None),
+        shielded: RefCell::new(None),
         node: RefCell::new(None),
         attempts: Cell::new(0),
         chosen: Cell::new(None),
@@ -185,7 +115,12 @@ pub fn begin<B>(
         bytes_out: Cell::new(0),
     });
     call.set_entry(&entry);
-    entry
+    Some(entry)
+}
+
+/// Between 0 and 1, from all there is.
+fn draw(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
 impl Entry {
@@ -202,6 +137,21 @@ impl Entry {
     /// Told by the handler when its service is known.
     pub fn set_service(&self, local: &Rc<ServiceLocal>) {
         let _ = self.service.set(Rc::clone(local));
+    }
+
+    /// Told by the handler: why it went to this version, if not by its turn.
+    pub fn set_cohort(&self, cohort: &'static str) {
+        self.cohort.set(Some(cohort));
+    }
+
+    /// Told by the call when the version on trial failed it, and the old one is asked.
+    pub(super) fn note_shielded(&self, failed: &Rc<LocalNode>) {
+        self.shielded.replace(Some(Rc::clone(failed)));
+    }
+
+    /// The span that it is told as.
+    pub fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
     }
 
     /// Told by the call when a node is claimed.
@@ -271,7 +221,27 @@ impl Entry {
         })
     }
 
-    fn value<'a>(&'a self, field: LogField, end: Instant, made: &'a Made) -> Value<'a> {
+    fn protocol(&self) -> &'static str {
+        match self.protocol {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2.0",
+            _ => "HTTP/1.1",
+        }
+    }
+
+    /// As the client asked for it.
+    fn host(&self) -> Option<&[u8]> {
+        match self.uri.authority() {
+            Some(authority) => Some(authority.as_str().as_bytes()),
+            None => self.host.as_ref().map(HeaderValue::as_bytes),
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        self.outcome().is_good() && self.status.get() < 500
+    }
+
+    fn value<'a>(&'a self, settings: &config::AccessLog, field: LogField, end: Instant, made: &'a Made) -> Value<'a> {
         let text = |value: Option<&'a HeaderValue>| value.map_or(Value::None, |value| Value::Text(value.as_bytes()));
         let time = |time: Option<Duration>| time.map_or(Value::None, Value::Time);
         let chosen = self.chosen.get();
@@ -290,18 +260,11 @@ impl Entry {
             LogField::Peer => Value::Text(&made.peer),
             LogField::Listener => Value::Text(self.front.entrance().name.as_bytes()),
             LogField::Tls => Value::Flag(self.front.is_secure()),
-            LogField::Protocol => Value::Text(match self.protocol {
-                Version::HTTP_10 => b"HTTP/1.0",
-                Version::HTTP_2 => b"HTTP/2.0",
-                _ => b"HTTP/1.1",
-            }),
+            LogField::Protocol => Value::Text(self.protocol().as_bytes()),
             LogField::Method => Value::Text(self.method.as_str().as_bytes()),
-            LogField::Host => match self.uri.authority() {
-                Some(authority) => Value::Text(authority.as_str().as_bytes()),
-                None => text(self.host.as_ref()),
-            },
+            LogField::Host => self.host().map_or(Value::None, Value::Text),
             LogField::Path => {
-                let whole = self.uri.path_and_query().filter(|_| self.book.log.settings.query);
+                let whole = self.uri.path_and_query().filter(|_| settings.query);
                 Value::Text(whole.map_or(self.uri.path(), |whole| whole.as_str()).as_bytes())
             }
             LogField::Status => Value::Number(u64::from(self.status.get())),
@@ -321,6 +284,11 @@ impl Entry {
             LogField::Node => {
                 made.node.as_ref().map_or(Value::None, |local| Value::Text(local.node.id.address.as_str().as_bytes()))
             }
+            LogField::Cohort => self.cohort.get().map_or(Value::None, |cohort| Value::Text(cohort.as_bytes())),
+            LogField::Shielded => match &made.shielded {
+                Some(local) => Value::Text(local.node.id.version.as_str().as_bytes()),
+                None => Value::None,
+            },
             LogField::Attempts => Value::Number(u64::from(self.attempts.get())),
             LogField::Kind => Value::Text(match self.kind.get() {
                 WorkKind::Request => b"request",
@@ -343,13 +311,18 @@ struct Made {
     client: Vec<u8>,
     peer: Vec<u8>,
     node: Option<Rc<LocalNode>>,
+    shielded: Option<Rc<LocalNode>>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let settings = &self.book.log.settings;
-        let well = self.outcome().is_good() && self.status.get() < 500;
-        if well && self.draw >= settings.sample {
+        let end = Instant::now();
+        if let Some(span) = &self.span {
+            span.book.write(|out| span.write(out, self, end));
+        }
+        let Some((book, log)) = &self.log else { return };
+        let settings = &log.settings;
+        if self.is_well() && self.draw >= settings.sample {
             return;
         }
         let format = &settings.format;
@@ -360,9 +333,9 @@ impl Drop for Entry {
             client: wanted(LogField::Client, &|| self.client.to_string().into_bytes()),
             peer: wanted(LogField::Peer, &|| self.front.remote().to_string().into_bytes()),
             node: self.node.take(),
+            shielded: self.shielded.take(),
         };
-        let end = Instant::now();
-        self.book.write(|field| self.value(field, end, &made));
+        book.write(|out| line::write(out, format, |field| self.value(settings, field, end, &made)));
     }
 }
 

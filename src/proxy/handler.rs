@@ -71,15 +71,19 @@ fn name<B>(worker: &Worker, edge: &Edge, call: &Call, request: &Request<B>, cont
         let id = trace::request_id(request.headers(), name, trusted, || worker.random());
         context.request_id = Some(Box::new((name.clone(), id)));
     }
-    if let Some(log) = &edge.access_log {
-        context.entry = Some(access_log::begin(&worker.desk, log, edge, call, request, worker.random()));
+    if edge.access_log.is_some() || edge.spans.is_some() {
+        context.entry = access_log::begin(worker, edge, call, request);
     }
 }
 
 /// Has the node see which trace and which request this is.
 fn follow(worker: &Worker, edge: &Edge, seen: &Seen, headers: &mut HeaderMap, context: &Context) {
     let tracing = edge.tracing.as_deref();
-    let trace = if tracing.is_some() || seen.has_trace() {
+    let own = context.entry.as_ref().and_then(|entry| entry.span()?.header());
+    let trace = if let Some(own) = own {
+        trace::join(headers, &own);
+        Some(own)
+    } else if tracing.is_some() || seen.has_trace() {
         trace::follow(headers, seen.has_trace(), tracing, || worker.random())
     } else {
         None
@@ -143,6 +147,11 @@ async fn answer(
     if service.settings.trial.is_some() {
         let asked = (request.method(), request.uri().path(), request.headers());
         context.guest = Guest::of(&call, &view, (service, local), preview, asked);
+        if let (Some(entry), Some(guest)) = (&context.entry, &context.guest)
+            && let Some(cohort) = guest.cohort()
+        {
+            entry.set_cohort(cohort);
+        }
     }
     let (mut parts, incoming) = request.into_parts();
     let version = parts.version;

@@ -1,6 +1,6 @@
 //! How a request is followed from hop to hop: `traceparent` and `tracestate` (W3C Trace Context), and the request's own id.
 //!
-//! Sluice adds no span of its own, so a trace that comes is passed on as it is. One that is malformed is not: nodes would begin another one
+//! Where Sluice tells no span of its own, a trace that comes is passed on as it is. One that is malformed is not: nodes would begin another one
 //! and keep a `tracestate` that belongs to none (Trace Context §3.2, §3.3).
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -28,6 +28,36 @@ pub fn id(parent: &HeaderValue) -> Option<&str> {
     // A later version may say more, behind another dash.
     let end = more.is_empty() || (version != "00" && more.starts_with('-'));
     (well && end && version != "ff" && !zero(trace) && !zero(span)).then_some(trace)
+}
+
+/// Who asked, as far as `traceparent` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The whole trace.
+    pub trace: u128,
+    /// The span that this request hangs on.
+    pub span: u64,
+    /// Whether the trace is recorded.
+    pub recorded: bool,
+}
+
+/// The one well-formed `traceparent` of a request.
+pub fn parent(headers: &HeaderMap) -> Option<Parent> {
+    let mut all = headers.get_all(PARENT).iter();
+    let value = all.next().filter(|_| all.next().is_none())?;
+    let trace = u128::from_str_radix(id(value)?, 16).ok()?;
+    let text = value.to_str().ok()?;
+    let span = u64::from_str_radix(text.get(36..52)?, 16).ok()?;
+    let flags = u8::from_str_radix(text.get(53..55)?, 16).ok()?;
+    Some(Parent { trace, span, recorded: flags & 1 == 1 })
+}
+
+/// Has the node's spans hang on ours: `own` is in place of the parent, whose `tracestate` goes on if it was well formed.
+pub fn join(headers: &mut HeaderMap, own: &HeaderValue) {
+    if parent(headers).is_none() {
+        headers.remove(STATE);
+    }
+    headers.insert(PARENT, own.clone());
 }
 
 /// Makes sure that what goes to the node is well formed, or nothing; and begins a trace if that is wanted. Which it is.
@@ -115,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_malformed_goes_and_takes_its_state_along() {
-        let create = Tracing { create: true, request_id: None };
+        let create = Tracing { create: true, ..Tracing::default() };
         for lines in [
             &[("traceparent", "00-nonsense"), ("tracestate", "a=b")][..],
             &[("traceparent", GOOD), ("traceparent", GOOD), ("tracestate", "a=b")],

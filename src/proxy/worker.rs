@@ -62,6 +62,8 @@ pub struct Worker {
     pub door: Kit,
     /// Where the access log is written.
     pub desk: Desk,
+    /// Spans on their way.
+    pub spans: Desk,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +132,7 @@ async fn run(subscription: Subscription) {
         meters,
         door: Kit::default(),
         desk: Desk::default(),
+        spans: Desk::default(),
     });
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,6 +155,7 @@ async fn run(subscription: Subscription) {
         }
         if shutdown.is_some() && worker.is_empty() {
             worker.desk.flush();
+            worker.spans.flush();
             if let Some(spec) = shutdown.take() {
                 // Nobody waits any more if the control plane is gone.
                 let _ = spec.reply.send(worker.cuts.take_shutdown());
@@ -294,6 +298,7 @@ impl Worker {
         }
         self.cuts.settle();
         self.desk.flush();
+        self.spans.flush();
         if !slow {
             return;
         }

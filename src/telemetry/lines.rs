@@ -61,7 +61,7 @@ pub struct Batch {
 /// What became of lines.
 #[derive(Debug, Default)]
 pub struct Fate {
-    /// Written by the thread.
+    /// Written by whoever takes them.
     written: AtomicU64,
     /// Written by anybody.
     dropped: AtomicU64,
@@ -84,6 +84,11 @@ impl Fate {
         self.failing.load(Ordering::Relaxed)
     }
 
+    /// So many lines are where they were to go.
+    pub fn pass(&self, lines: u64) {
+        self.written.fetch_add(lines, Ordering::Relaxed);
+    }
+
     /// So many lines are lost.
     pub fn lose(&self, lines: u64) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
@@ -98,6 +103,22 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// One without a thread: whoever has the other end takes what is handed over, and counts it.
+    pub fn pair() -> (Self, Receiver<Batch>) {
+        let (batches, received) = sync_channel(BATCHES);
+        (Self { batches, fate: Arc::default() }, received)
+    }
+
+    /// Whether the other one hands over to the same.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.fate, &other.fate)
+    }
+
+    /// Counts what came at its end, for both ends to see.
+    pub fn shared_fate(&self) -> Arc<Fate> {
+        Arc::clone(&self.fate)
+    }
+
     /// Hands lines over; they come back if there is no room. Never waits.
     pub fn send(&self, batch: Batch) -> Result<(), Batch> {
         match self.batches.try_send(batch) {
@@ -229,7 +250,7 @@ impl Writer {
         self.fate.failing.store(wrote.is_err(), Ordering::Relaxed);
         match wrote {
             Ok(()) => {
-                self.fate.written.fetch_add(batch.lines, Ordering::Relaxed);
+                self.fate.pass(batch.lines);
                 if failing {
                     tracing::info!(log = self.name, "lines can be written again");
                 }

@@ -13,6 +13,7 @@ use crate::support::client::Client;
 use crate::support::control::{BlackHole, refused, single};
 use crate::support::http2::Http2;
 use crate::support::node::TestNode;
+use crate::support::trial::on_trial;
 use crate::support::{PATIENCE, Proxy, app, until};
 
 /// A folder for a log, and the TOML that asks for one.
@@ -356,4 +357,26 @@ fn the_tables_of_fields_and_outcomes_are_what_the_code_says() {
     let outcomes = Outcome::ALL.iter().map(|outcome| format!("| `{}` | {} |", outcome.code(), outcome.about()));
     let wanted: Vec<String> = fields.chain(outcomes).collect();
     assert_eq!(table, wanted, "docs/access-log.md should hold:\n{}", wanted.join("\n"));
+}
+
+#[tokio::test]
+async fn while_two_versions_serve_a_line_tells_why_this_one_and_which_one_failed() {
+    let (log, old) = (Log::new(), TestNode::answering("old").await);
+    let new = TestNode::start(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.respond(500, "bad").await;
+        }
+    })
+    .await;
+    let format = "format = \"{version} {cohort} {shielded} {attempts} {status}\"";
+    let more = format!("preview = {{ secret = \"open-sesame-3f1a9c\" }}\ncohort = {{}}\n{}", log.toml(format));
+    let proxy = on_trial(&[old.address], &[new.address], 10_000, &more);
+    let mut client = Client::connect(proxy.address).await;
+    for fields in ["x-sluice-preview: open-sesame-3f1a9c", "x-other: 1"] {
+        client.send(format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n")).await;
+        client.response("GET").await.expect("a response");
+    }
+    let lines = log.lines(2).await;
+    // Who looks at a preview is to see what it does.
+    assert_eq!(lines, ["v2 preview - 1 500", "v1 pinned v2 2 200"]);
 }

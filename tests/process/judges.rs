@@ -1,73 +1,13 @@
 //! Outside judges of a version on trial, as real servers beside the real proxy.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::net::TcpListener;
 
 use serde_json::Value;
 use sluicegate::api::{Evidence, HistoryEntry, Outcome};
 use sluicegate::cli::demo::Origin;
 
+use super::support::server::Server;
 use super::support::{LISTENER, Proxy, QUICK, Site, eventually, get, list, origin};
-
-/// Answers every request with what it was told last, and remembers the requests.
-struct Server {
-    address: SocketAddr,
-    answer: Arc<Mutex<(u16, String)>>,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start(answer: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("its address");
-        let answer = Arc::new(Mutex::new((200, answer.to_owned())));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (says, hears) = (Arc::clone(&answer), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            while let Ok((mut stream, _)) = listener.accept() {
-                let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-                let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
-                while !whole(&bytes) {
-                    match stream.read(&mut buffer) {
-                        Ok(got) if got > 0 => bytes.extend_from_slice(&buffer[..got]),
-                        _ => break,
-                    }
-                }
-                hears.lock().expect("a lock").push(String::from_utf8_lossy(&bytes).into_owned());
-                let (status, body) = says.lock().expect("a lock").clone();
-                let head =
-                    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all((head + &body).as_bytes());
-            }
-        });
-        Self { address, answer, asked }
-    }
-
-    fn says(&self, status: u16, answer: &str) {
-        *self.answer.lock().expect("a lock") = (status, answer.to_owned());
-    }
-
-    fn asked(&self) -> String {
-        self.asked.lock().expect("a lock").last().cloned().unwrap_or_default()
-    }
-
-    /// The bodies of all requests.
-    fn told(&self) -> Vec<Value> {
-        let asked = self.asked.lock().expect("a lock");
-        let body = |request: &String| serde_json::from_str(request.split_once("\r\n\r\n")?.1).ok();
-        asked.iter().filter_map(body).collect()
-    }
-}
-
-/// Whether a request is there with its body.
-fn whole(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-    body.len() >= length.unwrap_or(0)
-}
 
 /// One step that ends as soon as everybody lets it.
 fn canary(release: &str, old: &[Origin], new: &[Origin], judges: &str) -> String {

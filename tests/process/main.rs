@@ -15,6 +15,7 @@ mod journal;
 mod judges;
 mod live;
 mod metrics;
+mod spans;
 mod starting;
 mod steering;
 #[cfg(feature = "top")]

@@ -152,6 +152,8 @@ impl Scrape {
         single(encoder, &f::LOG_OK, m.access_log_ok)?;
         single(encoder, &f::LOG_LINES, m.access_log.0)?;
         single(encoder, &f::LOG_DROPPED, m.access_log.1)?;
+        single(encoder, &f::SPANS, m.spans.0)?;
+        single(encoder, &f::SPANS_DROPPED, m.spans.1)?;
         Open { encoder, family: &f::LISTENER_UP }.series(|series| {
             m.listeners.iter().try_for_each(|listener| series.put([&listener.name], listener.error.is_none()))
         })?;

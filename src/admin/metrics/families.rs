@@ -66,6 +66,8 @@ families! {
     LOG_OK = Gauge "sluice_access_log_successful" () "0 while lines of the access log cannot be written";
     LOG_LINES = Counter "sluice_access_log_lines" () "Lines of the access log that were written";
     LOG_DROPPED = Counter "sluice_access_log_dropped" () "Lines of the access log that were lost, because the disk was slow or full";
+    SPANS = Counter "sluice_spans_exported" () "Spans that the collector took";
+    SPANS_DROPPED = Counter "sluice_spans_dropped" () "Spans that were lost, because the collector was slow or gone";
     LISTENER_UP = Gauge "sluice_listener_up" ("listener") "1 if the listener is open";
     CERTIFICATE = Gauge "sluice_certificate_expiry_timestamp" ["seconds"] ("file") "When a certificate that listeners show ends";
     SERVICES = Gauge "sluice_services" () "Services there are";

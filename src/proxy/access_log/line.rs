@@ -40,20 +40,23 @@ pub(super) fn write<'a>(out: &mut Vec<u8>, format: &LogFormat, value: impl Fn(Lo
     out.push(b'\n');
 }
 
+/// With its quotes.
+pub(super) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    // What is no UTF-8 is no JSON either.
+    for chunk in text.utf8_chunks() {
+        json_text(out, chunk.valid());
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
 fn json(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::None => out.extend_from_slice(b"null"),
-        Value::Text(text) => {
-            out.push(b'"');
-            // What is no UTF-8 is no JSON either.
-            for chunk in text.utf8_chunks() {
-                json_text(out, chunk.valid());
-                if !chunk.invalid().is_empty() {
-                    out.extend_from_slice("\u{FFFD}".as_bytes());
-                }
-            }
-            out.push(b'"');
-        }
+        Value::Text(text) => json_string(out, text),
         other => bare(out, other),
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::super::claim::Permit;
+use super::super::view::LocalNode;
 use super::{Call, Stage, Verdict};
 use crate::model::FailureKind;
 
@@ -45,8 +46,9 @@ impl Call {
     }
 
     /// Told by the handler when the old version is asked in place of the one on trial.
-    pub fn note_shielded(&self) {
+    pub fn note_shielded(&self, failed: &Rc<LocalNode>) {
         self.shielded.set(true);
+        self.note(|entry| entry.note_shielded(failed));
     }
 
     /// Whether the version on trial failed it, and the old one was asked.

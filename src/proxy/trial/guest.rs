@@ -140,6 +140,11 @@ impl Guest {
         self.point = place.map(cohort::point_at);
     }
 
+    /// Why it goes to the version that it goes to; none if by its turn.
+    pub fn cohort(&self) -> Option<&'static str> {
+        if self.preview { Some("preview") } else { self.point.map(|_| "pinned") }
+    }
+
     /// Adds to a node's answer what concerns the client.
     pub fn mark(&mut self, response: &mut Response<RespBody>) {
         let headers = response.headers_mut();

@@ -91,7 +91,7 @@ pub fn claim_old(
         return None;
     };
     failed.count_shielded();
-    call.note_shielded();
+    call.note_shielded(failed.local());
     tracing::debug!(failed = %failed.local().node.id, instead = %permit.local().node.id, "shielded");
     Some(permit)
 }

@@ -155,6 +155,7 @@ impl Proxy {
             cohort_key: Some(Arc::new(CohortKey::new(b"the key of the tests"))),
             forwards_clients: self.config.listeners[0].accepting.forwards_clients(),
             access_log: self.lines.as_ref().map(|(log, _)| Arc::clone(log)),
+            spans: None,
             tracing: Some(Box::new(self.config.tracing.clone())),
         };
         self.pool.publish(Snapshot {

@@ -5,6 +5,7 @@ mod exposition;
 #[cfg(feature = "top")]
 mod pty;
 mod save;
+pub mod server;
 
 use std::fs;
 use std::io::Read as _;
