@@ -20,7 +20,7 @@ type Anything<T> = Result<T, Box<dyn Error>>;
 /// Nodes of each version.
 const NODES: usize = 3;
 /// A verdict must come within this.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A way of being broken.
 struct Case {
@@ -241,7 +241,8 @@ impl Stage {
         let after = load.tally();
         let failed = |kind| after.kinds[&kind].failures() - before.kinds[&kind].failures();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let decided = Instant::now() - since_epoch.saturating_sub(Duration::from_millis(ended.finished.0));
+        let ago = since_epoch.saturating_sub(Duration::from_millis(ended.finished.0));
+        let decided = Instant::now().checked_sub(ago).ok_or("the machine has just started")?;
         let seen: Vec<_> = new.iter().map(Origin::counts).collect();
         let first = seen.iter().filter_map(|counts| counts.first).min();
         let last = seen.iter().filter_map(|counts| counts.last).max();

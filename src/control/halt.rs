@@ -81,9 +81,10 @@ impl Controller {
         };
         entry.halt = next(name, halting, entry.halt.as_ref(), by, now)
             .map_err(|why| Refusal { kind: RefusalKind::Conflict, message: format!("{name}: {why}") })?;
-        match &entry.halt {
-            Some(halt) => info!(service = %name, kind = ?halt.kind, by, "an operator stops the traffic"),
-            None => info!(service = %name, by, "an operator lets the traffic go on"),
+        if let Some(halt) = &entry.halt {
+            info!(service = %name, kind = ?halt.kind, by, "an operator stops the traffic");
+        } else {
+            info!(service = %name, by, "an operator lets the traffic go on");
         }
         self.turn.views.insert(name.clone());
         self.turn.touched.insert(name.clone());

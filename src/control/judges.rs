@@ -33,6 +33,9 @@ pub(super) struct Judges {
     news: bool,
 }
 
+/// What an answer means.
+type Read = fn(&Question, &[u8]) -> Result<Finding, String>;
+
 /// One judge, and what it said.
 #[derive(Debug)]
 struct Seat {
@@ -118,7 +121,7 @@ impl Judges {
     pub(super) fn ask(&mut self, case: &Case, now: Instant) {
         for seat in self.seats.iter_mut().filter(|seat| seat.asking.is_none() && seat.next <= now) {
             let (endpoint, answer) = (seat.judge.endpoint.clone(), Rc::clone(&seat.answer));
-            let (request, read): (_, fn(&Question, &[u8]) -> Result<Finding, String>) = match &seat.judge.question {
+            let (request, read): (_, Read) = match &seat.judge.question {
                 Question::Webhook => (post(&endpoint, case), |_, body| verdict(body)),
                 Question::Prometheus { query, .. } => (query_of(&endpoint, query, case), values),
             };

@@ -12,10 +12,11 @@ use super::stage::{Save, Stage, list, more, stop, summary, told};
 const RATE: f64 = 150.0;
 
 pub fn service(release: &str, versions: &[(&str, &[Origin])], rollout: &str) -> String {
-    let versions: String = versions
-        .iter()
-        .map(|(name, nodes)| format!("{name} = {}\n", list(&nodes.iter().map(Origin::address).collect::<Vec<_>>())))
-        .collect();
+    let line = |(name, nodes): &(&str, &[Origin])| {
+        let addresses: Vec<_> = nodes.iter().map(Origin::address).collect();
+        format!("{name} = {}", list(&addresses))
+    };
+    let versions = versions.iter().map(line).collect::<Vec<_>>().join("\n");
     format!(
         "release = \"{release}\"\nhealth = {{ path = \"/healthz\", interval = \"100ms\" }}\n\
          drain = {{ websockets = \"10s\" }}\n\

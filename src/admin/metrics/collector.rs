@@ -111,7 +111,7 @@ fn one(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> fmt::Result
         (Kind::Counter, Value::Whole(count)) => encoder.encode_counter::<NoLabelSet, _, f64>(&count, None),
         (Kind::Counter, Value::Real(count)) => encoder.encode_counter::<NoLabelSet, _, f64>(&count, None),
         // Histograms go their own way.
-        (_, Value::Whole(value)) => encoder.encode_gauge(&(value.min(i64::MAX as u64) as i64)),
+        (_, Value::Whole(value)) => encoder.encode_gauge(&value.min(i64::MAX as u64).cast_signed()),
         (_, Value::Real(value)) => encoder.encode_gauge(&value),
     }
 }

@@ -41,7 +41,7 @@ impl Stage {
         eventually(&format!("a trial at {share}%"), found).await.map(drop)
     }
 
-    fn new(&self) -> Result<Arc<Node>, Failure> {
+    fn on_trial(&self) -> Result<Arc<Node>, Failure> {
         let view = self.bench.view("shop").ok_or("no view")?;
         Ok(trial(&view).ok_or("no trial")?.1)
     }
@@ -92,7 +92,7 @@ fn old(stage: &Stage) -> Option<Arc<Node>> {
 fn a_version_that_fails_is_out_of_the_snapshot_moments_after_it_was_counted() -> Outcome {
     within(async {
         let stage = Stage::start().await?;
-        let (new, before) = (stage.new()?, old(&stage).ok_or("no old node")?);
+        let (new, before) = (stage.on_trial()?, old(&stage).ok_or("no old node")?);
         count(&before, 400, 1);
         count(&new, 30, 15);
         let ended = stage.bench.wait("shop").await?;
@@ -113,7 +113,7 @@ fn each_step_is_judged_by_what_came_since_it_began() -> Outcome {
         let stage = Stage::start().await?;
         let before = old(&stage).ok_or("no old node")?;
         count(&before, 400, 0);
-        let new = stage.new()?;
+        let new = stage.on_trial()?;
         count(&new, 200, 0);
         assert_eq!(stage.evidence().await?.new.requests, 200);
         stage.steer(Steering::Promote).await?;

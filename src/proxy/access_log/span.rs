@@ -68,7 +68,7 @@ impl Span {
         json_string(out, name.as_bytes());
         write!(out, r#","kind":{SERVER},"startTimeUnixNano":"{}""#, begin.as_nanos())?;
         write!(out, r#","endTimeUnixNano":"{}","attributes":["#, nanos(end))?;
-        self.attributes(out, entry, service)?;
+        attributes(out, entry, service)?;
         out.extend_from_slice(br#"],"events":["#);
         let moments =
             [("node chosen", &entry.chosen), ("connected", &entry.connected), ("head of the answer", &entry.answered)];
@@ -80,47 +80,47 @@ impl Span {
         let code = if entry.is_well() { 0 } else { ERROR };
         writeln!(out, r#"],"status":{{"code":{code}}}}}"#)
     }
+}
 
-    fn attributes(&self, out: &mut Vec<u8>, entry: &Entry, service: Option<&str>) -> std::io::Result<()> {
-        let scheme = if entry.front.is_secure() { "https" } else { "http" };
-        out.extend_from_slice(br#"{"key":"url.scheme","value":{"stringValue":""#);
-        out.extend_from_slice(scheme.as_bytes());
-        out.extend_from_slice(br#""}}"#);
-        let node = entry.node.borrow();
-        let id = node.as_ref().map(|local| &local.node.id);
-        let shielded = entry.shielded.borrow();
-        let failed = shielded.as_ref().map(|local| local.node.id.version.as_str().as_bytes());
-        let status = entry.status.get();
-        let code = status.to_string();
-        let other = if status >= 500 { code.as_str() } else { entry.outcome().code() };
-        let error = (!entry.is_well()).then(|| entry.error.get().unwrap_or(other));
-        let client = entry.client.to_string();
-        let texts: [(&str, Option<&[u8]>); 13] = [
-            ("http.request.method", Some(entry.method.as_str().as_bytes())),
-            // Never the query: it carries secrets.
-            ("url.path", Some(entry.uri.path().as_bytes())),
-            ("server.address", entry.host()),
-            ("network.protocol.version", entry.protocol().strip_prefix("HTTP/").map(str::as_bytes)),
-            ("client.address", Some(client.as_bytes())),
-            ("error.type", error.map(str::as_bytes)),
-            ("sluice.outcome", Some(entry.outcome().code().as_bytes())),
-            ("sluice.service", service.map(str::as_bytes)),
-            ("sluice.version", id.map(|id| id.version.as_str().as_bytes())),
-            ("sluice.node", id.map(|id| id.address.as_str().as_bytes())),
-            ("sluice.cohort", entry.cohort.get().map(str::as_bytes)),
-            ("sluice.shielded", failed),
-            ("sluice.request_id", entry.request_id.get().map(HeaderValue::as_bytes)),
-        ];
-        for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text?))) {
-            write!(out, r#",{{"key":"{key}","value":{{"stringValue":"#)?;
-            json_string(out, text);
-            out.extend_from_slice(b"}}");
-        }
-        let numbers =
-            [("http.response.status_code", u64::from(status)), ("sluice.attempts", u64::from(entry.attempts.get()))];
-        for (key, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
-            write!(out, r#",{{"key":"{key}","value":{{"intValue":"{number}"}}}}"#)?;
-        }
-        Ok(())
+fn attributes(out: &mut Vec<u8>, entry: &Entry, service: Option<&str>) -> std::io::Result<()> {
+    let scheme = if entry.front.is_secure() { "https" } else { "http" };
+    out.extend_from_slice(br#"{"key":"url.scheme","value":{"stringValue":""#);
+    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(br#""}}"#);
+    let node = entry.node.borrow();
+    let id = node.as_ref().map(|local| &local.node.id);
+    let shielded = entry.shielded.borrow();
+    let failed = shielded.as_ref().map(|local| local.node.id.version.as_str().as_bytes());
+    let status = entry.status.get();
+    let code = status.to_string();
+    let other = if status >= 500 { code.as_str() } else { entry.outcome().code() };
+    let error = (!entry.is_well()).then(|| entry.error.get().unwrap_or(other));
+    let client = entry.client.to_string();
+    let texts: [(&str, Option<&[u8]>); 13] = [
+        ("http.request.method", Some(entry.method.as_str().as_bytes())),
+        // Never the query: it carries secrets.
+        ("url.path", Some(entry.uri.path().as_bytes())),
+        ("server.address", entry.host()),
+        ("network.protocol.version", entry.protocol().strip_prefix("HTTP/").map(str::as_bytes)),
+        ("client.address", Some(client.as_bytes())),
+        ("error.type", error.map(str::as_bytes)),
+        ("sluice.outcome", Some(entry.outcome().code().as_bytes())),
+        ("sluice.service", service.map(str::as_bytes)),
+        ("sluice.version", id.map(|id| id.version.as_str().as_bytes())),
+        ("sluice.node", id.map(|id| id.address.as_str().as_bytes())),
+        ("sluice.cohort", entry.cohort.get().map(str::as_bytes)),
+        ("sluice.shielded", failed),
+        ("sluice.request_id", entry.request_id.get().map(HeaderValue::as_bytes)),
+    ];
+    for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text?))) {
+        write!(out, r#",{{"key":"{key}","value":{{"stringValue":"#)?;
+        json_string(out, text);
+        out.extend_from_slice(b"}}");
     }
+    let numbers =
+        [("http.response.status_code", u64::from(status)), ("sluice.attempts", u64::from(entry.attempts.get()))];
+    for (key, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
+        write!(out, r#",{{"key":"{key}","value":{{"intValue":"{number}"}}}}"#)?;
+    }
+    Ok(())
 }

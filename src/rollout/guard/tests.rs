@@ -153,7 +153,9 @@ fn tallies() -> impl Strategy<Value = Tally> {
     (count(), prop::array::uniform5(count()), prop::collection::vec((0usize..200, count()), 0..6)).prop_map(
         |(requests, failures, buckets)| {
             let mut tally = Tally { requests, failures, ..Tally::default() };
-            buckets.into_iter().for_each(|(bucket, count)| tally.latencies.note(bucket, count));
+            for (bucket, count) in buckets {
+                tally.latencies.note(bucket, count);
+            }
             tally
         },
     )

@@ -120,12 +120,11 @@ fn sample(line: &str) -> (String, Labels, f64) {
             assert!(label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{line}");
             let (value, after) = quoted(after).unwrap_or_else(|| panic!("a value without an end: {line}"));
             assert_eq!(labels.insert(label.to_owned(), value), None, "a label twice: {line}");
-            match after.strip_prefix(',') {
-                Some(more) => rest = more,
-                None => {
-                    rest = after.strip_prefix('}').unwrap_or_else(|| panic!("no end of the labels: {line}"));
-                    break;
-                }
+            if let Some(more) = after.strip_prefix(',') {
+                rest = more;
+            } else {
+                rest = after.strip_prefix('}').unwrap_or_else(|| panic!("no end of the labels: {line}"));
+                break;
             }
         }
     }
