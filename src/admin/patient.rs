@@ -88,7 +88,7 @@ mod tests {
         let mut ours = Patient::new(ours);
         let slow = tokio::spawn(async move {
             for _ in 0..4 {
-                sleep(STUCK - Duration::from_secs(1)).await;
+                sleep(STUCK.saturating_sub(Duration::from_secs(1))).await;
                 theirs.read_exact(&mut [0; 16]).await.unwrap();
             }
             theirs

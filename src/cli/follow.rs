@@ -32,7 +32,7 @@ pub struct Follow<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     /// The change ended.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// `--timeout` passed; the change goes on.
     TimedOut,
     /// Ctrl-C; the change goes on.
@@ -96,7 +96,7 @@ pub async fn follow(client: &Client, how: &Follow<'_>, screen: &mut Screen<'_>) 
                 last = Some(moment.service);
                 if let Some(ended) = moment.ended {
                     tell(&ended, how, screen);
-                    return Ok(End::Ended(ended));
+                    return Ok(End::Ended(Box::new(ended)));
                 }
             }
             _ = tick.tick(), if live => {

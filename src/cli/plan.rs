@@ -102,7 +102,9 @@ fn tell(
             let invalid = serde_json::json!({"schema": 1, "changes": false, "problems": problems});
             screen.line(&invalid.to_string());
         } else {
-            problems.iter().for_each(|problem| screen.complain(config::render_coloured(problem).trim_end()));
+            for problem in problems {
+                screen.complain(config::render_coloured(problem).trim_end());
+            }
             screen.complain(&format!("{}: invalid; nothing of it would be applied", path.display()));
         }
         return Ok(());
@@ -112,11 +114,15 @@ fn tell(
         screen.line(&text);
         return Ok(());
     }
-    problems.iter().for_each(|problem| screen.complain(config::render_coloured(problem).trim_end()));
+    for problem in problems {
+        screen.complain(config::render_coloured(problem).trim_end());
+    }
     if !problems.is_empty() {
         screen.complain(&format!("{}: files with errors would be held back; the rest:", path.display()));
     }
-    plan.lines().iter().for_each(|line| screen.line(line));
+    for line in plan.lines() {
+        screen.line(&line);
+    }
     if !plan.changes {
         screen.line(&format!("{}: nothing would change", path.display()));
     }

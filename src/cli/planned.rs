@@ -162,9 +162,11 @@ impl ServicePlan {
         }];
         if let Some(rollout) = &self.rollout {
             lines.push(format!("    {}", rollout.how));
-            let node = |node: &Moving| match node.version.is_unnamed() {
-                true => node.address.to_string(),
-                false => format!("{} ({})", node.address, node.version),
+            let node = |node: &Moving| {
+                if node.version.is_unnamed() {
+                    return node.address.to_string();
+                }
+                format!("{} ({})", node.address, node.version)
             };
             lines.extend(rollout.join.iter().map(|joining| format!("  {}", add(format!("{} joins", node(joining))))));
             lines.extend(rollout.drain.iter().map(|leaving| {

@@ -66,7 +66,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
     loop {
         let text = session.client.get_text(&target).await?;
         if !args.watch {
-            last.show(&text, args.json, session)?;
+            Watched::show(&text, args.json, session)?;
             return Ok(0);
         }
         last.show_change(&text, args.json, session)?;
@@ -90,7 +90,7 @@ struct Watched {
 
 impl Watched {
     /// All of it, once.
-    fn show(&mut self, text: &str, json: bool, session: &mut Session<'_>) -> Result<(), Failure> {
+    fn show(text: &str, json: bool, session: &mut Session<'_>) -> Result<(), Failure> {
         if json {
             session.screen.line(text.trim_end());
         } else {

@@ -1,6 +1,7 @@
 //! The description of the API against the API.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -138,10 +139,14 @@ fn check(kind: &str, value: &Value, at: &str, seen: &mut BTreeSet<String>) {
                 check(kind, value, at, seen);
             } else if let Some(kind) = kind.strip_prefix('[') {
                 let items = value.as_array().unwrap_or_else(|| panic!("{at} is no list"));
-                items.iter().for_each(|item| check(&kind[..kind.len() - 1], item, at, seen));
+                for item in items {
+                    check(&kind[..kind.len() - 1], item, at, seen);
+                }
             } else if let Some(kind) = kind.strip_prefix('{') {
                 let fields = value.as_object().unwrap_or_else(|| panic!("{at} is no object"));
-                fields.values().for_each(|item| check(&kind[..kind.len() - 1], item, at, seen));
+                for item in fields.values() {
+                    check(&kind[..kind.len() - 1], item, at, seen);
+                }
             } else {
                 seen.insert(kind.to_owned());
                 let (_, _, fields) =
@@ -150,7 +155,9 @@ fn check(kind: &str, value: &Value, at: &str, seen: &mut BTreeSet<String>) {
                 let described: BTreeSet<_> = fields.iter().map(|(field, _)| *field).collect();
                 let sent: BTreeSet<_> = object.keys().map(String::as_str).collect();
                 assert_eq!(described, sent, "{kind} at {at}");
-                fields.iter().for_each(|(field, kind)| check(kind, &object[*field], &format!("{at}.{field}"), seen));
+                for (field, kind) in *fields {
+                    check(kind, &object[*field], &format!("{at}.{field}"), seen);
+                }
             }
             true
         }
@@ -239,12 +246,12 @@ fn table() -> String {
             Answers::Events(shape) => format!("SSE of `{shape}`"),
         };
         let role = match endpoint.needs {
-            crate::admin::endpoints::Needs::Nothing => "nobody",
+            crate::admin::endpoints::Needs::Nothing => "none",
             crate::admin::endpoints::Needs::Reading => "read",
             crate::admin::endpoints::Needs::Steering => "operator",
         };
         let about = [&[endpoint.about.to_owned()], &query[..]].concat().join("<br>");
-        text += &format!("| `{} {}` | {role} | {answer} | {about} |\n", endpoint.method, endpoint.path);
+        let _ = writeln!(text, "| `{} {}` | {role} | {answer} | {about} |", endpoint.method, endpoint.path);
     }
     text
 }

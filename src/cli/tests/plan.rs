@@ -8,13 +8,13 @@ fn running(folder: &Path, text: &str) -> Fake {
     let path = folder.join("running.toml");
     fs::write(&path, text).unwrap();
     let outline = control::outline(&crate::config::load(&path).config.unwrap());
-    Fake::start(folder, move |request| match request {
-        Request::Config => Reply::Outline(Box::new(outline.clone())),
-        _ => {
-            let mut all = status(vec![service("shop", &path)]);
-            all.config.path.clone_from(&path);
-            Reply::Status(Box::new(all))
+    Fake::start(folder, move |request| {
+        if *request == Request::Config {
+            return Reply::Outline(Box::new(outline.clone()));
         }
+        let mut all = status(vec![service("shop", &path)]);
+        all.config.path.clone_from(&path);
+        Reply::Status(Box::new(all))
     })
 }
 
