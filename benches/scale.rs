@@ -1,5 +1,5 @@
 //! Ten thousand services in a real process: from an edit to one of them until it is live, what the others notice of it, and
-//! what it costs in memory.
+//! what it costs in memory; and what reading the metrics of all of them does to others.
 //!
 //! `cargo bench --bench scale -- [--services 10000] [--edits 20]`
 #![allow(missing_docs)]
@@ -16,6 +16,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// How often the metrics are read, twice a second.
+const SCRAPES: usize = 8;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -161,6 +164,16 @@ fn measure(layout: Layout, services: usize, edits: usize, port: u16) -> Result<(
     let quiet = Probe::start(address);
     sleep(Duration::from_secs(3));
     let quiet = quiet.stop();
+    let scraped = Probe::start(address);
+    let (mut times, mut size) = (Vec::new(), 0);
+    for _ in 0..SCRAPES {
+        let began = Instant::now();
+        size = scrape(&site.path("s.sock"))?;
+        times.push(began.elapsed());
+        sleep(Duration::from_millis(500));
+    }
+    let scraped = scraped.stop();
+    times.sort();
     let under = Probe::start(address);
     let same = format!("s{}.test", services / 2);
     let mut settings = Vec::new();
@@ -190,7 +203,9 @@ fn measure(layout: Layout, services: usize, edits: usize, port: u16) -> Result<(
         row(name, format!("{} / {}", ms(all[all.len() / 2]), ms(all[all.len() - 1])));
     }
     row("others, quiet p50/p99/max", quiet);
+    row("others, scrapes p50/p99/max", scraped);
     row("others, edits p50/p99/max", under);
+    row("a scrape, and its size", format!("{} {:.1} MB", ms(times[SCRAPES / 2]), size as f64 / 1e6));
     row("memory after the edits", memory(proxy.0.id()));
     let began = Instant::now();
     Command::new("kill").arg(proxy.0.id().to_string()).status()?;
@@ -268,6 +283,18 @@ fn exchange(stream: &mut TcpStream, host: &str) -> Option<String> {
             return None;
         }
     }
+}
+
+/// Reads all metrics; how many bytes they are.
+fn scrape(socket: &Path) -> Result<usize, Failure> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: sluice\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    if !answer.starts_with(b"HTTP/1.1 200") {
+        return Err("no metrics".into());
+    }
+    Ok(answer.len())
 }
 
 /// Requests to another service on one connection, one after the other.
