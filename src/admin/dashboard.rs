@@ -37,6 +37,7 @@ static FILES: &[File] = files! {
     "api.js" "text/javascript; charset=utf-8"
     "charts.js" "text/javascript; charset=utf-8"
     "draw.js" "text/javascript; charset=utf-8"
+    "history.js" "text/javascript; charset=utf-8"
     "log.js" "text/javascript; charset=utf-8"
     "series.js" "text/javascript; charset=utf-8"
     "service.js" "text/javascript; charset=utf-8"

@@ -161,10 +161,21 @@ stage("a bad version is seen to fail and to be sent back", async () => {
   await shop(page).getByText("Refused versions").waitFor();
   assert.match(await shares(page), /v2 100%/);
   await shop(page).getByRole("button", { name: "Retry" }).waitFor();
+  const rollouts = shop(page).getByRole("table", { name: "Last rollouts of shop" });
+  await rollouts.getByRole("row", { name: /^v2 → v3 rolled-back/ }).waitFor();
+  await rollouts.getByRole("row", { name: /^v1 → v2 done .*promote by/ }).waitFor();
   await page.locator("#log").getByText(/sent back|fail/).first().waitFor();
   await shot(page, "rollback-dark", full(page));
   assert.deepEqual(wrongs(page), []);
   await page.context().close();
+});
+
+stage("the page is on no public listener", async () => {
+  for (const path of ["", "dashboard/dashboard.js", "v1/whoami"]) {
+    const answer = await fetch(`http://127.0.0.1:${site.port}/${path}`);
+    assert.match(await answer.text(), /^v[123]$/, "a node answered");
+    assert.equal(answer.headers.get("content-security-policy"), null);
+  }
 });
 
 stage("a node is taken out and put back", async () => {
@@ -312,12 +323,24 @@ stage("what nodes and files say is shown as text, with the line of the error", a
   await page.context().close();
 });
 
+stage("what is drawn twice with the same name is there twice, however often", async () => {
+  const page = await visit(browser, url);
+  const drawn = await page.evaluate(async () => {
+    const { draw, h } = await import("/dashboard/draw.js");
+    const parent = document.createElement("div");
+    for (let at = 0; at < 5; at += 1) draw(parent, [h("p", { key: "node" }, "draining"), h("p", { key: "node" }, "joining")]);
+    return [...parent.childNodes].map(({ textContent }) => textContent);
+  });
+  assert.deepEqual(drawn, ["draining", "joining"]);
+  await page.context().close();
+});
+
 stage("ten thousand services do not freeze it", async () => {
   const status = await site.status();
   const [first] = status.services;
   status.services = Array.from({ length: 10_000 }, (_, at) => ({ ...first, name: `service-${at}`, rollout: null, phase: "settled", refused: [] }));
   status.services[7777].all_down = true;
-  const many = await site.forward({ "/v1/status": () => JSON.stringify({ ...status, now: Date.now() }) });
+  const many = await site.forward({ "/v1/status": () => JSON.stringify({ ...status, now: Date.now() }), "/v1/services/service-7777/history": () => "[]" });
   const page = await visit(browser, many);
   await page.evaluate(() => {
     globalThis.longest = 0;

@@ -15,6 +15,7 @@ const SOON = 21 * 86_400_000; // ms before the end of a certificate
 
 const at = (id) => document.getElementById(id);
 const open = new Map(); // service → what somebody chose
+const opened = new Set(); // those that opened by themselves
 let now = null; // the newest status
 let received = 0; // when it came
 let me = null; // who asks, and his role
@@ -163,8 +164,8 @@ function sort() {
 }
 
 const ui = {
-  isOpen(service) {
-    return open.get(service.name) ?? (now.services.length <= OPEN || order.length <= OPEN || (trouble(service) >= 45 && order.indexOf(service) < 5));
+  isOpen({ name }) {
+    return open.get(name) ?? (now.services.length <= OPEN || order.length <= OPEN || opened.has(name));
   },
   toggle(name) {
     return (event) => {
@@ -196,8 +197,15 @@ function keepFocus() {
   else if (document.activeElement === document.body) document.getElementById(`service-${encodeURIComponent(steered.name)}`)?.querySelector("button").focus();
 }
 
+/** What needs a look opens by itself, and stays open when it has ended: somebody may be reading. */
+function openFirst() {
+  for (const service of order.slice(0, OPEN)) if (trouble(service) >= 45) opened.add(service.name);
+  for (const name of opened) if (opened.size > 2 * OPEN) opened.delete(name);
+}
+
 function drawServices() {
   sort();
+  openFirst();
   const all = now.services.length;
   const found = order.length;
   at("count").textContent = found > SHOWN

@@ -33,7 +33,9 @@ export function draw(parent, children, inside) {
     draw(node, child.children, node.namespaceURI === SVG ? SVG : undefined);
     return node;
   });
-  for (const node of there.values()) node.remove();
+  // By what is kept and not by key: the same node may be on its way out and back again.
+  const kept = new Set(nodes);
+  for (const node of [...parent.childNodes]) if (!kept.has(node)) node.remove();
   let at = parent.firstChild;
   for (const node of nodes) {
     if (node === at) at = at.nextSibling;

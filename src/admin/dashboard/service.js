@@ -3,6 +3,7 @@
 import { h, table } from "./draw.js";
 import { chart } from "./charts.js";
 import { draw as drawActions, drawNode } from "./steer.js";
+import * as history from "./history.js";
 import * as series from "./series.js";
 import { count, duration, latency, many, part, percent, rate, time } from "./words.js";
 
@@ -76,13 +77,14 @@ function inside(service, now, colours, ui) {
     nodes(service, now, ui.who),
     service.refused.length > 0 && h("div", { key: "refused" }, h("h4", {}, "Refused versions"),
       h("ul", {}, service.refused.map((one) => h("li", { key: `${one.version} ${one.at}` }, h("b", {}, one.version), `, ${duration(now - one.at)} ago: ${one.reason}`)))),
+    history.draw(service, now),
     h("p", { key: "source", class: "quiet" }, `${service.source}, change ${service.change}`),
   ];
 }
 
 function halt(halt, now) {
   const end = halt.until ? `, ends in ${duration(halt.until - now)}` : "";
-  return h("p", { key: "halt", class: "warn" }, `${halt.kind} for ${duration(now - halt.since)} by ${halt.by}${end}`);
+  return h("p", { key: "halt", class: "warn" }, `${halt.kind} for ${duration(now - halt.since)} by ${halt.by}${end}${halt.message ? `; clients are told: ${halt.message}` : ""}`);
 }
 
 function rollout(rollout, now) {
