@@ -134,6 +134,16 @@ fn a_torn_arrow_key_quits_nothing_and_pasted_text_commands_nothing() {
     top.shows(&["SERVICES (1)"]);
     top.types("\x1b[200~ay\x1b[201~");
     top.types("\x1b[B\x1bOA");
+    // Drawn anew: somebody else wrote on the screen.
+    top.scribbles("some message");
+    top.types("\x0c");
+    top.shows(&["SERVICES (1)"]);
+    eventually("nothing of it is left", || (!top.text().contains("some message")).then_some(()));
+    // After a stop and `fg`, too.
+    top.scribbles("$ fg");
+    top.signal(Signal::CONT);
+    eventually("nothing of it is left", || (!top.text().contains("$ fg")).then_some(()));
+    top.shows(&["SERVICES (1)"]);
     top.types("/sho");
     top.shows(&["/sho", "(1 of 1)"]);
     top.types("\x1b[200~p\x1b[31m\x1b[201~\r");

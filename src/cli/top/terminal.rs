@@ -46,8 +46,7 @@ impl Taken {
             }));
         });
         take()?;
-        let terminal = Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(PIECE, stdout())));
-        terminal.map(|terminal| Self { terminal }).inspect_err(|_| give_back())
+        empty().map(|terminal| Self { terminal }).inspect_err(|_| give_back())
     }
 
     /// Draws what differs from what is there.
@@ -58,7 +57,10 @@ impl Taken {
 
     /// Makes the next drawing draw everything: somebody else wrote on the screen.
     pub fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not by `Terminal::clear`, which asks the terminal where its cursor is, and waits for an answer that the keys' thread reads.
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal = empty()?;
+        Ok(())
     }
 
     /// Takes it again, after a shell had it.
@@ -74,6 +76,11 @@ impl Drop for Taken {
     fn drop(&mut self) {
         give_back();
     }
+}
+
+/// One on which nothing was drawn yet.
+fn empty() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(PIECE, stdout())))
 }
 
 fn take() -> io::Result<()> {

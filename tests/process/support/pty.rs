@@ -103,6 +103,13 @@ impl Pty {
         self.signal(Signal::WINCH);
     }
 
+    /// Writes in the middle of the screen, as another program would.
+    pub fn scribbles(&self, text: &str) {
+        let mut line = File::from(self.line.try_clone().expect("one more of it"));
+        line.write_all(format!("\x1b[9;1H{text}").as_bytes()).expect("a terminal");
+        self.shows(&[text]);
+    }
+
     /// Closes the window.
     pub fn close(&mut self) {
         self.window = None;
