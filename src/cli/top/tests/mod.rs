@@ -1,6 +1,7 @@
 //! The view without a terminal: reports and keys in, a screen of text out.
 
 mod anything;
+mod asks;
 mod keys;
 mod panics;
 mod pictures;
