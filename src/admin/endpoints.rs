@@ -250,7 +250,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Answers::Json("ServiceStatus"),
         "Answers every request with 503, a page and `Retry-After`; those under way go on.",
         |given| {
-            let message = given.parameter("message")?;
+            let message = given.text("message")?;
             let wait = given.duration("retry_after")?.unwrap_or(Duration::from_mins(1));
             let on = Halting::MaintenanceOn { message, retry_after: wait.as_secs().max(1) };
             halt(given, if given.flag("undo")? { Halting::MaintenanceOff } else { on })

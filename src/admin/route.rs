@@ -77,6 +77,11 @@ impl Given<'_> {
         parameter(self.query, name)
     }
 
+    /// The same for a text, which may have several lines.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Fault> {
+        once(self.query, name)?.map(|value| decode(value, true)).transpose()
+    }
+
     /// A parameter that is a time, like `30s`.
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Fault> {
         let text = self.parameter(name)?;
@@ -99,7 +104,7 @@ pub(super) fn route(method: &Method, path: &str, query: &str) -> Result<(&'stati
         .strip_prefix('/')
         .ok_or_else(|| Fault::bad_request("the path must start with /"))?
         .split('/')
-        .map(decode)
+        .map(|segment| decode(segment, false))
         .collect::<Result<Vec<_>, _>>()?;
     let mut here = ENDPOINTS.iter().filter(|endpoint| fits(endpoint.path, &segments)).peekable();
     if here.peek().is_none() {
@@ -141,19 +146,25 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// The one value of a parameter; none if it is not given.
 fn parameter(query: &str, name: &str) -> Result<Option<String>, Fault> {
+    once(query, name)?.map(|value| decode(value, false)).transpose()
+}
+
+/// The one value of a parameter as it stands there.
+fn once<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, Fault> {
     let mut values = pairs(query).filter(|(key, _)| *key == name);
-    let first = values.next().map(|(_, value)| decode(value)).transpose()?;
+    let first = values.next().map(|(_, value)| value);
     if values.next().is_some() {
         return Err(Fault::bad_request(format!("`{name}` is given twice")));
     }
-    if first.as_deref() == Some("") {
+    if first == Some("") {
         return Err(Fault::bad_request(format!("`{name}` is empty")));
     }
     Ok(first)
 }
 
-/// Percent-decodes (RFC 3986 §2.1). Control characters are refused: no name holds them, and answers repeat names.
-fn decode(text: &str) -> Result<String, Fault> {
+/// Percent-decodes (RFC 3986 §2.1). Control characters are refused, but the ends of `lines` if there may be some: no name holds them, and
+/// answers repeat names.
+fn decode(text: &str, lines: bool) -> Result<String, Fault> {
     let bad = || Fault::bad_request(format!("`{}` is not percent-encoded UTF-8 text", text.escape_debug()));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -166,8 +177,9 @@ fn decode(text: &str) -> Result<String, Fault> {
         bytes.push((digit()? * 16 + digit()?) as u8);
     }
     let decoded = String::from_utf8(bytes).map_err(|_| bad())?;
-    if decoded.chars().any(char::is_control) {
-        return Err(bad());
+    if decoded.chars().any(|one| one.is_control() && !(lines && matches!(one, '\n' | '\r' | '\t'))) {
+        let shown = decoded.escape_debug();
+        return Err(Fault::bad_request(format!("`{shown}` holds a control character, which nothing here does")));
     }
     Ok(decoded)
 }

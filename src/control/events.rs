@@ -175,8 +175,10 @@ fn news(entry: &Entry, last: &Told, next: &Told) -> Vec<News> {
     let of = |kind, message: String| News::new(kind, Some(release), message);
     let mut news = Vec::new();
     if let (false, Some((_, from))) = (last.began, &change.began) {
-        let from = from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
-        news.push(of(EventKind::Began, format!("{release} is to take over{from}")));
+        let from = from.as_ref().filter(|from| !from.is_unnamed());
+        let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+        let who = if release.is_unnamed() { "another list of nodes" } else { release.as_str() };
+        news.push(of(EventKind::Began, format!("{who} is to take over{from}")));
     }
     let judged = change.steps.iter().filter_map(|step| Some((step.share, step.evidence.as_ref()?)));
     for (share, evidence) in judged.skip(last.judged) {

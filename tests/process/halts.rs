@@ -81,11 +81,15 @@ fn maintenance_answers_503_with_a_page_or_a_message_until_it_ends() {
     assert_eq!((page.text().as_str(), page.header("x-sluice-error")), ("<h1>Back soon</h1>", Some("maintenance")));
     assert_eq!(site.verb(&["hold", "shop"]).status.code(), Some(2), "one thing at a time");
     assert_eq!(
-        site.verb(&["maintenance", "shop", "on", "--message", "Back at noon & <b>sorry</b>"]).status.code(),
+        site.verb(&["maintenance", "shop", "on", "--message", "Back at noon & <b>sorry</b>\n\u{e4}rgerlich"])
+            .status
+            .code(),
         Some(0)
     );
     let told = get(address, "any", "/").expect("an answer");
-    assert_eq!(told.text(), "Back at noon & <b>sorry</b>\n");
+    assert_eq!(told.text(), "Back at noon & <b>sorry</b>\n\u{e4}rgerlich\n");
+    let bell = site.verb(&["maintenance", "shop", "on", "--message", "\u{7}"]);
+    assert_eq!(bell.status.code(), Some(2), "no control characters");
     assert!(told.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
     assert_eq!(site.verb(&["maintenance", "shop", "off"]).status.code(), Some(0));
     assert_eq!(get(address, "any", "/").expect("an answer").status, 200);
