@@ -30,7 +30,8 @@ function path(points, now, span, top) {
       continue;
     }
     const y = HEIGHT - 1 - (value / top) * (HEIGHT - 3);
-    drawn += `${on ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    // A run begins with a dot, because it may be all there is of it.
+    drawn += `${on ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}${on ? "" : "h1"}`;
     on = true;
   }
   return drawn || "M0 0";
