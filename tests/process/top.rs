@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use sluicegate::cli::demo::Origin;
 
-use super::support::{LISTENER, Pty, QUICK, Site, eventually, get, list, origin};
+use super::support::{Client, LISTENER, Pty, QUICK, Site, eventually, get, list, origin};
 
 /// A canary whose steps somebody must promote.
 fn canary(release: &str, old: &[Origin], new: &[Origin]) -> String {
@@ -107,6 +107,31 @@ fn it_follows_the_window_and_a_proxy_that_is_killed_and_comes_back() {
 
     // A closed window ends it, without a signal too.
     top.close();
+    top.exit();
+}
+
+#[test]
+fn the_first_line_tells_what_the_whole_proxy_does() {
+    let old = [origin("v1")];
+    let more = "[service.gone]\nmatch = \"gone.test\"\nnodes = [\"127.0.0.1:9\"]\nhold = { wait = \"0s\" }\n";
+    let site = Site::new(&(canary("v1", &old, &[origin("v2")]) + more));
+    let proxy = site.start();
+    proxy.settled("shop");
+    let mut top = Pty::start(site.command(&["top"]), 80, 24);
+    top.shows(&["SERVICES (2)", "0 conns"]);
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(proxy.address()).expect("a connection")).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("shop.test", "/").expect("an answer").status, 200);
+        assert!(client.get("gone.test", "/").expect("an answer").status >= 500);
+    }
+    top.shows(&["3 conns"]);
+    eventually("all is counted", || {
+        let load = proxy.status()?.load;
+        ((load.connections, load.requests, load.errors) == (3, 6, 3)).then_some(())
+    });
+    drop(clients);
+    top.shows(&["0 conns"]);
+    top.types("q");
     top.exit();
 }
 

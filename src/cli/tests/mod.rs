@@ -5,6 +5,8 @@ mod halt;
 mod line;
 mod plan;
 mod reach;
+// It is of all verbs.
+#[cfg(feature = "top")]
 mod reference;
 mod status;
 mod steer;

@@ -34,7 +34,6 @@ fn reference() -> String {
     text
 }
 
-#[cfg(feature = "top")]
 #[test]
 fn the_document_says_what_the_help_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verbs.md");
