@@ -19,7 +19,7 @@ pub fn service(release: &str, versions: &[(&str, &[Origin])], rollout: &str) -> 
     let versions = versions.iter().map(line).collect::<Vec<_>>().join("\n");
     format!(
         "release = \"{release}\"\nhealth = {{ path = \"/healthz\", interval = \"100ms\" }}\n\
-         drain = {{ websockets = \"10s\" }}\n\
+         drain = {{ websockets = \"30s\", spread = \"5s\" }}\n\
          [service.shop.versions]\n{versions}\n[service.shop.rollout]\nstrategy = \"canary\"\nkeep = \"100ms\"\n{rollout}\n"
     )
 }
