@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::{Fault, listed, nearest};
+use super::error::Fault;
 use super::file::misplaced;
 use super::reader::Table;
+use super::template::{self, Piece};
 use super::units::shorten;
 
 /// A line for each request.
@@ -202,53 +203,20 @@ fn format(text: &str) -> Result<LogFormat, Fault> {
     }
 }
 
-/// `{word}` is a field; a brace before anything else is a brace.
 fn pieces(text: &str) -> Result<Vec<LogPiece>, Fault> {
-    let mut pieces = Vec::new();
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find('{') {
-        let (before, from) = rest.split_at(start);
-        plain.push_str(before);
-        let word = &from[1..];
-        let end = word.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(word.len());
-        if end == 0 || !word[end..].starts_with('}') {
-            plain.push('{');
-            rest = word;
-            continue;
+    let known = LogField::ALL.iter().map(|field| (field.name(), *field));
+    let pieces = template::pieces(text).into_iter().map(|piece| match piece {
+        Piece::Text(text) => Ok(LogPiece::Text(text.into())),
+        Piece::Word(word) => {
+            template::meaning(word, known.clone(), "is no field of the access log").map(LogPiece::Field)
         }
-        let name = &word[..end];
-        let names = || LogField::ALL.iter().map(|field| field.name());
-        let Some(field) = LogField::ALL.iter().find(|field| field.name() == name) else {
-            let fault = Fault::new(format!("`{{{}}}` is no field of the access log", shorten(name)));
-            return Err(match nearest(name, names()) {
-                Some(near) => fault.hint(format!("did you mean `{{{near}}}`?")),
-                None => fault.hint(format!("known are {}", listed(names()))),
-            });
-        };
-        if !plain.is_empty() {
-            pieces.push(LogPiece::Text(std::mem::take(&mut plain)));
-        }
-        pieces.push(LogPiece::Field(*field));
-        rest = &word[end + 1..];
-    }
-    plain.push_str(rest);
-    if !plain.is_empty() {
-        pieces.push(LogPiece::Text(plain));
-    }
-    Ok(pieces)
+    });
+    pieces.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_format_is_text_and_fields_and_other_braces_are_braces() {
-        let found = pieces("{\"s\":{status}} {x").map_err(|fault| format!("{fault:?}"));
-        let text = |text: &str| LogPiece::Text(text.into());
-        assert_eq!(found, Ok(vec![text("{\"s\":"), LogPiece::Field(LogField::Status), text("} {x")]));
-    }
 
     #[test]
     fn what_is_no_field_is_refused() {

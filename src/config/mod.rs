@@ -27,6 +27,7 @@ mod reader;
 mod rollout;
 mod stamp;
 mod syntax;
+mod template;
 mod tls;
 mod tokens;
 mod tracing;

@@ -2,9 +2,10 @@
 
 use http::header::{HeaderName, HeaderValue};
 
-use super::super::error::{Fault, listed, nearest};
+use super::super::error::Fault;
 use super::super::file::misplaced;
 use super::super::reader::{At, Table};
+use super::super::template::{self, Piece};
 use super::super::units::shorten;
 use super::super::words;
 use super::checked;
@@ -152,39 +153,12 @@ fn value(name: &HeaderName, at: &At<&str>, t: &Table<'_>) -> Option<FieldValue> 
     Some(if plain { FieldValue::Fixed(fixed) } else { FieldValue::Made(parts) })
 }
 
-/// `{word}` is a placeholder; a brace before anything else is a brace, as in the JSON of `Report-To`.
 fn parts(text: &str) -> Result<Vec<Part>, Fault> {
-    let mut parts = Vec::new();
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find('{') {
-        let (before, from) = rest.split_at(start);
-        plain.push_str(before);
-        let word = &from[1..];
-        let end = word.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(word.len());
-        if end == 0 || !word[end..].starts_with('}') {
-            plain.push('{');
-            rest = word;
-            continue;
+    let parts = template::pieces(text).into_iter().map(|piece| match piece {
+        Piece::Text(text) => Ok(Part::Text(text.into())),
+        Piece::Word(word) => {
+            template::meaning(word, PLACEHOLDERS.iter().copied(), "stands for nothing").map(Part::Placeholder)
         }
-        let name = &word[..end];
-        let Some((_, placeholder)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) else {
-            let names = || PLACEHOLDERS.iter().map(|(name, _)| *name);
-            let fault = Fault::new(format!("`{{{}}}` stands for nothing", shorten(name)));
-            return Err(match nearest(name, names()) {
-                Some(near) => fault.hint(format!("did you mean `{{{near}}}`?")),
-                None => fault.hint(format!("known are {}", listed(names()))),
-            });
-        };
-        if !plain.is_empty() {
-            parts.push(Part::Text(std::mem::take(&mut plain)));
-        }
-        parts.push(Part::Placeholder(*placeholder));
-        rest = &word[end + 1..];
-    }
-    plain.push_str(rest);
-    if !plain.is_empty() || parts.is_empty() {
-        parts.push(Part::Text(plain));
-    }
-    Ok(parts)
+    });
+    parts.collect()
 }
