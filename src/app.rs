@@ -163,7 +163,7 @@ impl Setup {
             }
             tokio::task::spawn_local(self.socket.serve(port.clone(), is_ready.clone()));
             if let Some(http) = self.http {
-                tokio::task::spawn_local(http.serve(port.clone(), is_ready.clone()));
+                http.serve_apart(port.clone(), is_ready.clone()).map_err(failed)?;
             }
             tokio::task::spawn_local(async move {
                 let mut is_ready = is_ready;

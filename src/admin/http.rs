@@ -3,9 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -73,6 +75,25 @@ impl Http {
     /// As the system says.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Serves on a thread of its own until the control plane ends: whoever floods it with handshakes takes no time from the control
+    /// plane.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn serve_apart(self, port: Port, ready: watch::Receiver<bool>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut end = ready.clone();
+        let serve = async move {
+            tokio::select! {
+                served = self.serve(port, ready) => if let Err(error) = served {
+                    tracing::error!(%error, "the admin API over TCP has ended");
+                },
+                () = async { while end.changed().await.is_ok() {} } => {}
+            }
+        };
+        thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve)).map(drop)
     }
 
     /// Serves until it is dropped, and lets those change something who may; must be polled inside a tokio runtime.
