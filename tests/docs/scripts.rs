@@ -17,6 +17,10 @@ alive() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && echo up || echo down;
 version() { curl -s -H 'Host: shop.example.com' "http://127.0.0.1:$HTTP/" | grep -o '"version":"[^"]*"'; }
 "#;
 
+/// What a stand-in does for `stop NAME`, in the place of `ENDS`: it returns when the process is gone, as those it stands for do.
+const ENDS: &str = r#"[ -e "$1.pid" ] && pid=$(cat "$1.pid") && kill "$pid" 2>/dev/null &&
+  for _ in $(seq 500); do grep -q '^State:.[^ZX]' "/proc/$pid/status" 2>/dev/null || break; sleep 0.02; done; rm -f "$1.pid""#;
+
 /// Runs a script on a stage with a proxy that has no healthy node yet, and gives the facts that it noted.
 fn facts(tools: &[(&str, &str)], script: &str) -> Vec<String> {
     let ports = Ports::free();
@@ -26,7 +30,7 @@ fn facts(tools: &[(&str, &str)], script: &str) -> Vec<String> {
     fs::create_dir(folder.join("bin")).unwrap();
     for (name, text) in tools {
         let path = folder.join("bin").join(name);
-        fs::write(&path, ports.replace(text)).unwrap();
+        fs::write(&path, ports.replace(&text.replace("ENDS", ENDS))).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let text = fs::read_to_string(folder.join("config/versions.toml")).unwrap();
@@ -81,7 +85,7 @@ fn systemd_units_are_started_enabled_and_stopped_in_that_order() {
     let systemctl = r#"#!/usr/bin/env bash
 verb=$1; shift
 echo "$verb $*" >>units.log
-stop() { [ -e "$1.pid" ] && kill "$(cat "$1.pid")"; rm -f "$1.pid"; }
+stop() { ENDS; }
 for unit; do
   of() { sed "s/%i/${unit#shop@}/g; s#/srv/shop#$ROOT#g" docs/examples/shop@.service | sed -n "s/^$1=//p"; }
   case $verb:$unit in
@@ -156,7 +160,7 @@ case $verb in
     [ "$tag" = v3 ] && bad=--unhealthy
     sluice demo-origin $bad --version "$tag" --port "$port" >/dev/null 2>&1 &
     echo $! >"$last.pid" ;;
-  stop) kill "$(cat "$last.pid" 2>/dev/null)" 2>/dev/null; rm -f "$last.pid" ;;
+  stop) set -- "$last"; ENDS ;;
   exec) shift 2; exec "$@" ;;
   *) exit 64 ;;
 esac
