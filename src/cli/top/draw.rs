@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::app::{App, Link, Mode, Page, STEERINGS};
 use super::paint::{BOLD, DIM, Look, fit, plain, width, wrap};
 use super::{detail, problems, table};
-use crate::api::{ServiceStatus, Status, Steering};
+use crate::api::{ServiceStatus, Steering};
 use crate::cli::words::{duration, percent};
 
 /// Lines at the top that tell what is wrong with the whole; more are counted.
@@ -312,9 +312,4 @@ pub fn failed(look: Look, part: Option<f64>) -> (String, Style) {
         Some(part) if part < 1.0 => (percent(part), look.doubtful()),
         Some(part) => (percent(part), look.bad()),
     }
-}
-
-/// Whether a status tells anything at all.
-pub fn services(status: Option<&Status>) -> usize {
-    status.map_or(0, |status| status.services.len())
 }

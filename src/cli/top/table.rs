@@ -107,7 +107,7 @@ fn columns_for(width: usize) -> Vec<(Column, usize)> {
 }
 
 fn title(app: &App, columns: &[(Column, usize)], name: usize) -> Line<'static> {
-    let all = super::draw::services(app.status.as_ref());
+    let all = app.status.as_ref().map_or(0, |status| status.services.len());
     let services = if app.filter.is_empty() {
         format!("SERVICES ({})", thousands(all as u64))
     } else {

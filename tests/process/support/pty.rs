@@ -240,11 +240,9 @@ impl Screen {
             ("?25", _) => self.cursor = command == "h",
             ("?2004", _) => self.bracketed = command == "h",
             (style, "m") => {
-                self.colors += usize::from(
-                    style
-                        .split(';')
-                        .any(|code| code == "38" || code.len() == 2 && code.starts_with('3') && code != "39"),
-                )
+                // 30 to 38, but not back to the usual one.
+                let color = |code: &str| code.len() == 2 && code.starts_with('3') && code != "39";
+                self.colors += usize::from(style.split(';').any(color));
             }
             (_, "J" | "K") => {}
             other => panic!("the program sends {other:?}"),
