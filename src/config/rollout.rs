@@ -27,7 +27,7 @@ pub struct Rollout {
     pub keep: Duration,
     /// The new version is refused if it is not healthy after this long.
     pub deadline: Duration,
-    /// Rolling: new nodes that may serve at once beyond as many as served before; without a limit if none.
+    /// Rolling: nodes that may serve at once beyond as many as served before, or as shall serve if that is more; without a limit if none.
     pub surge: Option<usize>,
     /// Rolling: healthy nodes that go on serving; as many as served before if none, and never more than that.
     pub floor: Option<usize>,

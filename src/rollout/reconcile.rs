@@ -77,7 +77,7 @@ impl Machine {
         let paused = self.paused().is_some();
         if (plan.admit == Admit::Each || prepared) && (!paused || self.on_trial().is_some()) {
             self.raise_floor();
-            self.admit(&target, self.room(plan), now);
+            self.admit(&target, self.room(&target, plan), now);
         }
         self.evict(now, &mut drains);
         self.raise_floor();
@@ -195,14 +195,15 @@ impl Machine {
     }
 
     /// How many more nodes may serve.
-    fn room(&self, plan: Plan) -> usize {
+    fn room(&self, target: &Target, plan: Plan) -> usize {
         let surge = self.wanted.as_ref().and_then(|wanted| wanted.surge);
         let (Some(surge), Some(change), Retire::OneForOne) = (surge, &self.change, plan.retire) else {
             return usize::MAX;
         };
         let serving = self.nodes.iter().filter(|entry| entry.serves()).count();
-        // Where nothing served before, there is nothing to go beyond.
-        if change.floor == 0 { usize::MAX } else { (change.floor + surge).saturating_sub(serving) }
+        // What served before and what shall serve may be that many anyway. Where nothing served, there is nothing to go beyond.
+        let anyway = change.floor.max(target.nodes.len());
+        if change.floor == 0 { usize::MAX } else { (anyway + surge).saturating_sub(serving) }
     }
 
     fn admit(&mut self, target: &Target, mut room: usize, now: Timestamp) {
@@ -240,8 +241,13 @@ impl Machine {
             entry.serves()
                 && (entry.node.serial < first_serial || (entry.state == NodeState::Serving && entry.setback.is_none()))
         };
+        // Nor can one that waits for room beside the old ones.
+        let waits = |entry: &NodeEntry| entry.state == NodeState::Joining && entry.healthy;
         let cold = plan.retire == Retire::OneForOne
-            && self.nodes.iter().any(|entry| target.holds(&entry.node) && entry.serves() && !is_full(entry));
+            && self
+                .nodes
+                .iter()
+                .any(|entry| target.holds(&entry.node) && (waits(entry) || (entry.serves() && !is_full(entry))));
         if (prepared && !cold) || (arrived.is_some() && standing) {
             let keep_on = arrived.unwrap_or(now).plus(plan.keep) > now;
             for entry in self.nodes.iter_mut().filter(|entry| leaves(entry)) {

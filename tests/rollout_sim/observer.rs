@@ -280,6 +280,8 @@ impl Observer {
         !machine.nodes().any(|entry| match entry.state {
             NodeState::Joining => true,
             NodeState::Ejected => entry.node.serial >= self.first_serial,
+            // It leaves: nobody waits for it to be ready.
+            NodeState::Draining | NodeState::Drained => false,
             _ => entry.setback.is_some() && entry.node.serial >= self.first_serial,
         })
     }

@@ -205,6 +205,36 @@ fn a_surge_of_one_brings_the_new_nodes_in_one_by_one() {
 }
 
 #[test]
+fn a_node_that_waits_for_room_is_not_taken_for_one_that_serves() {
+    let narrow = |release, nodes: &[&str]| Wanted {
+        surge: Some(1),
+        slow_start: Duration::from_secs(20),
+        ..wanted(release, nodes)
+    };
+    let mut service = Service::serving(narrow("v1", &["a", "b"]));
+    service.pass_time(20);
+    service.want(narrow("v2", &["c", "d"]));
+    service.health("c", true);
+    service.health("d", true);
+    assert_eq!(service.split(), ["a", "b", "c"], "d is healthy, and has to wait");
+    service.pass_time(20);
+    assert_eq!(service.split(), ["b", "c", "d"], "c is warm and takes the place of one, and d begins");
+    service.pass_time(20);
+    assert_eq!(service.split(), ["c", "d"]);
+}
+
+#[test]
+fn where_no_old_node_leaves_a_surge_keeps_nobody_out() {
+    let narrow = |nodes: &[&str]| Wanted { surge: Some(1), ..wanted("v1", nodes) };
+    let mut service = Service::serving(narrow(&["a"]));
+    service.want(narrow(&["a", "b", "c", "d"]));
+    for node in ["b", "c", "d"] {
+        service.health(node, true);
+    }
+    assert_eq!(service.split(), ["a", "b", "c", "d"]);
+}
+
+#[test]
 fn a_floor_below_what_served_lets_an_old_node_go_first() {
     let floored = |release, nodes: &[&str]| Wanted { floor: Some(1), ..wanted(release, nodes) };
     let mut service = Service::serving(floored("v1", &["a", "b"]));
