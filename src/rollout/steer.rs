@@ -47,6 +47,12 @@ impl Machine {
                     Err("the configuration aborts it: set `rollout.control` to \"run\" there".into())
                 }
                 (Some(_), true) => Ok(()),
+                // A first version has nothing to go back to, so it is not refused; but nobody waits for it any more.
+                (Some(_), false)
+                    if self.change.as_ref().is_some_and(|change| change.told && change.arrived.is_none()) =>
+                {
+                    Ok(())
+                }
                 _ => Err("the version that the configuration asks for is not refused".into()),
             },
         }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use sluicegate::api::Steering;
 use sluicegate::model::{NodeState, Timestamp};
-use sluicegate::rollout::{Ending, Event, Phase};
+use sluicegate::rollout::{Action, Ending, Event, Phase};
 
 use super::{Service, blue_green, wanted};
 
@@ -185,4 +186,21 @@ fn after_a_first_deploy_that_stopped_halfway_a_refused_version_leaves_what_serve
     service.health("a", true);
     assert_eq!(service.split(), ["a"]);
     assert_eq!(service.known(), ["a"]);
+}
+
+#[test]
+fn a_first_version_that_was_given_up_is_waited_for_again_by_a_retry() {
+    let mut service = Service::new();
+    service.want(wanted("v1", &["a", "b"]));
+    service.pass_time(60);
+    assert_eq!(service.endings(), [Ending::Unhealthy]);
+    service.log.clear();
+    service.machine.can_steer(Steering::Retry).expect("a retry");
+    service.tell(Event::Steer(Steering::Retry));
+    assert!(service.log.iter().any(|action| matches!(action, Action::Began { .. })), "{:?}", service.log);
+    assert!(!service.log.iter().any(|action| matches!(action, Action::Join(_))), "its nodes are known");
+    service.health("a", true);
+    service.health("b", true);
+    assert_eq!((service.split(), service.endings()), (vec!["a".into(), "b".into()], vec![Ending::Done]));
+    assert!(service.machine.can_steer(Steering::Retry).is_err(), "it serves");
 }
