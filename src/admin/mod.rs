@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. A request becomes an [`api::Request`](crate::api::Request), goes through the
 //! [`Port`](crate::api::Port), and its answer is written as JSON. Who may ask is decided by the socket file's mode (0660).
-//! What can be asked is in [`endpoints`], one row each.
+//! What can be asked is in `endpoints`, one row each.
 //!
 //! Errors are `{"error": {"kind": …, "message": …}}`. Names are percent-encoded; `+` stands for itself, because versions hold it.
 

@@ -38,7 +38,7 @@ impl FailureKind {
     }
 }
 
-/// Latency buckets: the first holds everything below [`SHORTEST`] microseconds, then four to an octave, the last everything above.
+/// Latency buckets: the first holds everything below `SHORTEST` microseconds, then four to an octave, the last everything above.
 pub const BUCKETS: usize = 82;
 
 /// In microseconds.

@@ -2,10 +2,10 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | [`app`] | what is shown and what a key does; with [`rates`] and [`rows`], pure |
-//! | [`draw`] | the screen, into a buffer; [`table`], [`detail`], [`problems`] are its pages, [`paint`] its text; pure |
-//! | [`terminal`], [`keys`] | the terminal, taken and given back; what is typed |
-//! | [`poll`] | the proxy, asked |
+//! | `app` | what is shown and what a key does; with `rates` and `rows`, pure |
+//! | `draw` | the screen, into a buffer; `table`, `detail`, `problems` are its pages, `paint` its text; pure |
+//! | `terminal`, `keys` | the terminal, taken and given back; what is typed |
+//! | `poll` | the proxy, asked |
 
 mod app;
 mod detail;
