@@ -7,6 +7,7 @@
 //! Errors are `{"error": {"kind": …, "message": …}}`. Names are percent-encoded; `+` stands for itself, because versions hold it.
 
 mod answer;
+mod audit;
 mod credentials;
 mod dashboard;
 mod endpoints;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{self, Body, Fault};
+use super::audit::{Refusals, audit};
 use super::endpoints::{Endpoint, Needs};
 use super::http::Tls;
 use super::patient::Patient;
@@ -56,6 +57,8 @@ pub(super) struct Context {
     tls: Option<Tls>,
     /// Room for streams.
     streams: Arc<Semaphore>,
+    /// What was told of those who were refused.
+    refusals: Arc<Refusals>,
 }
 
 impl Context {
@@ -66,7 +69,8 @@ impl Context {
         tokens: Arc<[Token]>,
         tls: Option<Tls>,
     ) -> Self {
-        Self { port, ready, may, tokens, tls, streams: Arc::new(Semaphore::new(STREAMS)) }
+        let streams = Arc::new(Semaphore::new(STREAMS));
+        Self { port, ready, may, tokens, tls, streams, refusals: Arc::default() }
     }
 
     /// A place for one more stream, kept as long as it goes on.
@@ -179,7 +183,7 @@ async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Vis
         Err(fault) => {
             // Whoever tries tokens, or other people's browsers, shall be seen.
             if matches!(fault.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || !head.method.is_safe() {
-                audit(&visitor, &head, fault.status());
+                context.refusals.audit(&visitor, &head, fault.status());
             }
             return Err(fault);
         }
@@ -189,13 +193,6 @@ async fn answer(request: HttpRequest<Incoming>, context: &Context, visitor: &Vis
         audit(&visitor, &head, answered.as_ref().map_or_else(Fault::status, Response::status));
     }
     answered
-}
-
-/// Tells who asked for a change, and what became of it.
-fn audit(visitor: &Visitor, head: &Parts, status: StatusCode) {
-    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-    tracing::info!(target: "audit", by = visitor.name(), method = %head.method, target = %target.escape_debug(),
-        status = status.as_u16(), "audit: admin request");
 }
 
 /// Finds out who asks, and refuses what a browser was made to ask.
