@@ -340,9 +340,10 @@ async fn whoever_waits_for_a_record_does_not_wait_for_all_the_others() {
     }
     writer.flush(&"s4999".into(), SECONDS).await.unwrap();
     assert!(file(&dir, "s4999.json").exists());
-    assert!(!file(&dir, "s4998.json").exists(), "it waited for those before it");
     assert!(writer.flush_all(SECONDS).await);
-    assert!(file(&dir, "s4998.json").exists());
+    // Not whether that one is there by now: on a busy machine we may be the last to hear of it.
+    let written = |name| fs::metadata(file(&dir, name)).unwrap().modified().unwrap();
+    assert!(written("s4999.json") < written("s4998.json"), "it waited for those before it");
 }
 
 #[test]
