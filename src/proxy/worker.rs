@@ -28,7 +28,7 @@ use crate::pool::meters;
 use crate::pool::{Command, Entrance, Meters, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
 
 /// How often limits are looked at. A limit may be overrun by this much.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Client connections and idle connections to nodes are looked at every so many ticks.
 const SLOW: u32 = 5;
 

@@ -198,10 +198,30 @@ async fn a_client_that_gives_up_on_a_silent_node_was_counted() {
 #[tokio::test]
 async fn patience_is_not_for_clients() {
     let (old, new) = (TestNode::answering("old").await, TestNode::answering("new").await);
-    let proxy = on_trial(&[old.address], &[new.address], ALL, "rollout.guard.patience = \"100ms\"\n");
+    let proxy = on_trial(&[old.address], &[new.address], ALL, "rollout.guard.patience = \"400ms\"\n");
     let mut client = Client::connect(proxy.address).await;
     client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    client.send("cd").await;
+    assert_eq!(client.response("PUT").await.expect("a response").text(), "new");
+    assert_eq!(proxy.judged(new.address), (1, vec![]));
+}
+
+/// The watchdog's last look at a client that dawdles once took the client's time from the node.
+#[tokio::test]
+async fn a_node_has_all_its_time_after_a_client_that_dawdled() {
+    let old = TestNode::answering("old").await;
+    let new = TestNode::start(|mut peer| async move {
+        while peer.request().await.is_some() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            peer.respond(200, "new").await;
+        }
+    })
+    .await;
+    let proxy = on_trial(&[old.address], &[new.address], ALL, "rollout.guard.patience = \"1s\"\n");
+    let mut client = Client::connect(proxy.address).await;
+    client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab").await;
+    tokio::time::sleep(Duration::from_millis(1_800)).await;
     client.send("cd").await;
     assert_eq!(client.response("PUT").await.expect("a response").text(), "new");
     assert_eq!(proxy.judged(new.address), (1, vec![]));

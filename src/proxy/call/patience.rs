@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::claim::Permit;
 use super::super::view::LocalNode;
+use super::super::worker::TICK;
 use super::{Call, Stage, Verdict};
 use crate::model::FailureKind;
 
@@ -60,13 +61,15 @@ impl Call {
     pub(super) fn check_patience(&self, now: Instant) {
         let stage = self.stage.get();
         let mut kept = self.patience.borrow_mut();
-        let Some(patience) = kept.as_mut().filter(|patience| now >= patience.until) else { return };
+        let Some(patience) = kept.as_mut() else { return };
         if self.awaits_client.get() {
-            // It is the client who takes so long: the node's time begins when it has everything.
-            patience.until = now + patience.time;
+            // It is the client who takes so long: the node's time begins when it has everything, which may be just before the next look.
+            if let Some(until) = now.checked_add(patience.time.saturating_add(TICK)) {
+                patience.until = until;
+            }
             return;
         }
-        let Some(patience) = kept.take() else { return };
+        let Some(patience) = kept.take_if(|patience| now >= patience.until) else { return };
         if !matches!(stage, Stage::Connect | Stage::Response) {
             return;
         }
