@@ -70,8 +70,10 @@ pub async fn run_waiting(steering: Steering, args: &WaitingArgs, session: &mut S
     if !args.json {
         session.screen.line(&next(steering, &service));
     }
-    // Whoever steered v2 does not want to hear of the end of v3.
-    let version = Some(service.release.as_str()).filter(|_| !service.release.is_unnamed());
+    // Whoever steered v2 does not want to hear of the end of v3. But an aborted deploy puts the file back at once, and then it asks
+    // for what serves again: that is what was wanted.
+    let named = steering != Steering::Abort && !service.release.is_unnamed();
+    let version = Some(service.release.as_str()).filter(|_| named);
     let how = Follow {
         target: wait::target(&args.service, version),
         timeout: args.timeout,
