@@ -220,14 +220,24 @@ pub enum WorkKind {
     Tunnel,
 }
 
-impl fmt::Display for WorkKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl WorkKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Request, Self::Stream, Self::WebSocket, Self::Tunnel];
+
+    /// As in JSON, in metrics and in the access log.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Request => "request",
             Self::Stream => "stream",
             Self::WebSocket => "websocket",
             Self::Tunnel => "tunnel",
-        })
+        }
+    }
+}
+
+impl fmt::Display for WorkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

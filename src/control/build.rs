@@ -65,8 +65,6 @@ pub(super) struct Assembler {
     views: Vec<Arc<ServiceView>>,
     router: Arc<Router>,
     edge: Arc<Edge>,
-    /// See [`Edge::cohort_key`]; set once, before the first publication.
-    cohort_key: Option<Arc<CohortKey>>,
 }
 
 impl Assembler {
@@ -105,10 +103,9 @@ impl Assembler {
         self.index.get(name).map(|index| Arc::clone(&self.views[*index]))
     }
 
-    /// What cookies are signed with from the next edge on.
+    /// What cookies are signed with. Told once, before the first edge.
     pub(super) fn set_cohort_key(&mut self, key: Option<CohortKey>) {
-        self.cohort_key = key.map(Arc::new);
-        self.edge = Arc::new(Edge { cohort_key: self.cohort_key.clone(), ..Edge::default() });
+        self.edge = Arc::new(Edge { cohort_key: key.map(Arc::new), ..Edge::default() });
     }
 
     /// Takes over what holds for every request. Whether anything differs.
@@ -132,7 +129,7 @@ impl Assembler {
                 trusted_proxies: config.trusted_proxies.clone(),
                 limits: config.limits.clone(),
                 errors: config.errors.clone(),
-                cohort_key: self.cohort_key.clone(),
+                cohort_key: self.edge.cohort_key.clone(),
                 forwards_clients,
                 access_log: access_log.cloned(),
                 spans: spans.cloned(),

@@ -23,14 +23,6 @@ const AT_ONCE: usize = 64;
 /// Nodes that are told one by one, over all services: a bound on what a scrape can become.
 const NODES: usize = 10_000;
 
-/// Kinds of work, in the order in which what was cut is counted.
-const KINDS: [(WorkKind, &str); 4] = [
-    (WorkKind::Request, "request"),
-    (WorkKind::Stream, "stream"),
-    (WorkKind::WebSocket, "websocket"),
-    (WorkKind::Tunnel, "tunnel"),
-];
-
 /// How changes end, in the order in which they are counted.
 const OUTCOMES: [(Outcome, &str); 5] = [
     (Outcome::Done, "done"),
@@ -49,7 +41,8 @@ pub(super) struct Counted {
     /// Passed, held, failed, too few requests to say.
     verdicts: [u64; VERDICTS.len()],
     drained: u64,
-    cut: [u64; KINDS.len()],
+    /// By [`WorkKind::ALL`].
+    cut: [u64; WorkKind::ALL.len()],
 }
 
 impl Counted {
@@ -74,9 +67,7 @@ impl Counted {
     pub(super) fn drained(&mut self, cut: impl Iterator<Item = WorkKind>) {
         self.drained += 1;
         for kind in cut {
-            if let Some(place) = KINDS.iter().position(|(known, _)| *known == kind) {
-                self.cut[place] += 1;
-            }
+            self.cut[kind as usize] += 1;
         }
     }
 }
@@ -229,7 +220,7 @@ fn service(entry: &Entry) -> ServiceMeasures {
         ended: OUTCOMES.iter().zip(counted.ended).map(|((_, word), count)| (*word, count)).collect(),
         verdicts: std::array::from_fn(|place| (VERDICTS[place], counted.verdicts[place])),
         drained: counted.drained,
-        cut: std::array::from_fn(|place| (KINDS[place].1, counted.cut[place])),
+        cut: std::array::from_fn(|place| (WorkKind::ALL[place].as_str(), counted.cut[place])),
         versions: versions(entry),
         nodes: Vec::new(),
     }

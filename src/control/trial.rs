@@ -110,12 +110,9 @@ pub(super) fn evidence(entry: &Entry) -> Option<Evidence> {
     let mut evidence = judge(guard, windows(entry), &old, &new).evidence;
     evidence.judges = window.judges.opinions();
     // What sent it back, or holds it, is told in the same words; more requests may have come since.
-    let (word, why) = match &window.told {
-        Some(Verdict::Fail(why)) => ("fail", why),
-        Some(Verdict::Hold(why)) => ("hold", why),
-        _ => return Some(evidence),
-    };
-    (evidence.verdict, evidence.reason) = (word.into(), why.clone());
+    if let Some((told, why)) = window.told.as_ref().and_then(|told| Some((told, told.why()?))) {
+        (evidence.verdict, evidence.reason) = (told.as_str().into(), why.to_owned());
+    }
     Some(evidence)
 }
 

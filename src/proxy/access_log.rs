@@ -290,12 +290,7 @@ impl Entry {
                 None => Value::None,
             },
             LogField::Attempts => Value::Number(u64::from(self.attempts.get())),
-            LogField::Kind => Value::Text(match self.kind.get() {
-                WorkKind::Request => b"request",
-                WorkKind::Stream => b"stream",
-                WorkKind::WebSocket => b"websocket",
-                WorkKind::Tunnel => b"tunnel",
-            }),
+            LogField::Kind => Value::Text(self.kind.get().as_str().as_bytes()),
             LogField::Outcome => Value::Text(self.outcome().code().as_bytes()),
             LogField::Error => self.error.get().map_or(Value::None, |label| Value::Text(label.as_bytes())),
             LogField::UserAgent => text(self.user_agent.as_ref()),
@@ -316,15 +311,16 @@ struct Made {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        let log = self.log.as_ref().filter(|(_, log)| !self.is_well() || self.draw < log.settings.sample);
+        if self.span.is_none() && log.is_none() {
+            return;
+        }
         let end = Instant::now();
         if let Some(span) = &self.span {
             span.book.write(|out| span.write(out, self, end));
         }
-        let Some((book, log)) = &self.log else { return };
+        let Some((book, log)) = log else { return };
         let settings = &log.settings;
-        if self.is_well() && self.draw >= settings.sample {
-            return;
-        }
         let format = &settings.format;
         let wanted = |field, make: &dyn Fn() -> Vec<u8>| if format.holds(field) { make() } else { Vec::new() };
         let made = Made {

@@ -4,6 +4,8 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -14,9 +16,19 @@ use super::view::View;
 use super::worker::Worker;
 use crate::pool::{Halt, ServiceView};
 
-/// Whether its requests wait now. A hold ends by itself, even if the control plane hangs.
+/// Until when its requests wait, if they do now. A hold ends by itself, even if the control plane hangs.
+fn held_until(service: &ServiceView) -> Option<Instant> {
+    match service.halt.as_deref() {
+        Some(Halt::Held { until }) => {
+            Some(*until).filter(|until| *until > std::time::Instant::now()).map(Instant::from_std)
+        }
+        _ => None,
+    }
+}
+
+/// Whether its requests wait now.
 pub fn is_held(service: &ServiceView) -> bool {
-    matches!(service.halt.as_deref(), Some(Halt::Held { until }) if *until > std::time::Instant::now())
+    held_until(service).is_some()
 }
 
 /// Lets the request through, with the newest view: at once, after a wait, or never.
@@ -25,21 +37,22 @@ pub async fn pass(worker: &Rc<Worker>, call: &Call, view: Rc<View>, index: usize
     let mut place = None;
     loop {
         let (service, _) = view.service(index).ok_or(Fault::NoService)?;
-        let until = match service.halt.as_deref() {
-            Some(Halt::Held { until }) if *until > std::time::Instant::now() => Instant::from_std(*until),
-            Some(Halt::Maintenance(what)) => return Err(Fault::Maintenance(std::sync::Arc::clone(what))),
-            Some(Halt::Held { .. }) | None => return Ok((view, index)),
+        if let Some(Halt::Maintenance(what)) = service.halt.as_deref() {
+            return Err(Fault::Maintenance(Arc::clone(what)));
+        }
+        let Some(until) = held_until(service) else {
+            return Ok((view, index));
         };
         // A hold that outlives the process is in vain: who is told so at once can ask the next one.
         if worker.closes_at().is_some_and(|end| Instant::from_std(end) < until) {
             return Err(Fault::Shutdown);
         }
-        if place.is_none() {
-            place = Some(service.hold.enter(service.settings.hold.most).ok_or(Fault::Held)?);
-            call.enter(Stage::Free, std::time::Duration::MAX);
-        }
-        let Some(place) = &place else {
-            return Err(Fault::Held);
+        let place = if let Some(place) = &place {
+            place
+        } else {
+            let entered = service.hold.enter(service.settings.hold.most).ok_or(Fault::Held)?;
+            call.enter(Stage::Free, Duration::MAX);
+            &*place.insert(entered)
         };
         let mut called = pin!(place.called());
         called.as_mut().enable();

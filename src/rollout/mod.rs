@@ -195,6 +195,26 @@ pub enum Verdict {
     Fail(String),
 }
 
+impl Verdict {
+    /// As in the API.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::TooFew => "not enough requests",
+            Self::Pass => "pass",
+            Self::Hold(_) => "hold",
+            Self::Fail(_) => "fail",
+        }
+    }
+
+    /// Why it stands in the way.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::TooFew | Self::Pass => None,
+            Self::Hold(why) | Self::Fail(why) => Some(why),
+        }
+    }
+}
+
 /// What to do. The order matters: they are carried out one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

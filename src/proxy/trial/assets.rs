@@ -25,7 +25,11 @@ pub async fn ask_other(
     on_trial: bool,
 ) -> Option<(Answer, Permit)> {
     let place = call.place();
-    let found = ask(worker, call, (service, local), outgoing, course, on_trial).await;
+    let aim = if on_trial { Aim::NotTrial } else { Aim::OnlyTrial };
+    let found = match claim(worker, call, service, local, Course { aim, ..course }, &[]) {
+        Ok(permit) => ask(worker, call, permit, service, outgoing).await,
+        Err(_) => None,
+    };
     if found.is_none() {
         call.put_back(place);
     }
@@ -35,13 +39,10 @@ pub async fn ask_other(
 async fn ask(
     worker: &Rc<Worker>,
     call: &Call,
-    (service, local): (&ServiceView, &ServiceLocal),
+    permit: Permit,
+    service: &ServiceView,
     outgoing: &mut Outgoing,
-    course: Course,
-    on_trial: bool,
 ) -> Option<(Answer, Permit)> {
-    let aim = if on_trial { Aim::NotTrial } else { Aim::OnlyTrial };
-    let permit = claim(worker, call, service, local, Course { aim, ..course }, &[]).ok()?;
     // It has its share of the requests beside this one, and is judged by that.
     permit.keep_from_guard();
     let request = outgoing.request(call);

@@ -29,22 +29,17 @@ pub struct Judgement {
 /// Judges `new` against `old`: what both did since one window, a step, began. `windows` share the false alarms: all the steps of a rollout.
 pub fn judge(guard: &Guard, windows: usize, old: &Tally, new: &Tally) -> Judgement {
     let verdict = decide(guard, windows, old, new);
-    let (word, reason) = match &verdict {
-        Verdict::Fail(why) => ("fail", why.clone()),
+    let reason = match &verdict {
+        Verdict::Fail(why) | Verdict::Hold(why) => why.clone(),
         Verdict::Pass => {
-            let so_far = evidence::failures_of(new);
-            (
-                "pass",
-                format!("it failed {so_far}, and what served before {}: within the rules", evidence::failures_of(old)),
-            )
+            let (new, old) = (evidence::failures_of(new), evidence::failures_of(old));
+            format!("it failed {new}, and what served before {old}: within the rules")
         }
-        Verdict::Hold(why) => ("hold", why.clone()),
         Verdict::TooFew => {
-            let reason =
-                format!("{} of {} requests so far, and nothing wrong in them", new.requests, guard.min_requests);
-            ("not enough requests", reason)
+            format!("{} of {} requests so far, and nothing wrong in them", new.requests, guard.min_requests)
         }
     };
+    let word = verdict.as_str();
     let alpha = rules::alpha(guard, windows);
     let (old, new) = (evidence::sample(old, alpha), evidence::sample(new, alpha));
     Judgement { verdict, evidence: Evidence { verdict: word.into(), reason, new, old, judges: Vec::new() } }
