@@ -31,5 +31,4 @@ mod tests;
 
 pub use self::http::Http;
 pub use credentials::new_token;
-pub use route::encode;
 pub use socket::UnixSocket;

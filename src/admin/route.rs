@@ -184,23 +184,10 @@ fn decode(text: &str, lines: bool) -> Result<String, Fault> {
     Ok(decoded)
 }
 
-/// Percent-encodes everything but unreserved characters (RFC 3986 §2.3), so that any name is one segment or one value.
-pub fn encode(text: &str) -> String {
-    use std::fmt::Write;
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::ask::encode;
     use proptest::prelude::*;
 
     proptest! {

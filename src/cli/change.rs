@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Session;
+use super::client;
 use super::differences::differences;
 use super::edit::{self, EditError};
 use super::failure::{Failure, PROXY, USAGE};
@@ -11,7 +12,6 @@ use super::file::{self, Edited, FileError};
 use super::follow::{End, Follow, follow};
 use super::wait;
 use super::words::colored;
-use crate::admin::encode;
 use crate::api::{ConfigStatus, Outcome, Status};
 
 /// What is changed, and how it is followed.
@@ -32,8 +32,7 @@ pub struct Change<'a> {
 /// The file that defines the service: the one named, or the one that the proxy reads.
 pub async fn locate(session: &Session<'_>, service: &str, named: Option<&Path>) -> Result<PathBuf, Failure> {
     // Asked in any case: a proxy that is not there, or knows no such service, is found out before the file is touched.
-    let target = format!("/v1/status?service={}", encode(service));
-    let status: Status = session.client.get(&target).await?;
+    let status: Status = session.client.get(&client::status(Some(service))).await?;
     let Some(found) = status.services.iter().find(|one| one.name.as_str() == service) else {
         return Err(Failure::new(
             USAGE,

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failure::{Failure, PROXY};
+use crate::net::ask::encode;
 use hyper_util::rt::TokioIo;
 
 /// A socket that accepts and answers nothing is given up after this long.
@@ -25,6 +26,16 @@ const SLOW_ANSWER: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(15);
 /// Bytes of one answer, or of one line. 10,000 services take about 20 MB.
 const LARGEST: usize = 256 * 1024 * 1024;
+
+/// What there is of a service.
+pub fn of_service(service: &str, rest: &str) -> String {
+    format!("/v1/services/{}/{rest}", encode(service))
+}
+
+/// The status, of one service alone if one is named.
+pub fn status(service: Option<&str>) -> String {
+    service.map_or_else(|| "/v1/status".to_owned(), |name| format!("/v1/status?service={}", encode(name)))
+}
 
 /// Asks one proxy. Holds no connection: every request makes its own.
 #[derive(Clone, Debug)]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::Session;
+use super::client::of_service;
 use super::failure::Failure;
 use super::follow::{Follow, follow};
 use super::words::parse_duration;
-use crate::admin::encode;
+use crate::net::ask::encode;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -34,11 +35,9 @@ pub struct Args {
 /// Drains, and shows.
 pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> {
     let how = Follow {
-        target: format!(
-            "/v1/services/{}/nodes/{}/drain{}",
-            encode(&args.service),
-            encode(&args.node),
-            if args.undo { "?undo=true" } else { "" }
+        target: of_service(
+            &args.service,
+            &format!("nodes/{}/drain{}", encode(&args.node), if args.undo { "?undo=true" } else { "" }),
         ),
         timeout: args.timeout,
         json: args.json,

@@ -1,5 +1,7 @@
 //! Why a verb failed, with its exit code.
 
+use std::fmt::Display;
+
 use serde::Deserialize;
 
 use super::words::clean;
@@ -35,6 +37,11 @@ impl Failure {
     /// Something wrong with the command line or a file.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, "usage", message)
+    }
+
+    /// What cannot happen, and happened.
+    pub fn internal(error: impl Display) -> Self {
+        Self::new(PROXY, "internal", error.to_string())
     }
 
     /// Reads the API's `{"error": …}`; none if the text is something else.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::Session;
-use super::failure::{Failure, PROXY};
+use super::client::of_service;
+use super::failure::Failure;
 use super::limit::Patience;
 use super::steer;
 use super::words::{duration, parse_duration};
-use crate::admin::encode;
 use crate::api::ServiceStatus;
+use crate::net::ask::encode;
 
 /// Of `hold`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +68,7 @@ pub enum Switch {
 
 /// Holds.
 pub async fn hold(args: &HoldArgs, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let target = path(&args.service, &format!("hold?for={}ms", args.length.as_millis()));
+    let target = of_service(&args.service, &format!("hold?for={}ms", args.length.as_millis()));
     let service: ServiceStatus = session.client.post(&target).await?;
     let working: usize = service.nodes.iter().map(|node| node.in_flight).sum();
     let text = format!(
@@ -80,7 +81,7 @@ pub async fn hold(args: &HoldArgs, session: &mut Session<'_>) -> Result<u8, Fail
 
 /// Lets go.
 pub async fn release(args: &steer::Args, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let service: ServiceStatus = session.client.post(&path(&args.service, "release")).await?;
+    let service: ServiceStatus = session.client.post(&of_service(&args.service, "release")).await?;
     let text = format!("{}: requests go on", service.name);
     tell(&service, &text, args.json, session)
 }
@@ -97,7 +98,7 @@ pub async fn maintenance(args: &MaintenanceArgs, session: &mut Session<'_>) -> R
     } else {
         "maintenance?undo=true".to_owned()
     };
-    let service: ServiceStatus = session.client.post(&path(&args.service, &query)).await?;
+    let service: ServiceStatus = session.client.post(&of_service(&args.service, &query)).await?;
     let text = if on {
         let working: usize = service.nodes.iter().map(|node| node.in_flight).sum();
         format!(
@@ -111,16 +112,8 @@ pub async fn maintenance(args: &MaintenanceArgs, session: &mut Session<'_>) -> R
     tell(&service, &text, args.json, session)
 }
 
-fn path(service: &str, rest: &str) -> String {
-    format!("/v1/services/{}/{rest}", encode(service))
-}
-
 fn tell(service: &ServiceStatus, text: &str, json: bool, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let text = if json {
-        serde_json::to_string(service).map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?
-    } else {
-        text.to_owned()
-    };
+    let text = if json { serde_json::to_string(service).map_err(Failure::internal)? } else { text.to_owned() };
     session.screen.line(&text);
     Ok(0)
 }

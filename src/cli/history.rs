@@ -1,11 +1,11 @@
 //! `sluice history`: finished rollouts.
 
 use super::Session;
-use super::failure::{Failure, PROXY};
+use super::client::of_service;
+use super::failure::Failure;
 use super::follow::now;
 use super::limit::Patience;
 use super::view;
-use crate::admin::encode;
 use crate::api::HistoryEntry;
 
 /// Its arguments.
@@ -31,8 +31,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
     let mut entries = fetch(session, &args.service).await?;
     entries.truncate(args.limit.unwrap_or(usize::MAX));
     if args.json {
-        let text =
-            serde_json::to_string(&entries).map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
+        let text = serde_json::to_string(&entries).map_err(Failure::internal)?;
         session.screen.line(&text);
     } else {
         session.screen.line(&view::history(&entries, now()));
@@ -42,6 +41,6 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
 
 /// A service's finished rollouts, newest first.
 pub(super) async fn fetch(session: &Session<'_>, service: &str) -> Result<Vec<HistoryEntry>, Failure> {
-    let target = format!("/v1/services/{}/history", encode(service));
+    let target = of_service(service, "history");
     session.client.get(&target).await
 }

@@ -110,7 +110,7 @@ fn tell(
         return Ok(());
     };
     if json {
-        let text = serde_json::to_string(&plan).map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
+        let text = serde_json::to_string(&plan).map_err(Failure::internal)?;
         screen.line(&text);
         return Ok(());
     }

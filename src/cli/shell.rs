@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::args::Cli;
-use super::failure::{Failure, PROXY};
+use super::failure::Failure;
 use super::schema;
 use super::screen::Screen;
 
@@ -76,7 +76,7 @@ pub fn token(args: &TokenArgs, screen: &mut Screen<'_>) -> Result<u8, Failure> {
     if args.name.is_empty() || !args.name.chars().all(plain) {
         return Err(Failure::usage("a name has letters, digits, `-`, `_` and `.`"));
     }
-    let (token, hash) = crate::admin::new_token().map_err(|error| Failure::new(PROXY, "internal", error))?;
+    let (token, hash) = crate::admin::new_token().map_err(Failure::internal)?;
     let role = match args.role {
         TokenRole::Read => "read",
         TokenRole::Operator => "operator",
@@ -98,7 +98,7 @@ pub fn token(args: &TokenArgs, screen: &mut Screen<'_>) -> Result<u8, Failure> {
 pub fn schema(args: &SchemaArgs, screen: &mut Screen<'_>) -> Result<u8, Failure> {
     let schema = schema::schema();
     let text = if args.json { serde_json::to_string(&schema) } else { serde_json::to_string_pretty(&schema) };
-    screen.line(&text.map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?);
+    screen.line(&text.map_err(Failure::internal)?);
     Ok(0)
 }
 
@@ -116,9 +116,7 @@ pub fn man(args: &ManArgs, screen: &mut Screen<'_>) -> Result<u8, Failure> {
     command.build();
     let page = |command: clap::Command| -> Result<Vec<u8>, Failure> {
         let mut page = Vec::new();
-        clap_mangen::Man::new(command)
-            .render(&mut page)
-            .map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
+        clap_mangen::Man::new(command).render(&mut page).map_err(Failure::internal)?;
         Ok(page)
     };
     let Some(folder) = &args.dir else {

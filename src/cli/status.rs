@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Session;
+use super::client;
 use super::failure::{Failure, PROXY};
 use super::limit::Patience;
 use super::view;
-use crate::admin::encode;
 use crate::api::Status;
 
 /// From one look to the next.
@@ -57,10 +57,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
         let ready = session.client.get_text("/readyz").await;
         return Ok(if ready.is_ok() { 0 } else { PROXY });
     }
-    let target = match &args.service {
-        Some(service) => format!("/v1/status?service={}", encode(service)),
-        None => "/v1/status".to_owned(),
-    };
+    let target = client::status(args.service.as_deref());
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut last = Watched::default();
     loop {

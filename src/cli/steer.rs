@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::Session;
-use super::failure::{Failure, PROXY};
+use super::client::of_service;
+use super::failure::Failure;
 use super::follow::{End, Follow, follow, now};
 use super::limit::Patience;
 use super::trial;
 use super::wait;
 use super::words::{parse_duration, percent};
-use crate::admin::encode;
 use crate::api::{Outcome, ServiceStatus, Steering};
 
 /// Of `pause` and `resume`.
@@ -89,15 +89,18 @@ pub async fn run_waiting(steering: Steering, args: &WaitingArgs, session: &mut S
 }
 
 async fn steer(steering: Steering, service: &str, session: &Session<'_>) -> Result<ServiceStatus, Failure> {
+    session.client.post(&target(steering, service)).await
+}
+
+/// Where the API is asked to steer.
+pub(super) fn target(steering: Steering, service: &str) -> String {
     let full = if steering == Steering::PromoteFull { "?full=true" } else { "" };
-    let target = format!("/v1/services/{}/{}{full}", encode(service), steering.as_str());
-    session.client.post(&target).await
+    of_service(service, &format!("{}{full}", steering.as_str()))
 }
 
 fn tell(steering: Steering, service: &ServiceStatus, json: bool, session: &mut Session<'_>) -> Result<u8, Failure> {
     if json {
-        let text =
-            serde_json::to_string(service).map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?;
+        let text = serde_json::to_string(service).map_err(Failure::internal)?;
         session.screen.line(&text);
     } else {
         session.screen.line(&next(steering, service));

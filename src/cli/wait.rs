@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::Session;
+use super::client::of_service;
 use super::failure::Failure;
 use super::follow::{Follow, follow};
 use super::words::parse_duration;
-use crate::admin::encode;
+use crate::net::ask::encode;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
 
 /// The API's path to wait for a service.
 pub(super) fn target(service: &str, version: Option<&str>) -> String {
-    let path = format!("/v1/services/{}/wait", encode(service));
+    let path = of_service(service, "wait");
     match version {
         Some(version) => format!("{path}?version={}", encode(version)),
         None => path,

@@ -11,8 +11,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
+use super::endpoint::{Unanswered, ask, request};
 use super::entry::Entry;
-use super::judges::{ask, request};
 use crate::api::{Happening, Outcome, What};
 use crate::config::Events;
 use crate::model::{Timestamp, Version};
@@ -93,7 +93,7 @@ async fn deliver(to: Events, post: Post) {
     }
 }
 
-async fn tell(to: &Events, happening: &Happening) -> Result<(), super::judges::Unanswered> {
+async fn tell(to: &Events, happening: &Happening) -> Result<(), Unanswered> {
     let body = serde_json::to_vec(happening).map_err(|error| error.to_string())?;
     let request = request(&to.endpoint, Method::POST, &to.endpoint.path, body.into())?;
     ask(&to.endpoint, request).await.map(drop)
@@ -119,14 +119,9 @@ impl Entry {
 
     /// Tells the guard's verdict.
     pub(super) fn announce_verdict(&mut self, version: &Version, share: f64, verdict: &Verdict, now: Timestamp) {
-        let (word, reason) = match verdict {
-            Verdict::TooFew => ("not enough requests", ""),
-            Verdict::Pass => ("pass", ""),
-            Verdict::Hold(why) => ("hold", why.as_str()),
-            Verdict::Fail(why) => ("fail", why.as_str()),
-        };
-        let (version, verdict, reason) = (version.clone(), word.into(), reason.into());
-        self.announce(What::Verdict { version, share, verdict, reason }, now);
+        let reason = verdict.why().unwrap_or_default().into();
+        let verdict = verdict.as_str().into();
+        self.announce(What::Verdict { version: version.clone(), share, verdict, reason }, now);
     }
 
     /// Tells the end of a rollout, once.

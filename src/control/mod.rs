@@ -22,6 +22,7 @@ mod cohort_key;
 mod controller;
 mod courier;
 mod drain;
+mod endpoint;
 mod entry;
 mod events;
 mod followers;

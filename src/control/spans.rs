@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::judges::{Unanswered, ask, request};
+use super::endpoint::{Unanswered, ask, request};
 use crate::config::{Endpoint, Export};
 use crate::pool;
 use crate::telemetry::lines::{Batch, Fate, Sink};

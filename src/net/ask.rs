@@ -47,6 +47,20 @@ pub async fn ask(
     driving(connection, asked).await
 }
 
+/// Percent-encodes everything but unreserved characters (RFC 3986 §2.3), so that any name is one segment or one value.
+pub fn encode(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
 /// Drives a connection until what was asked over it is there.
 pub async fn driving<T>(connection: impl Future, asked: impl Future<Output = T>) -> T {
     let (mut asked, mut connection) = (pin!(asked), pin!(connection));

@@ -7,9 +7,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::app::Question;
-use crate::admin::encode;
 use crate::api::{HistoryEntry, ServiceStatus, Status, Steering};
-use crate::cli::client::Client;
+use crate::cli::client::{self, Client, of_service};
 use crate::cli::failure::{Failure, PROXY};
 use crate::cli::steer;
 use crate::model::ServiceName;
@@ -95,29 +94,26 @@ pub async fn look(client: Client, mut wish: watch::Receiver<Wish>, answers: mpsc
 }
 
 async fn status(client: &Client, only: Option<&ServiceName>) -> Result<Status, Failure> {
-    let target = match only {
-        Some(name) => format!("/v1/status?service={}", encode(name.as_str())),
-        None => "/v1/status".to_owned(),
-    };
-    let text = match within(client.get_text(&target)).await {
+    let text = match within(client.get_text(&client::status(only.map(ServiceName::as_str)))).await {
         // It went while its page was open; the rest is still worth a look.
-        Err(failure) if only.is_some() && failure.kind == "not-found" => within(client.get_text("/v1/status")).await?,
+        Err(failure) if only.is_some() && failure.kind == "not-found" => {
+            within(client.get_text(&client::status(None))).await?
+        }
         text => text?,
     };
     let client = client.clone();
     // Megabytes, with very many services: keys must not wait for it.
     let decoded = spawn_blocking(move || client.decode(&text)).await;
-    decoded.map_err(|error| Failure::new(PROXY, "internal", error.to_string()))?
+    decoded.map_err(Failure::internal)?
 }
 
 async fn history(client: &Client, service: &ServiceName) -> Result<Vec<HistoryEntry>, Failure> {
-    within(client.get(&format!("/v1/services/{}/history", encode(service.as_str())))).await
+    within(client.get(&of_service(service.as_str(), "history"))).await
 }
 
 /// Steers, unless the service is no longer as it was when that was decided.
 pub async fn steer(client: Client, question: Question, answers: mpsc::Sender<Answer>) {
-    let full = if question.steering == Steering::PromoteFull { "?full=true" } else { "" };
-    let target = format!("/v1/services/{}/{}{full}", encode(question.service.as_str()), question.steering.as_str());
+    let target = steer::target(question.steering, question.service.as_str());
     // Nobody promotes a step that they have not seen. The rest is as right a moment later, and an abort must not come too late.
     let promotes = matches!(question.steering, Steering::Promote | Steering::PromoteFull);
     let tag = if promotes { question.tag.as_str() } else { "" };

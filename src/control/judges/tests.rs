@@ -1,3 +1,5 @@
+use http::HeaderValue;
+
 use super::*;
 
 fn prometheus(min: Option<f64>, max: Option<f64>) -> Question {
