@@ -115,11 +115,12 @@ mod tests {
         assert_eq!(limiter.check("a"), Ok(()));
         let mut granted = 0;
         let start = std::time::Instant::now();
-        while start.elapsed() < Duration::from_millis(100) {
+        // On a busy machine this thread sleeps for most of the time, and a bucket of one does not save up.
+        while granted < 20 && start.elapsed() < Duration::from_secs(30) {
             granted += u32::from(limiter.check("a").is_ok());
         }
         let most = start.elapsed().as_millis() as u32 + 2;
-        assert!(granted > 20 && granted <= most, "{granted} of at most {most}");
+        assert!(granted == 20 && granted <= most, "{granted} of at most {most}");
     }
 
     #[test]
