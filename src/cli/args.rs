@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::limit::Patience;
+use super::limit::{Asked, Patience};
 #[cfg(feature = "top")]
 use super::top;
 use super::{demo, deploy, drain, halt, history, plan, rollback, run, shell, status, steer, wait};
@@ -95,12 +95,21 @@ impl Verb {
     pub fn patience(&self) -> Patience {
         match self {
             Self::Plan(args) => args.patience,
-            Self::Status(args) => args.patience,
+            // A health check that gets no answer in time has one.
+            Self::Status(args) if !args.ready => args.patience,
             Self::History(args) => args.patience,
             Self::Pause(args) | Self::Resume(args) | Self::Release(args) => args.patience,
             Self::Hold(args) => args.patience,
             Self::Maintenance(args) => args.patience,
             _ => Patience::default(),
+        }
+    }
+
+    /// Whether it asks for a change, of those that have an answer in that time.
+    pub fn asks(&self) -> Asked {
+        match self {
+            Self::Plan(_) | Self::Status(_) | Self::History(_) => Asked::Nothing,
+            _ => Asked::Change,
         }
     }
 

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Session;
 use super::client;
 use super::differences::differences;
 use super::edit::{self, EditError};
-use super::failure::{Failure, PROXY, USAGE};
+use super::failure::{Failure, PROXY, TIMED_OUT, USAGE};
 use super::file::{self, Edited, FileError};
 use super::follow::{End, Follow, follow};
+use super::limit::Patience;
 use super::wait;
 use super::words::colored;
 use crate::api::{ConfigStatus, Outcome, Status};
@@ -57,10 +60,16 @@ pub async fn carry_out(
     change: &Change<'_>,
     edit: impl FnMut(&str) -> Result<String, EditError>,
 ) -> Result<u8, Failure> {
-    let edited = file::edit(change.path, edit).map_err(|error| {
+    let begun = Instant::now();
+    let patience = Patience { timeout: change.timeout };
+    let turn = change.timeout.unwrap_or(file::TURN);
+    let edited = file::edit(change.path, turn, edit).map_err(|error| {
         let code = match error {
             FileError::Edit { .. } => USAGE,
-            FileError::Io { .. } | FileError::Busy(_) => PROXY,
+            FileError::Turn { .. } if turn < file::TURN => {
+                return Failure::new(TIMED_OUT, "timed-out", format!("--timeout passed; {error}"));
+            }
+            FileError::Io { .. } | FileError::Turn { .. } | FileError::Busy(_) => PROXY,
         };
         let hint = match (&error, code) {
             (FileError::Io { .. }, _) => "; name the file that the proxy reads with --config if it is another one",
@@ -75,12 +84,13 @@ pub async fn carry_out(
     let service = change.service;
     let how = Follow {
         target: wait::target(service, change.version),
-        timeout: change.timeout,
+        timeout: patience.left(begun),
         json: change.json,
         goes_on: &format!(
             "the rollout goes on and {} keeps the edit: follow it with `sluice wait {service}`, undo it with `sluice rollback {service}`",
             edited.path.display()
         ),
+        wants: Outcome::Done,
     };
     match follow(&session.client, &how, &mut session.screen).await {
         Ok(end) => {
@@ -166,6 +176,6 @@ fn undo(edited: &Edited, service: &str) -> Result<bool, FileError> {
     let read =
         |text: &str| edit::read(text, service).map_err(|source| FileError::Edit { path: edited.path.clone(), source });
     let (before, after) = (read(&edited.before)?, read(&edited.after)?);
-    let undone = file::edit(&edited.path, |text| edit::undo(text, service, &before, &after))?;
+    let undone = file::edit(&edited.path, file::TURN, |text| edit::undo(text, service, &before, &after))?;
     Ok(undone.before != undone.after)
 }

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Session;
 use super::change::{Change, carry_out, locate};
 use super::edit;
 use super::failure::Failure;
+use super::limit::{Asked, Patience};
 use super::words::parse_duration;
 
 /// Its arguments.
@@ -37,12 +40,13 @@ pub struct Args {
 
 /// Edits, waits, shows, and puts back what failed.
 pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let place = locate(session, &args.service, args.config.as_deref()).await?;
+    let (begun, patience) = (Instant::now(), Patience { timeout: args.timeout });
+    let place = patience.within(Asked::Nothing, locate(session, &args.service, args.config.as_deref())).await?;
     let change = Change {
         service: &args.service,
         version: args.version.as_deref(),
         path: &place,
-        timeout: args.timeout,
+        timeout: patience.left(begun),
         json: args.json,
     };
     carry_out(session, &change, |text| edit::set_release(text, &args.service, args.version.as_deref(), &args.nodes))

@@ -7,6 +7,7 @@ use super::client::of_service;
 use super::failure::Failure;
 use super::follow::{Follow, follow};
 use super::words::parse_duration;
+use crate::api::Outcome;
 use crate::net::ask::encode;
 
 /// Its arguments.
@@ -45,6 +46,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
             "it goes on: look with `sluice status {0}`, undo with `sluice drain {0} {1} --undo`",
             args.service, args.node
         ),
+        wants: Outcome::Done,
     };
     let end = follow(&session.client, &how, &mut session.screen).await?;
     Ok(end.code())

@@ -16,7 +16,7 @@ use super::edit::EditError;
 const TRIES: usize = 5;
 
 /// An edit takes milliseconds; who holds the lock for longer is stuck.
-const TURN: Duration = Duration::from_secs(30);
+pub const TURN: Duration = Duration::from_secs(30);
 
 /// An edit that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,16 +50,28 @@ pub enum FileError {
         /// Why.
         source: EditError,
     },
+    /// Another sluice edits in the folder, and did not end in this time.
+    #[error("{path}: another sluice edits in its folder and did not end within {}; nothing was written", super::words::duration(*.waited))]
+    Turn {
+        /// The file.
+        path: PathBuf,
+        /// How long its turn was waited for.
+        waited: Duration,
+    },
     /// Somebody else keeps writing.
     #[error("{0}: something else changes the file all the time; nothing was written")]
     Busy(PathBuf),
 }
 
 /// Edits the file. Other sluice verbs wait for their turn; any other writer's text is never overwritten unseen, up to the instant
-/// of the rename.
-pub fn edit(path: &Path, mut change: impl FnMut(&str) -> Result<String, EditError>) -> Result<Edited, FileError> {
+/// of the rename. Waits for its turn so long, which is at most [`TURN`].
+pub fn edit(
+    path: &Path,
+    turn: Duration,
+    mut change: impl FnMut(&str) -> Result<String, EditError>,
+) -> Result<Edited, FileError> {
     let path = path.canonicalize().map_err(|source| failed(path, "find", source))?;
-    let folder = lock(&path)?;
+    let folder = lock(&path, turn)?;
     for _ in 0..TRIES {
         let before = read(&path)?;
         let after = change(&before).map_err(|source| FileError::Edit { path: path.clone(), source })?;
@@ -72,7 +84,7 @@ pub fn edit(path: &Path, mut change: impl FnMut(&str) -> Result<String, EditErro
 
 /// Puts the former text back, if the file still holds exactly what was written. False if somebody changed it since.
 pub fn put_back(edited: &Edited) -> Result<bool, FileError> {
-    let folder = lock(&edited.path)?;
+    let folder = lock(&edited.path, TURN)?;
     if read(&edited.path)? != edited.after {
         return Ok(false);
     }
@@ -88,28 +100,21 @@ fn read(path: &Path) -> Result<String, FileError> {
 }
 
 /// The folder is what is locked: the file itself is replaced, and a lock file beside it would wake the watcher.
-fn lock(path: &Path) -> Result<File, FileError> {
+fn lock(path: &Path, turn: Duration) -> Result<File, FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let open = || -> io::Result<File> {
-        let handle = File::open(folder)?;
-        let deadline = Instant::now() + TURN;
-        loop {
-            match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(handle),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err(Errno::WOULDBLOCK) => {
-                    return Err(io::Error::other(format!(
-                        "another sluice edits in {} and does not end",
-                        folder.display()
-                    )));
-                }
-                Err(error) => return Err(error.into()),
+    let handle = File::open(folder).map_err(|source| failed(path, "lock", source))?;
+    let waited = turn.min(TURN);
+    let deadline = Instant::now() + waited;
+    loop {
+        match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(handle),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
             }
+            Err(Errno::WOULDBLOCK) => return Err(FileError::Turn { path: path.to_owned(), waited }),
+            Err(error) => return Err(failed(path, "lock", error.into())),
         }
-    };
-    open().map_err(|source| failed(path, "lock", source))
+    }
 }
 
 /// False if the file does not hold `expected` any more.
@@ -163,7 +168,7 @@ mod tests {
         fs::write(&real, "a\n").unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("real.toml", &link).unwrap();
-        let edited = edit(&link, add("b")).unwrap();
+        let edited = edit(&link, TURN, add("b")).unwrap();
         assert_eq!((edited.before.as_str(), edited.after.as_str()), ("a\n", "a\nb\n"));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&real).unwrap(), "a\nb\n");
@@ -176,10 +181,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.toml");
         fs::write(&path, "a\n").unwrap();
-        let edited = edit(&path, add("b")).unwrap();
+        let edited = edit(&path, TURN, add("b")).unwrap();
         assert!(put_back(&edited).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "a\n");
-        let edited = edit(&path, add("b")).unwrap();
+        let edited = edit(&path, TURN, add("b")).unwrap();
         fs::write(&path, "mine\n").unwrap();
         assert!(!put_back(&edited).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine\n");
@@ -195,7 +200,7 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     for n in 0..5 {
-                        edit(path, add(&format!("{thread}.{n}"))).unwrap();
+                        edit(path, TURN, add(&format!("{thread}.{n}"))).unwrap();
                     }
                 });
             }
@@ -209,7 +214,7 @@ mod tests {
         let path = folder.path().join("s.toml");
         fs::write(&path, "a\n").unwrap();
         let mut first = true;
-        let edited = edit(&path, |text| {
+        let edited = edit(&path, TURN, |text| {
             if std::mem::take(&mut first) {
                 fs::write(&path, "theirs\n").unwrap();
             }
@@ -217,7 +222,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(edited.after, "theirs\nb\n");
-        let busy = edit(&path, |text| {
+        let busy = edit(&path, TURN, |text| {
             fs::write(&path, format!("{text}x")).unwrap();
             Ok("mine".into())
         });
@@ -225,8 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_does_not_get_a_turn_in_time_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.toml");
+        fs::write(&path, "a\n").unwrap();
+        let holds = lock(&path, TURN).unwrap();
+        let waited = Duration::from_millis(30);
+        let refused = edit(&path, waited, add("b")).unwrap_err();
+        assert!(matches!(&refused, FileError::Turn { waited: told, .. } if *told == waited), "{refused}");
+        assert!(refused.to_string().contains("within 30ms; nothing was written"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\n");
+        drop(holds);
+        edit(&path, waited, add("b")).unwrap();
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
-        let error = edit(Path::new("/nowhere/s.toml"), add("b")).unwrap_err();
+        let error = edit(Path::new("/nowhere/s.toml"), TURN, add("b")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/s.toml"), "{error}");
     }
 }

@@ -26,6 +26,8 @@ pub struct Follow<'a> {
     pub json: bool,
     /// What goes on without the verb, and how to follow it again; for `--timeout` and Ctrl-C.
     pub goes_on: &'a str,
+    /// Which end is what was asked for; [`Outcome::Done`], but for an abort.
+    pub wants: Outcome,
 }
 
 /// How following ended: the change with an outcome of its own, or before that.
@@ -132,6 +134,9 @@ fn tell(ended: &Ended, how: &Follow<'_>, screen: &mut Screen<'_>) {
     }
     if ended.outcome.is_done() {
         screen.line(&clean(&ended.message));
+    } else if ended.outcome == how.wants {
+        // What to do about it is for those who did not want it.
+        screen.line(&clean(ended.message.lines().next().unwrap_or_default()));
     } else {
         screen.complain(&format!("error: {}", clean(&ended.message)));
     }
@@ -142,7 +147,10 @@ fn tell(ended: &Ended, how: &Follow<'_>, screen: &mut Screen<'_>) {
 }
 
 fn timed_out(how: &Follow<'_>, last: Option<ServiceStatus>, screen: &mut Screen<'_>) -> End {
-    let message = format!("--timeout passed; {}", how.goes_on);
+    let message = match &last {
+        Some(_) => format!("--timeout passed; {}", how.goes_on),
+        None => format!("--timeout passed, and the proxy has not answered; as far as is known {}", how.goes_on),
+    };
     match last {
         Some(service) if how.json => {
             let ended = Ended { outcome: Outcome::TimedOut, message, entry: None };

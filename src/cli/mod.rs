@@ -120,8 +120,8 @@ fn ask(verb: Verb, session: &mut Session<'_>) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(PROXY, "internal", format!("cannot start: {error}")))?;
-    let patience = verb.patience();
-    runtime.block_on(patience.within(async {
+    let (patience, asked) = (verb.patience(), verb.asks());
+    runtime.block_on(patience.within(asked, async {
         match verb {
             Verb::Plan(args) => plan::run(&args, session).await,
             Verb::Status(args) => status::run(&args, session).await,

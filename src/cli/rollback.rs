@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Session;
 use super::change::{Change, carry_out, locate};
 use super::edit::{self, Written};
 use super::failure::Failure;
 use super::history;
+use super::limit::{Asked, Patience};
 use super::words::parse_duration;
 use crate::api::HistoryEntry;
 
@@ -36,8 +39,12 @@ pub struct Args {
 
 /// Chooses, edits, waits, shows.
 pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let place = locate(session, &args.service, args.config.as_deref()).await?;
-    let entries = history::fetch(session, &args.service).await?;
+    let (begun, patience) = (Instant::now(), Patience { timeout: args.timeout });
+    let ask = async {
+        let place = locate(session, &args.service, args.config.as_deref()).await?;
+        Ok((place, history::fetch(session, &args.service).await?))
+    };
+    let (place, entries) = patience.within(Asked::Nothing, ask).await?;
     let text = std::fs::read_to_string(&place)
         .map_err(|error| Failure::usage(format!("{}: cannot read it: {error}", place.display())))?;
     let written =
@@ -53,7 +60,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
         service: &args.service,
         version: target.version.as_deref(),
         path: &place,
-        timeout: args.timeout,
+        timeout: patience.left(begun),
         json: args.json,
     };
     carry_out(session, &change, |text| edit::set_release(text, &args.service, target.version.as_deref(), &target.nodes))

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Session;
 use super::client::of_service;
 use super::failure::Failure;
 use super::follow::{End, Follow, follow, now};
-use super::limit::Patience;
+use super::limit::{Asked, Patience};
 use super::trial;
 use super::wait;
 use super::words::{parse_duration, percent};
@@ -62,8 +64,8 @@ pub async fn run(steering: Steering, args: &Args, session: &mut Session<'_>) -> 
 
 /// The same, and waits if that is wanted.
 pub async fn run_waiting(steering: Steering, args: &WaitingArgs, session: &mut Session<'_>) -> Result<u8, Failure> {
-    let patience = Patience { timeout: args.timeout };
-    let service = patience.within(steer(steering, &args.service, session)).await?;
+    let (begun, patience) = (Instant::now(), Patience { timeout: args.timeout });
+    let service = patience.within(Asked::Change, steer(steering, &args.service, session)).await?;
     if !args.wait {
         return tell(steering, &service, args.json, session);
     }
@@ -76,14 +78,15 @@ pub async fn run_waiting(steering: Steering, args: &WaitingArgs, session: &mut S
     let version = Some(service.release.as_str()).filter(|_| named);
     let how = Follow {
         target: wait::target(&args.service, version),
-        timeout: args.timeout,
+        timeout: patience.left(begun),
         json: args.json,
         goes_on: &format!("it goes on: `sluice wait {0}` follows it, `sluice status {0}` shows it", args.service),
+        wants: if steering == Steering::Abort { Outcome::RolledBack } else { Outcome::Done },
     };
     let end = follow(&session.client, &how, &mut session.screen).await?;
     Ok(match &end {
         // That is what was asked for.
-        End::Ended(ended) if steering == Steering::Abort && ended.outcome == Outcome::RolledBack => 0,
+        End::Ended(ended) if ended.outcome == how.wants => 0,
         end => end.code(),
     })
 }

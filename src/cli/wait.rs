@@ -7,6 +7,7 @@ use super::client::of_service;
 use super::failure::Failure;
 use super::follow::{Follow, follow};
 use super::words::parse_duration;
+use crate::api::Outcome;
 use crate::net::ask::encode;
 
 /// Its arguments.
@@ -39,6 +40,7 @@ pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> 
             "the rollout goes on: follow it with `sluice wait {0}`, or look with `sluice status {0}`",
             args.service
         ),
+        wants: Outcome::Done,
     };
     let end = follow(&session.client, &how, &mut session.screen).await?;
     Ok(end.code())

@@ -15,9 +15,11 @@ mod journal;
 mod judges;
 mod live;
 mod metrics;
+mod outcomes;
 mod spans;
 mod starting;
 mod steering;
+mod together;
 #[cfg(feature = "top")]
 mod top;
 mod trial;

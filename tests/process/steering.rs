@@ -1,28 +1,9 @@
 //! Verbs that steer and look, against the real proxy with a real rollout.
 
-use std::process::Output;
-
 use serde_json::Value;
 use sluicegate::api::Outcome;
-use sluicegate::cli::demo::Origin;
 
-use super::support::{LISTENER, QUICK, Site, eventually, get, list, origin};
-
-/// A service with two versions that go over by steps which somebody must promote.
-fn canary(release: &str, old: &[Origin], new: &[Origin]) -> String {
-    format!(
-        "{LISTENER}[service.shop]\nmatch = \"*\"\nrelease = \"{release}\"\n{QUICK}\
-         [service.shop.rollout]\nstrategy = \"canary\"\nkeep = \"0s\"\nguard = {{ more_errors = \"off\" }}\n\
-         steps = [{{ share = \"25%\", hold = \"manual\" }}, {{ share = \"50%\", hold = \"manual\" }}]\n\
-         [service.shop.versions]\nv1 = {}\nv2 = {}\n",
-        list(old),
-        list(new)
-    )
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
+use super::support::{Site, canary, eventually, get, origin, text};
 
 #[test]
 fn a_canary_is_promoted_paused_resumed_and_ends_and_the_history_tells_who_did_it() {

@@ -1,21 +1,8 @@
 //! `sluice top` on a terminal, before the real proxy.
 
 use rustix::process::Signal;
-use sluicegate::cli::demo::Origin;
 
-use super::support::{Client, LISTENER, Pty, QUICK, Site, eventually, get, list, origin};
-
-/// A canary whose steps somebody must promote.
-fn canary(release: &str, old: &[Origin], new: &[Origin]) -> String {
-    format!(
-        "{LISTENER}[service.shop]\nmatch = \"*\"\nrelease = \"{release}\"\n{QUICK}\
-         [service.shop.rollout]\nstrategy = \"canary\"\nkeep = \"0s\"\nguard = {{ more_errors = \"off\" }}\n\
-         steps = [{{ share = \"25%\", hold = \"manual\" }}, {{ share = \"50%\", hold = \"manual\" }}]\n\
-         [service.shop.versions]\nv1 = {}\nv2 = {}\n",
-        list(old),
-        list(new)
-    )
-}
+use super::support::{Client, Pty, Site, canary, eventually, get, origin};
 
 #[test]
 fn a_canary_is_watched_and_steered_and_the_terminal_is_given_back() {

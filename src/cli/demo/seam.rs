@@ -39,7 +39,7 @@ pub(super) fn start_proxy(config: &Path) -> Result<Stop, String> {
 /// Makes `version` the release of `service`, with these nodes, in the file: as `sluice deploy` does.
 pub(super) fn set_release(config: &Path, service: &str, version: &str, nodes: &[String]) -> Result<(), String> {
     let change = |text: &str| edit::set_release(text, service, Some(version), nodes);
-    file::edit(config, change).map(drop).map_err(|error| error.to_string())
+    file::edit(config, file::TURN, change).map(drop).map_err(|error| error.to_string())
 }
 
 /// Writes a file the way a careful operator does: beside the old one, then in its place.

@@ -75,6 +75,25 @@ pub const LISTENER: &str = "[[listener]]\nname = \"http\"\nbind = \"127.0.0.1:0\
 /// Probes that tell quickly.
 pub const QUICK: &str = "health = { path = \"/healthz\", interval = \"50ms\", rise = 1 }\n";
 
+/// A canary whose steps somebody must promote.
+pub fn canary(release: &str, old: &[Origin], new: &[Origin]) -> String {
+    format!(
+        "{LISTENER}[service.shop]\nmatch = \"*\"\nrelease = \"{release}\"\n{QUICK}{}\
+         [service.shop.versions]\nv1 = {}\nv2 = {}\n",
+        by_hand("shop"),
+        list(old),
+        list(new)
+    )
+}
+
+/// How a service goes over by steps that somebody must promote.
+pub fn by_hand(service: &str) -> String {
+    format!(
+        "[service.{service}.rollout]\nstrategy = \"canary\"\nkeep = \"0s\"\nguard = {{ more_errors = \"off\" }}\n\
+         steps = [{{ share = \"25%\", hold = \"manual\" }}, {{ share = \"50%\", hold = \"manual\" }}]\n"
+    )
+}
+
 /// Ends load, and gives what it saw.
 pub fn stop(load: Load) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -169,6 +188,11 @@ impl Site {
         });
         proxy
     }
+}
+
+/// What a verb said, to whomever.
+pub fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// A running proxy. Dropping it kills it.
