@@ -15,7 +15,7 @@ use super::follow::{End, Follow, follow};
 use super::limit::Patience;
 use super::wait;
 use super::words::colored;
-use crate::api::{ConfigStatus, Outcome, Status};
+use crate::api::{ConfigStatus, Outcome, ServiceStatus, Status};
 
 /// What is changed, and how it is followed.
 #[derive(Clone, Copy, Debug)]
@@ -32,18 +32,22 @@ pub struct Change<'a> {
     pub json: bool,
 }
 
-/// The file that defines the service: the one named, or the one that the proxy reads.
-pub async fn locate(session: &Session<'_>, service: &str, named: Option<&Path>) -> Result<PathBuf, Failure> {
+/// The service as it is, and the file that defines it: the one named, or the one that the proxy reads.
+pub async fn locate(
+    session: &Session<'_>,
+    service: &str,
+    named: Option<&Path>,
+) -> Result<(ServiceStatus, PathBuf), Failure> {
     // Asked in any case: a proxy that is not there, or knows no such service, is found out before the file is touched.
     let status: Status = session.client.get(&client::status(Some(service))).await?;
-    let Some(found) = status.services.iter().find(|one| one.name.as_str() == service) else {
+    let Some(found) = status.services.into_iter().find(|one| one.name.as_str() == service) else {
         return Err(Failure::new(
             USAGE,
             "not-found",
             format!("the proxy has no service `{service}`; `sluice status` lists what it has"),
         ));
     };
-    Ok(match named {
+    let path = match named {
         Some(path) => path.to_owned(),
         None if found.source.is_absolute() => found.source.clone(),
         // A relative path means the proxy's working directory, not ours.
@@ -51,7 +55,8 @@ pub async fn locate(session: &Session<'_>, service: &str, named: Option<&Path>) 
             Ok(folder) => folder.join(&found.source),
             Err(_) => found.source.clone(),
         },
-    })
+    };
+    Ok((found, path))
 }
 
 /// Makes the edit and follows what it starts. The exit code.

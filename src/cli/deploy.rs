@@ -41,7 +41,7 @@ pub struct Args {
 /// Edits, waits, shows, and puts back what failed.
 pub async fn run(args: &Args, session: &mut Session<'_>) -> Result<u8, Failure> {
     let (begun, patience) = (Instant::now(), Patience { timeout: args.timeout });
-    let place = patience.within(Asked::Nothing, locate(session, &args.service, args.config.as_deref())).await?;
+    let (_, place) = patience.within(Asked::Nothing, locate(session, &args.service, args.config.as_deref())).await?;
     let change = Change {
         service: &args.service,
         version: args.version.as_deref(),

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
 use sluicegate::admin::new_token;
 use sluicegate::api::HaltKind;
 
@@ -109,4 +110,50 @@ fn tokens_are_asked_for_by_what_changes_something_and_nobody_comes_in_by_the_fro
     for secret in [&operator, &steers, &steers[7..]] {
         assert!(!status.contains(secret) && !outline.contains(secret), "{secret}");
     }
+}
+
+#[test]
+fn each_request_that_the_api_describes_asks_for_the_role_that_it_says() {
+    let (reader, reads) = new_token().expect("a token");
+    let admin = free();
+    let node = [origin("v1")];
+    let site = Site::new(&format!(
+        "{LISTENER}[admin]\nhttp = \"{admin}\"\n[[admin.token]]\nname = \"grafana\"\nhash = \"{reads}\"\n\
+         [service.shop]\nmatch = \"*\"\nnodes = {}\n{QUICK}",
+        list(&node)
+    ));
+    let proxy = site.start();
+    let before = proxy.settled("shop");
+    let described = proxy.ask("GET", "/v1/openapi.json").expect("an answer").body;
+    let described: Value = serde_json::from_slice(&described).expect("a description");
+    let shown = |token: &str| format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n");
+    let mut steering = 0;
+    for (path, methods) in described["paths"].as_object().expect("paths") {
+        let path = path.replace("{service}", "shop").replace("{node}", &node[0].address().to_string());
+        for (method, operation) in methods.as_object().expect("methods") {
+            // Its answer has no end.
+            if path == "/v1/events" {
+                continue;
+            }
+            let line = format!("{} {}", method.to_uppercase(), path.replace("{file}", "app.js"));
+            // A wrong token is refused even where none is needed.
+            let wrong = format!("{} HTTP/1.1\r\n{}Connection: close\r\n\r\n", line, shown("sluice_wrong"));
+            let wrong = send(admin, wrong.as_bytes());
+            assert!(
+                wrong.starts_with("HTTP/1.1 401 ") && wrong.contains("\"kind\":\"unauthorized\""),
+                "{line}: {wrong}"
+            );
+            let operators = operation["x-sluice-role"] == "operator";
+            steering += usize::from(operators);
+            for who in ["Host: localhost\r\n".to_owned(), shown(&reader)] {
+                let answer = send(admin, format!("{line} HTTP/1.1\r\n{who}Connection: close\r\n\r\n").as_bytes());
+                let code = answer.split(' ').nth(1).unwrap_or_default();
+                assert_eq!(code == "403", operators, "{line} {who}: {answer}");
+                assert!(!operators || answer.contains("\"kind\":\"forbidden\""), "{line}: {answer}");
+            }
+        }
+    }
+    assert!(steering >= 10, "{steering}");
+    let after = proxy.service("shop").expect("the service");
+    assert_eq!((after.tag, after.halt), (before.tag, None), "nothing was changed");
 }

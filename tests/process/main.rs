@@ -15,6 +15,7 @@ mod journal;
 mod judges;
 mod live;
 mod metrics;
+mod midway;
 mod outcomes;
 mod spans;
 mod starting;

@@ -152,6 +152,30 @@ fn of_two_verbs_at_once_both_are_right_or_one_is_told_why_not() {
 }
 
 #[test]
+fn of_two_who_go_back_none_goes_forward_again() {
+    let (v1, v2) = ([origin("v1")], [origin("v2")]);
+    let site = Site::new(&canary("v1", &v1, &v2));
+    let proxy = site.start();
+    proxy.settled("shop");
+    let deploy = begin(&site, "deploy shop --version v2");
+    on_trial(&proxy, "v2");
+    assert_eq!(site.verb(&["promote", "shop", "--full", "--wait"]).status.code(), Some(0));
+    assert_eq!(end(deploy).status.code(), Some(0));
+    // Back to v1, which is a canary again; whoever comes second would undo it.
+    let first = begin(&site, "rollback shop");
+    on_trial(&proxy, "v1");
+    let second = end(begin(&site, "rollback shop"));
+    assert_eq!(second.status.code(), Some(2), "{}", text(&second));
+    assert!(text(&second).contains("is on its way to v1") && text(&second).contains("--to v2"), "{}", text(&second));
+    let script = end(begin(&site, "rollback shop --json"));
+    let error: Value = serde_json::from_slice(&script.stdout).expect("one document");
+    assert_eq!((script.status.code(), &error["error"]["kind"]), (Some(2), &Value::from("conflict")));
+    assert_eq!(site.verb(&["promote", "shop", "--full", "--wait"]).status.code(), Some(0));
+    assert_eq!(end(first).status.code(), Some(0));
+    assert_eq!(proxy.settled("shop").release.as_str(), "v1");
+}
+
+#[test]
 fn services_of_one_file_are_deployed_at_once_and_no_edit_is_lost() {
     let nodes = [origin("v1"), origin("v2")];
     let names = ["a", "b", "c", "d"];

@@ -175,6 +175,39 @@ fn a_torn_arrow_key_quits_nothing_and_pasted_text_commands_nothing() {
 }
 
 #[test]
+fn a_proxy_that_hangs_or_is_not_for_this_user_is_told_with_the_reason() {
+    use std::os::unix::process::CommandExt as _;
+    let site = Site::new("");
+    let hangs = std::os::unix::net::UnixListener::bind(site.socket()).expect("a socket");
+    let mut top = Pty::start(site.command(&["top"]), 300, 24);
+    top.shows(&["NO ANSWER FROM THE PROXY", "accepts connections but nothing answered"]);
+    top.types("q");
+    assert_eq!(top.exit().code(), Some(0));
+    // Its socket is left, and nobody listens.
+    drop(hangs);
+    let mut top = Pty::start(site.command(&["top"]), 300, 24);
+    top.shows(&["NO ANSWER FROM THE PROXY", "is `sluice run` running?"]);
+    top.types("q");
+    top.exit();
+
+    let mode = |path: &std::path::Path, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode(site.dir.path(), 0o755);
+    mode(&site.socket(), 0o000);
+    let mut command = site.command(&["top"]);
+    if rustix::process::geteuid().is_root() {
+        // Nobody's number.
+        command.uid(65_534).gid(65_534);
+    }
+    let mut top = Pty::start(command, 300, 24);
+    top.shows(&["NO ANSWER FROM THE PROXY", "your user may not open it"]);
+    top.types("q");
+    assert_eq!(top.exit().code(), Some(0));
+}
+
+#[test]
 fn without_a_terminal_it_says_what_to_use_instead() {
     let site = Site::new("");
     let ran = site.verb(&["top"]);
