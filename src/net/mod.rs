@@ -2,6 +2,7 @@
 
 pub mod ask;
 mod connect;
+pub mod http1;
 pub mod listener;
 pub mod proxy_header;
 pub mod stream;

@@ -1,7 +1,7 @@
 //! The one transport type. Everything above reads and writes a [`Stream`] and never learns what is below it, so that TLS
 //! or another kernel interface can take its place here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -73,8 +73,7 @@ const JOINED: usize = 1024;
 /// A connection to a client or to a node.
 #[derive(Debug)]
 pub struct Stream {
-    /// Shared with the [`Probe`], which must look at the socket while hyper owns the stream.
-    socket: Rc<RefCell<Socket>>,
+    socket: Socket,
     pulse: Rc<Pulse>,
     /// What is written to a peer that has closed is dropped without an error.
     forgiving: bool,
@@ -87,10 +86,6 @@ enum Socket {
     Tls(Box<Session>),
 }
 
-/// Looks at an idle connection and takes no data from it.
-#[derive(Debug)]
-pub struct Probe(Rc<RefCell<Socket>>);
-
 impl Stream {
     /// Wraps a connected socket. Small writes leave at once.
     pub fn new(tcp: TcpStream) -> Self {
@@ -101,21 +96,21 @@ impl Stream {
     pub fn counted_by(tcp: TcpStream, pulse: Rc<Pulse>) -> Self {
         // A socket that is gone already will say so at the first read.
         let _ = tcp.set_nodelay(true);
-        Self { socket: Rc::new(RefCell::new(Socket::Plain(tcp))), pulse, forgiving: false }
+        Self { socket: Socket::Plain(tcp), pulse, forgiving: false }
     }
 
     /// Wraps a connection whose TLS handshake is done.
     pub(super) fn over_tls(session: impl Into<Session>) -> Self {
         let session = session.into();
         let pulse = Rc::clone(&session.get_ref().0.pulse);
-        Self { socket: Rc::new(RefCell::new(Socket::Tls(Box::new(session)))), pulse, forgiving: false }
+        Self { socket: Socket::Tls(Box::new(session)), pulse, forgiving: false }
     }
 
     /// Leaves it to the reading side to find that the peer has closed. A peer that answers early and hangs up makes our
     /// next write fail while its answer lies in our buffer; whoever stops at the first error never reads it.
     pub fn forgiving(mut self, forgiving: bool) -> Self {
         self.forgiving = forgiving;
-        if let Socket::Tls(session) = &mut *self.socket.borrow_mut() {
+        if let Socket::Tls(session) = &mut self.socket {
             let counted: &mut Counted = match &mut **session {
                 TlsStream::Client(stream) => stream.get_mut().0,
                 TlsStream::Server(stream) => stream.get_mut().0,
@@ -132,46 +127,39 @@ impl Stream {
 
     /// Looks at the first bytes without taking them; none at the end of the stream, and none of what TLS hides.
     pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        match &*self.socket.borrow() {
+        match &self.socket {
             Socket::Plain(tcp) => tcp.poll_peek(cx, buf),
             Socket::Tls(_) => Poll::Ready(Ok(0)),
         }
     }
 
-    /// A way to look at the socket later.
-    pub fn probe(&self) -> Probe {
-        Probe(Rc::clone(&self.socket))
+    /// Whether the peer has sent nothing that matters and not closed: only then may an idle connection be used again. Takes
+    /// no data. One system call.
+    pub fn is_quiet(&mut self) -> bool {
+        match &mut self.socket {
+            Socket::Plain(tcp) => session::is_silent(tcp),
+            Socket::Tls(tls) => session::is_quiet(tls),
+        }
     }
 
     /// Whether it speaks TLS.
     pub fn is_tls(&self) -> bool {
-        matches!(&*self.socket.borrow(), Socket::Tls(_))
+        matches!(&self.socket, Socket::Tls(_))
     }
 
     /// What both ends agreed to speak (ALPN, RFC 7301); none without TLS, or if the peer did not take part.
     pub fn protocol(&self) -> Option<Protocol> {
-        match &*self.socket.borrow() {
+        match &self.socket {
             Socket::Plain(_) => None,
             Socket::Tls(session) => session.get_ref().1.alpn_protocol().and_then(Protocol::from_alpn),
         }
     }
 }
 
-impl Probe {
-    /// Whether the peer has sent nothing that matters and not closed: only then may an idle connection be used again. One
-    /// system call.
-    pub fn is_quiet(&self) -> bool {
-        match &mut *self.0.borrow_mut() {
-            Socket::Plain(tcp) => session::is_silent(tcp),
-            Socket::Tls(tls) => session::is_quiet(tls),
-        }
-    }
-}
-
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = match &mut *self.socket.borrow_mut() {
+        let result = match &mut self.socket {
             Socket::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Socket::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
         };
@@ -184,8 +172,8 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = match &mut *self.socket.borrow_mut() {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = match &mut self.socket {
             Socket::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write(cx, buf),
         };
@@ -199,8 +187,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut socket = self.socket.borrow_mut();
-        let tcp = match &mut *socket {
+        let this = self.get_mut();
+        let tcp = match &mut this.socket {
             Socket::Plain(tcp) => Pin::new(tcp),
             // Joins them in one record.
             Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
@@ -221,22 +209,22 @@ impl AsyncWrite for Stream {
             }
             _ => tcp.poll_write_vectored(cx, bufs),
         };
-        self.pulse.count_written(result, self.forgiving, total)
+        this.pulse.count_written(result, this.forgiving, total)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.socket.borrow_mut() {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
             Socket::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Socket::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.socket.borrow_mut() {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
             Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Socket::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
         }
@@ -297,21 +285,19 @@ mod tests {
     }
 
     #[tokio::test]
-    #[expect(clippy::await_holding_refcell_ref, reason = "nobody else has the stream")]
-    async fn a_probe_sees_data_and_the_end_and_takes_nothing() -> io::Result<()> {
+    async fn an_idle_stream_tells_data_and_the_end_and_takes_nothing() -> io::Result<()> {
         let (mut stream, mut client) = pair().await?;
-        let probe = stream.probe();
-        assert!(probe.is_quiet());
+        assert!(stream.is_quiet());
         client.write_all(b"x").await?;
-        if let Socket::Plain(tcp) = &*stream.socket.borrow() {
+        if let Socket::Plain(tcp) = &stream.socket {
             tcp.readable().await?;
         }
-        assert!(!probe.is_quiet() && !probe.is_quiet());
+        assert!(!stream.is_quiet() && !stream.is_quiet());
         assert_eq!(stream.read_u8().await?, b'x');
-        assert!(probe.is_quiet());
+        assert!(stream.is_quiet());
         drop(client);
         assert_eq!(stream.read(&mut [0]).await?, 0);
-        assert!(!probe.is_quiet());
+        assert!(!stream.is_quiet());
         Ok(())
     }
 }

@@ -43,12 +43,12 @@ enum Rest {
 pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fault> {
     let (mut head, mut feed) = response.into_parts();
     let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)?;
-    if let Feed::Http1(_, upstream) = &mut feed {
+    if let Feed::Http1(upstream) = &mut feed {
         upstream.set_keep_alive(keep_alive);
     }
     head.version = Version::HTTP_11;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(_), Feed::Http1(_, upstream)) = (&seen.upgrade, feed) else {
+        let (Some(_), Feed::Http1(upstream)) = (&seen.upgrade, feed) else {
             return Err(Fault::BadResponse);
         };
         return Ok(Answer { head, rest: Rest::Tunnel(upstream) });
@@ -76,7 +76,7 @@ impl Answer {
 
     /// Drops it. Its connection is kept if nothing more comes on it.
     pub fn discard(self, worker: &Worker, settings: &config::Service) {
-        if let Rest::Whole(_, Feed::Http1(_, upstream)) = self.rest {
+        if let Rest::Whole(_, Feed::Http1(upstream)) = self.rest {
             upstream.give_back(idle(worker, settings));
         }
     }
@@ -96,13 +96,13 @@ impl Answer {
         let body = match rest {
             Rest::Tunnel(upstream) => {
                 let websocket = upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
-                let (stream, ahead, slot) = Box::pin(upstream.into_tunnel()).await.ok_or(Fault::Reset)?;
+                let (stream, ahead, slot) = upstream.into_tunnel();
                 call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
                 call.enter(Stage::Flow, settings.timeouts.tunnel);
                 RespBody::Tunnel(Box::new(Tunnel::new(stream, ahead, call, permit, slot)))
             }
             Rest::Whole(bytes, feed) => {
-                if let Feed::Http1(_, upstream) = feed {
+                if let Feed::Http1(upstream) = feed {
                     upstream.give_back(idle);
                 }
                 drop(permit);

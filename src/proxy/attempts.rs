@@ -1,17 +1,15 @@
 //! The tries of one request: one node after another, as far as that is safe, until one answers.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::answer::{self, Answer};
 use super::body::{ReqBody, RespBody};
-use super::call::{Call, Registered, Stage, Verdict};
+use super::call::{Registered, Stage, Verdict};
 use super::claim::{Course, Failure, Permit, Refusal, Wait, claim};
 use super::error::Fault;
 use super::halted;
@@ -63,7 +61,6 @@ pub async fn try_nodes(
     let mut tried: Vec<u64> = Vec::new();
     // Among them, the node that had only given up an idle connection.
     let mut stale: Option<u64> = None;
-    let mut unsent: Option<Request<ReqBody>> = None;
     let mut fault = Fault::NoNode;
     let mut sends = 0;
     let mut refusals = 0;
@@ -122,11 +119,10 @@ pub async fn try_nodes(
         };
         let (service, local) = view.service(index).ok_or(Fault::NoService)?;
         let settings = &*service.settings;
-        let mut request = unsent.take().unwrap_or_else(|| outgoing.request(&call));
         if outgoing.hostless {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
-                request.headers_mut().insert(HOST, host);
+                outgoing.parts.headers.insert(HOST, host);
             }
         }
         let replayable = outgoing.seen.idempotent;
@@ -137,7 +133,7 @@ pub async fn try_nodes(
         let trial = trial::Watch::begin(&call, service, &permit, &outgoing, now);
         permit.count_request();
         call.count_attempt();
-        let sent = upstream::send(worker, &call, permit.local(), settings, request, demand).await;
+        let sent = upstream::send(worker, &call, permit.local(), settings, outgoing.request(), demand).await;
         if matches!(sent, Sent::Response(_)) {
             call.note_head();
         }
@@ -174,11 +170,10 @@ pub async fn try_nodes(
                     fault = wrong;
                 }
             },
-            Sent::Unsent(request, loss) => {
+            Sent::Unsent(loss) => {
                 tracing::debug!(node = %permit.local().node.id, %loss, "not sent");
                 fault = outgoing.fault(&loss);
                 permit.count_failure(blame(&loss));
-                unsent = Some(request);
                 // Reaching nobody is not a try: no node has seen the request. A drain only ends the wait for its own node.
                 if matches!(loss, Loss::Judged(Verdict::Cut(CutReason::Shutdown | CutReason::Deadline))) {
                     return Err(fault);
@@ -254,7 +249,7 @@ async fn relay(
     call: Registered,
     permit: Permit,
     answer: Answer,
-    mut outgoing: Outgoing,
+    outgoing: Outgoing,
     (view, index): (Rc<View>, usize),
     trial: trial::Watch,
 ) -> Result<Response<RespBody>, Fault> {
@@ -266,7 +261,7 @@ async fn relay(
         trial::copy(worker, &call, (&view, index), &outgoing, course, answer.status());
     }
     if outgoing.asset && answer.status() == StatusCode::NOT_FOUND && outgoing.source.is_none() {
-        let asked = trial::ask_other(worker, &call, (service, local), &mut outgoing, course, trial.on_trial);
+        let asked = trial::ask_other(worker, &call, (service, local), &outgoing, course, trial.on_trial);
         if let Some(other) = asked.await {
             let first = std::mem::replace(&mut answer, other.0);
             permit = other.1;
@@ -278,26 +273,9 @@ async fn relay(
 }
 
 impl Outgoing {
-    /// The request for one more try.
-    pub fn request(&mut self, call: &Call) -> Request<ReqBody> {
-        let body = self.source.as_ref().map_or_else(ReqBody::empty, Source::body);
-        let mut request = Request::new(body);
-        *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = self.parts.uri.clone();
-        // A request that cannot go twice needs no copy of its head.
-        *request.headers_mut() =
-            if self.repeatable { self.parts.headers.clone() } else { std::mem::take(&mut self.parts.headers) };
-        if self.seen.expects_continue {
-            // The callback has to be `Sync`, so it raises a flag that the body looks at; the connection's task runs both.
-            let asked = Arc::new(AtomicBool::new(false));
-            call.await_continue(&asked);
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    asked.store(true, Ordering::Relaxed);
-                }
-            });
-        }
-        request
+    /// The request, for one more try.
+    pub fn request(&self) -> (&Parts, impl Fn() -> ReqBody) {
+        (&self.parts, || self.source.as_ref().map_or_else(ReqBody::empty, Source::body))
     }
 
     fn fault(&self, loss: &Loss) -> Fault {
@@ -318,7 +296,7 @@ impl Outgoing {
             }
             Loss::Judged(verdict @ Verdict::Cut(_)) => ended_by(*verdict),
             Loss::Upload => Fault::ClientBody,
-            Loss::Broken(error) if error.is_parse() => Fault::BadResponse,
+            Loss::Broken(error) if error.is_malformed() => Fault::BadResponse,
             Loss::Stream(error) if error.is_library() => Fault::BadResponse,
             Loss::Stale(_) | Loss::Broken(_) | Loss::Stream(_) => Fault::Reset,
         }

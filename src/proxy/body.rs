@@ -2,10 +2,10 @@
 //! released.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::access_log::Outcome;
 use super::border::Border;
@@ -14,6 +14,7 @@ use super::claim::{Failure, Permit};
 use super::upgrade::Tunnel;
 use super::upstream::h2::Answer;
 use super::upstream::{Detached, Feed, IdlePolicy, Upstream};
+use crate::net::http1;
 
 pub use super::client_body::ClientBody;
 pub use super::replay::ReqBody;
@@ -26,7 +27,7 @@ pub enum BodyError {
     Client,
     /// The node's side of a response body failed.
     #[error("the node's response body failed: {0}")]
-    Node(#[from] hyper::Error),
+    Node(#[from] http1::Error),
     /// It could not be compressed.
     #[cfg(feature = "compression")]
     #[error("the response body could not be compressed: {0}")]
@@ -102,9 +103,9 @@ impl Body for RespBody {
 /// Where the body comes from, and who lets the connection to the node make progress.
 enum Driver {
     /// This body, whenever the client's connection asks for more.
-    Body(Incoming, Box<Upstream>),
+    Body(Box<Upstream>),
     /// A task.
-    Task(Incoming, #[expect(dead_code, reason = "held for its drop")] Detached),
+    Task(Detached),
     /// The connection's own task.
     Stream(Box<Answer>),
     /// Nobody: the response is complete or failed.
@@ -138,31 +139,22 @@ pub enum Start {
 /// Takes what is at hand of a body right after its head. A small answer is usually complete then, and is passed on in one
 /// piece with its head. More of it wakes the client's task.
 pub fn begin(cx: &mut Context<'_>, mut feed: Feed) -> Start {
-    let mut silent = Context::from_waker(Waker::noop());
     let mut first: Option<Frame<Bytes>> = None;
-    let mut driven = false;
     loop {
         let polled = match &mut feed {
-            Feed::Http1(incoming, _) if incoming.is_end_stream() => break,
+            Feed::Http1(upstream) if upstream.is_end_stream() => break,
             Feed::Http2(answer) if answer.is_end_stream() => break,
-            Feed::Http1(incoming, _) => Pin::new(incoming).poll_frame(&mut silent).map_err(BodyError::Node),
+            Feed::Http1(upstream) => upstream.poll_frame(cx).map_err(BodyError::Node),
             Feed::Http2(answer) => answer.poll_frame(cx),
         };
-        match (polled, &mut feed) {
-            (Poll::Ready(None), _) => break,
-            (Poll::Ready(Some(Ok(frame))), _) if first.is_none() && frame.is_data() => {
-                first = Some(frame);
-                driven = false;
-            }
-            (Poll::Ready(Some(Ok(next))), _) => {
+        match polled {
+            Poll::Ready(None) => break,
+            Poll::Ready(Some(Ok(frame))) if first.is_none() && frame.is_data() => first = Some(frame),
+            Poll::Ready(Some(Ok(next))) => {
                 return Start::Part([Some(next), first].into_iter().flatten().collect(), feed);
             }
-            (Poll::Ready(Some(Err(error))), _) => return Start::Failed(error),
-            (Poll::Pending, Feed::Http1(_, upstream)) if !driven => {
-                upstream.drive(cx);
-                driven = true;
-            }
-            (Poll::Pending, _) => return Start::Part(first.into_iter().collect(), feed),
+            Poll::Ready(Some(Err(error))) => return Start::Failed(error),
+            Poll::Pending => return Start::Part(first.into_iter().collect(), feed),
         }
     }
     Start::Whole(first.and_then(|frame| frame.into_data().ok()).unwrap_or_default(), feed)
@@ -180,8 +172,8 @@ impl Relay {
         call: Registered,
     ) -> Self {
         let driver = match feed {
-            Feed::Http1(incoming, upstream) if detached => Driver::Task(incoming, upstream.detach()),
-            Feed::Http1(incoming, upstream) => Driver::Body(incoming, upstream),
+            Feed::Http1(upstream) if detached => Driver::Task(Detached::new(upstream)),
+            Feed::Http1(upstream) => Driver::Body(upstream),
             Feed::Http2(answer) => Driver::Stream(answer),
         };
         Self { ahead, driver, border, idle, permit: Some(permit), call: Some(call) }
@@ -190,7 +182,8 @@ impl Relay {
     fn is_end_stream(&self) -> bool {
         self.ahead.is_empty()
             && match &self.driver {
-                Driver::Body(incoming, _) | Driver::Task(incoming, _) => incoming.is_end_stream(),
+                Driver::Body(upstream) => upstream.is_end_stream(),
+                Driver::Task(detached) => detached.is_end_stream(),
                 Driver::Stream(answer) => answer.is_end_stream(),
                 Driver::Gone => true,
             }
@@ -200,25 +193,12 @@ impl Relay {
         if let Some(frame) = self.ahead.pop() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let (incoming, upstream) = match &mut self.driver {
-            Driver::Body(incoming, upstream) => (incoming, upstream),
-            Driver::Task(incoming, _) => return Pin::new(incoming).poll_frame(cx).map_err(BodyError::Node),
-            Driver::Stream(answer) => return answer.poll_frame(cx),
-            Driver::Gone => return Poll::Ready(None),
-        };
-        // What is at hand first; then the connection, which alone can bring more, so only it needs the waker.
-        let mut silent = Context::from_waker(Waker::noop());
-        let mut polled = Pin::new(&mut *incoming).poll_frame(&mut silent);
-        if polled.is_pending() {
-            upstream.drive(cx);
-            polled = Pin::new(&mut *incoming).poll_frame(&mut silent);
+        match &mut self.driver {
+            Driver::Body(upstream) => upstream.poll_frame(cx).map_err(BodyError::Node),
+            Driver::Task(detached) => detached.poll_frame(cx).map_err(BodyError::Node),
+            Driver::Stream(answer) => answer.poll_frame(cx),
+            Driver::Gone => Poll::Ready(None),
         }
-        if polled.is_pending() {
-            // Asking the body just now may have been what lets the connection read on.
-            upstream.drive(cx);
-            polled = Pin::new(&mut *incoming).poll_frame(&mut silent);
-        }
-        polled.map_err(BodyError::Node)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -277,7 +257,7 @@ impl Relay {
             call.note_end(how.err().unwrap_or(Outcome::Done));
         }
         let driver = std::mem::replace(&mut self.driver, Driver::Gone);
-        if let (Ok(()), Driver::Body(_, upstream)) = (how, driver) {
+        if let (Ok(()), Driver::Body(upstream)) = (how, driver) {
             upstream.give_back(self.idle);
         }
         self.permit = None;
@@ -285,13 +265,18 @@ impl Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Behind a body that names its length no trailers are sent.
+        if self.ahead.iter().any(Frame::is_trailers) {
+            return SizeHint::new();
+        }
         let ahead = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
         let rest = match &self.driver {
-            Driver::Body(incoming, _) | Driver::Task(incoming, _) => incoming.size_hint(),
-            Driver::Stream(answer) if !answer.is_end_stream() => SizeHint::new(),
-            Driver::Stream(_) | Driver::Gone => SizeHint::with_exact(0),
+            Driver::Body(upstream) => upstream.left(),
+            Driver::Task(detached) => detached.left(),
+            Driver::Stream(answer) if !answer.is_end_stream() => None,
+            Driver::Stream(_) | Driver::Gone => Some(0),
         };
-        match rest.exact() {
+        match rest {
             Some(rest) => SizeHint::with_exact(ahead + rest),
             None => SizeHint::new(),
         }

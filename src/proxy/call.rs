@@ -11,8 +11,6 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -101,8 +99,6 @@ pub struct Call {
     patience: RefCell<Option<Box<Patience>>>,
     /// Set by the handler: the version on trial failed it, and the old one was asked.
     shielded: Cell<bool>,
-    /// Set by the handler: raised when the node has asked for the body.
-    asked: RefCell<Option<Arc<AtomicBool>>>,
     /// Set by the handler for `Expect: 100-continue`, cleared by the watchdog after a second: the body is held back.
     held_since: Cell<Option<Instant>>,
     /// The body was held back and is wanted now.
@@ -296,19 +292,9 @@ impl Call {
         self.task.is_some()
     }
 
-    /// What is raised when the node asks for the body.
-    pub fn await_continue(&self, asked: &Arc<AtomicBool>) {
-        *self.asked.borrow_mut() = Some(Arc::clone(asked));
-    }
-
     /// Whether the body is held back.
     pub fn holds_body(&self) -> bool {
-        let holds = self.held_since.get().is_some();
-        if holds && self.asked.borrow().as_ref().is_some_and(|asked| asked.load(Ordering::Relaxed)) {
-            self.release_body();
-            return false;
-        }
-        holds
+        self.held_since.get().is_some()
     }
 
     /// Has its task look at it again.
@@ -383,7 +369,6 @@ impl Registered {
             was_cut: Cell::new(false),
             patience: RefCell::new(None),
             shielded: Cell::new(false),
-            asked: RefCell::new(None),
             held_since: Cell::new(None),
             wants_body: Cell::new(false),
             client_stalls: Cell::new(false),

@@ -9,15 +9,14 @@ pub mod h2;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-
 use super::body::ReqBody;
 use super::call::{Call, Verdict};
 use super::view::LocalNode;
 use super::worker::Worker;
 use crate::config::{self, NodeProtocol, Protocol};
-use crate::net::{self, ConnectError, Dial, Introduction, Stream};
+use crate::net::{self, ConnectError, Dial, Introduction, Stream, http1};
+use http::Response;
+use http::request::Parts;
 
 pub use h1::{Detached, Upstream};
 
@@ -25,8 +24,8 @@ pub use h1::{Detached, Upstream};
 pub enum Sent {
     /// The head of a response, and what brings the rest.
     Response(Response<Feed>),
-    /// Nothing was written: the request is here again, whole, and may go anywhere.
-    Unsent(Request<ReqBody>, Loss),
+    /// Nothing was written: the request may go anywhere.
+    Unsent(Loss),
     /// The node said that it did nothing with it (RFC 9113 §8.7): it may go again as long as its body is whole, whatever its
     /// method.
     Refused(Loss),
@@ -37,7 +36,7 @@ pub enum Sent {
 /// What brings the rest of a response.
 pub enum Feed {
     /// A connection that is this exchange's own.
-    Http1(Incoming, Box<Upstream>),
+    Http1(Box<Upstream>),
     /// A stream of a connection that carries others too.
     Http2(Box<h2::Answer>),
 }
@@ -76,9 +75,9 @@ pub enum Loss {
     /// The node's connection limit.
     Busy,
     /// A connection that had been idle ended without a byte of an answer: most likely the node had just given it up.
-    Stale(hyper::Error),
+    Stale(http1::Error),
     /// The connection broke.
-    Broken(hyper::Error),
+    Broken(http1::Error),
     /// The stream or its connection broke.
     Stream(::h2::Error),
     /// The client's body failed, and the stream was reset for that.
@@ -106,13 +105,13 @@ impl std::fmt::Display for Loss {
     }
 }
 
-/// Sends a request to a node.
+/// Sends a request to a node: its head, and what makes its body.
 pub async fn send(
     worker: &Worker,
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    request: Request<ReqBody>,
+    request: (&Parts, impl Fn() -> ReqBody),
     demand: Demand,
 ) -> Sent {
     let may_choose = || {
@@ -128,8 +127,8 @@ pub async fn send(
     if !http2 {
         return h1::send(worker, call, local, settings, request, demand).await;
     }
-    match Box::pin(h2::send(worker, call, local, settings, request, demand)).await {
-        Sent::Unsent(request, Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, request, demand).await,
+    match Box::pin(h2::send(worker, call, local, settings, (request.0, &request.1), demand)).await {
+        Sent::Unsent(Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, request, demand).await,
         sent => sent,
     }
 }

@@ -219,12 +219,12 @@ impl LocalNode {
     }
 
     /// Takes the idle connection that was used last, if `usable` says so; the dead ones on the way are dropped.
-    pub fn take_idle(&self, usable: impl Fn(&Upstream) -> Fitness) -> Option<Box<Upstream>> {
+    pub fn take_idle(&self, usable: impl Fn(&mut Upstream) -> Fitness) -> Option<Box<Upstream>> {
         // Nothing is kept here, and nothing allocated, unless connections belong to clients.
         let mut passed = Vec::new();
         let taken = loop {
-            let Some(upstream) = self.idle.borrow_mut().pop() else { break None };
-            match usable(&upstream) {
+            let Some(mut upstream) = self.idle.borrow_mut().pop() else { break None };
+            match usable(&mut upstream) {
                 Fitness::Fit => break Some(upstream),
                 Fitness::TooOld => {
                     // Those below it are older still. It serves a request that may be sent twice.
@@ -252,7 +252,7 @@ impl LocalNode {
     }
 
     /// Drops the idle connections that `expired` names.
-    pub fn sweep(&self, expired: impl Fn(&Upstream) -> bool) {
+    pub fn sweep(&self, expired: impl Fn(&mut Upstream) -> bool) {
         let dead: Vec<_> = {
             let mut idle = self.idle.borrow_mut();
             idle.extract_if(.., |upstream| expired(upstream)).collect()

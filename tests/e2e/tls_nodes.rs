@@ -150,25 +150,24 @@ async fn an_idle_connection_outlives_tickets_and_new_keys_and_no_more() {
         })
         .await;
         let mut stream = dial(&ca, &node).await;
-        let probe = stream.probe();
         assert!(stream.is_tls());
         let mut three = [0; 3];
         stream.write_all(b"GET\r\n\r\n").await.expect("a write");
         stream.read_exact(&mut three).await.expect("an answer");
-        assert!(probe.is_quiet(), "{what}: right after the answer");
+        assert!(stream.is_quiet(), "{what}: right after the answer");
         // From here on the node says something by itself.
         stream.write_all(b"go\r\n\r\n").await.expect("a write");
         if quiet {
             for _ in 0..50 {
-                assert!(probe.is_quiet(), "{what}");
+                assert!(stream.is_quiet(), "{what}");
                 sleep(Duration::from_millis(2)).await;
             }
             stream.write_all(b"GET\r\n\r\n").await.expect("a write");
             stream.read_exact(&mut three).await.expect("an answer, under the new keys");
             assert_eq!(&three, b"two");
         } else {
-            until(what, || !probe.is_quiet()).await;
-            assert!(!probe.is_quiet(), "{what}: and stays so");
+            until(what, || !stream.is_quiet()).await;
+            assert!(!stream.is_quiet(), "{what}: and stays so");
         }
         if what == "data" {
             let mut data = [0; 7];

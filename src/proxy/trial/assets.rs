@@ -20,7 +20,7 @@ pub async fn ask_other(
     worker: &Rc<Worker>,
     call: &Call,
     (service, local): (&ServiceView, &ServiceLocal),
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
     course: Course,
     on_trial: bool,
 ) -> Option<(Answer, Permit)> {
@@ -41,14 +41,13 @@ async fn ask(
     call: &Call,
     permit: Permit,
     service: &ServiceView,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
 ) -> Option<(Answer, Permit)> {
     // It has its share of the requests beside this one, and is judged by that.
     permit.keep_from_guard();
-    let request = outgoing.request(call);
     permit.count_request();
     let demand = Demand { replayable: true, again: false, now: Instant::now(), upgrade: false };
-    let sent = upstream::send(worker, call, permit.local(), &service.settings, request, demand).await;
+    let sent = upstream::send(worker, call, permit.local(), &service.settings, outgoing.request(), demand).await;
     let Sent::Response(response) = sent else { return None };
     let answer = answer::examine(response, &outgoing.seen).await.ok()?;
     let status = answer.status();

@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::HeaderValue;
-use http::{Request, StatusCode};
+use http::request::Parts;
 use hyper::body::Body;
 use tokio::time::timeout;
 
@@ -92,11 +93,8 @@ pub fn copy(
         return;
     }
     let Some(place) = local.shadows.enter(worker.part_of(shadow.most)) else { return };
-    let mut request = Request::new(ReqBody::empty());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.headers_mut() = parts.headers.clone();
-    request.headers_mut().insert(SHADOW, HeaderValue::from_static("1"));
+    let mut request = parts.clone();
+    request.headers.insert(SHADOW, HeaderValue::from_static("1"));
     let (worker, front) = (Rc::clone(worker), Rc::clone(&call.front));
     let copy = Copy { view: Rc::clone(view), index, course, status, shadow: shadow.clone() };
     tokio::task::spawn_local(async move {
@@ -116,9 +114,9 @@ struct Copy {
 }
 
 impl Copy {
-    async fn run(&self, worker: &Rc<Worker>, front: &Rc<Front>, request: Request<ReqBody>) {
+    async fn run(&self, worker: &Rc<Worker>, front: &Rc<Front>, request: Parts) {
         let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let call = Registered::new(worker, front, Some(task), request.method().clone(), request.uri().clone());
+        let call = Registered::new(worker, front, Some(task), request.method.clone(), request.uri.clone());
         let shared = Rc::clone(call.shared());
         let work = timeout(self.shadow.timeout, self.exchange(worker, call, request));
         let mut work = pin!(work);
@@ -132,7 +130,7 @@ impl Copy {
         }
     }
 
-    async fn exchange(&self, worker: &Rc<Worker>, call: Registered, request: Request<ReqBody>) {
+    async fn exchange(&self, worker: &Rc<Worker>, call: Registered, request: Parts) {
         let Some((service, local)) = self.view.service(self.index) else { return };
         let settings = &*service.settings;
         let course = Course { aim: Aim::OnlyTrial, ..self.course };
@@ -142,7 +140,7 @@ impl Copy {
         let patience = settings.rollout.guard.patience.unwrap_or(self.shadow.timeout).min(self.shadow.timeout);
         call.begin_patience(began, patience, true, &permit);
         let demand = Demand { replayable: true, again: false, now: began, upgrade: false };
-        let sent = upstream::send(worker, &call, permit.local(), settings, request, demand).await;
+        let sent = upstream::send(worker, &call, permit.local(), settings, (&request, ReqBody::empty), demand).await;
         call.end_patience();
         let (status, answer) = match sent {
             Sent::Response(response) => {
@@ -156,7 +154,7 @@ impl Copy {
                     (None, None)
                 }
             }
-            Sent::Unsent(_, loss) | Sent::Refused(loss) | Sent::Lost(loss) => {
+            Sent::Unsent(loss) | Sent::Refused(loss) | Sent::Lost(loss) => {
                 permit.count_failure(super::super::attempts::blame(&loss));
                 (None, None)
             }

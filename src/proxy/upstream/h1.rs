@@ -1,41 +1,37 @@
 //! HTTP/1: one connection to a node, and one exchange on it.
 //!
-//! hyper's connection future is not a task of its own here: whoever holds the connection drives it. A request with a
-//! small answer therefore costs one wake-up of one task, the client connection's, and nothing is handed from task to task.
-//! An idle connection is driven by nobody; it is looked at before it is used again.
+//! A connection is no task of its own: whoever holds it drives it ([`wire`]). A request with a small answer therefore costs one
+//! wake-up of one task, the client connection's, and nothing is handed from task to task. An idle connection is driven by
+//! nobody; it is looked at before it is used again.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+mod detached;
+mod wire;
+
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::body::Frame;
 
 use super::{Demand, Feed, IdlePolicy, Loss, Sent};
 use crate::config::{self, Protocol};
-use crate::net::stream::Probe;
+use crate::net::http1::Error;
+use crate::net::http1::response::Head;
 use crate::net::{ConnectError, Introduction, Pulse, Stream};
 use crate::proxy::body::ReqBody;
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::{Fitness, LocalNode, Slot};
 use crate::proxy::worker::Worker;
 
-/// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
-const HEAD_SIZE: usize = 128 * 1024;
+pub use detached::Detached;
+use wire::Wire;
 
 /// A connection to a node.
 pub struct Upstream {
-    send: SendRequest<ReqBody>,
-    /// Taken when it failed with a request queued, so that the request comes back.
-    connection: Option<Connection<TokioIo<Stream>, ReqBody>>,
-    /// The connection future has finished, and must not be polled again. After a 101 it still holds the stream.
-    ended: bool,
-    probe: Probe,
+    wire: Wire,
     pulse: Rc<Pulse>,
     slot: Slot,
     /// The client that the node was told of; it serves no other.
@@ -58,26 +54,10 @@ impl Upstream {
     async fn connect(local: &Rc<LocalNode>, introduced: Option<Introduction>) -> Result<Box<Self>, ConnectError> {
         let slot = Slot::new(local);
         let stream = super::connect(local, &[Protocol::Http1], introduced).await?;
-        let (probe, pulse) = (stream.probe(), stream.pulse());
-        let (send, connection) = Builder::new()
-            .max_header_size(HEAD_SIZE)
-            .max_buf_size(2 * HEAD_SIZE)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
+        let pulse = stream.pulse();
         let idle_since = Instant::now();
-        Ok(Box::new(Self {
-            send,
-            connection: Some(connection),
-            ended: false,
-            probe,
-            pulse,
-            slot,
-            introduced,
-            idle_since,
-            keep_alive: None,
-            idle_limit: Duration::ZERO,
-        }))
+        let wire = Wire::new(stream);
+        Ok(Box::new(Self { wire, pulse, slot, introduced, idle_since, keep_alive: None, idle_limit: Duration::ZERO }))
     }
 
     /// The counts of the connection.
@@ -85,30 +65,29 @@ impl Upstream {
         Rc::clone(&self.pulse)
     }
 
-    /// Lets the connection make progress. `true` once it has ended.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(connection) = &mut self.connection
-            && !self.ended
-        {
-            // An error, if it was one, reaches the response or its body.
-            self.ended = Pin::new(connection).poll(cx).is_ready();
-        }
-        self.ended
-    }
-
-    /// Drives the connection until it ends.
-    async fn run_to_end(&mut self) {
-        poll_fn(|cx| if self.drive(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
-    }
-
     /// Told from the response's head: `Keep-Alive: timeout=`.
     pub fn set_keep_alive(&mut self, timeout: Option<Duration>) {
         self.keep_alive = timeout;
     }
 
+    /// Whether all of the response came.
+    pub fn is_end_stream(&self) -> bool {
+        self.wire.has_ended()
+    }
+
+    /// The bytes of the response's body that are still to come, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        self.wire.left()
+    }
+
+    /// The next piece of the response's body, or its trailers.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.wire.poll_frame(cx)
+    }
+
     /// What it is good for, having been idle.
     fn fitness(
-        &self,
+        &mut self,
         now: Instant,
         replayable: bool,
         settings: &config::Connections,
@@ -126,10 +105,10 @@ impl Upstream {
         if !replayable && (!steady || idle >= settings.fresh) {
             return Fitness::TooOld;
         }
-        // A replayable request may do without the system call: an end that the event loop has seen hands the request back
-        // unsent, and one that it has not seen yet costs a replay. At a node that hangs up soon that would be too many.
+        // A replayable request may do without the system call: an end that the event loop has seen is found before anything
+        // is written, and one that it has not seen yet costs a replay. At a node that hangs up soon that would be too many.
         let trusted = replayable && steady;
-        if !trusted && !self.probe.is_quiet() {
+        if !trusted && !self.wire.stream.is_quiet() {
             local.hung_up(idle, now);
             return Fitness::Dead;
         }
@@ -137,9 +116,9 @@ impl Upstream {
     }
 
     /// Whether an idle connection should be closed.
-    pub fn is_stale(&self, now: Instant) -> bool {
+    pub fn is_stale(&mut self, now: Instant) -> bool {
         let idle = now.saturating_duration_since(self.idle_since);
-        let quiet = self.probe.is_quiet();
+        let quiet = self.wire.stream.is_quiet();
         if !quiet {
             self.slot.local().hung_up(idle, now);
         }
@@ -148,11 +127,11 @@ impl Upstream {
 
     /// Gives the connection back after a whole response, if it can be used again.
     pub fn give_back(mut self: Box<Self>, policy: IdlePolicy) {
-        // Driven to idleness with a waker that wakes nobody: an idle connection must not wake the client that used it last.
-        let ended = self.drive(&mut Context::from_waker(Waker::noop()));
+        // With a waker that wakes nobody: an idle connection must not wake the client that used it last.
+        let usable = self.wire.is_idle() && self.wire.is_silent(&mut Context::from_waker(Waker::noop()));
         let local = Rc::clone(self.slot.local());
-        // Not ready means that the request's body is unfinished, and hyper would keep the connection for ever.
-        if !ended && self.send.is_ready() && !local.node.is_closed() {
+        if usable && !local.node.is_closed() {
+            self.wire.rest();
             self.idle_since = Instant::now();
             // A node that names its own limit gets a fifth of it as a margin.
             let named = self.keep_alive.map(|timeout| timeout * 4 / 5);
@@ -162,44 +141,26 @@ impl Upstream {
     }
 
     /// After a 101: the bare stream, and what was read beyond the head.
-    pub async fn into_tunnel(mut self: Box<Self>) -> Option<(Stream, bytes::Bytes, Slot)> {
-        self.run_to_end().await;
-        let parts = self.connection.take()?.into_parts();
+    pub fn into_tunnel(self: Box<Self>) -> (Stream, Bytes, Slot) {
+        let (stream, ahead) = self.wire.into_stream();
         // In a tunnel no answer can be waiting behind a failed write.
-        Some((parts.io.into_inner().forgiving(false), parts.read_buf, self.slot))
-    }
-
-    /// Has a task of its own drive the connection until it ends: for the rare exchange whose request body is still on its
-    /// way while the response flows, so that a client that does not read yet can go on sending. Such a connection is not
-    /// used again.
-    pub fn detach(mut self: Box<Self>) -> Detached {
-        Detached(tokio::task::spawn_local(async move { self.run_to_end().await }))
+        (stream.forgiving(false), ahead, self.slot)
     }
 }
 
-/// A connection that drives itself; dropped with this.
-#[derive(Debug)]
-pub struct Detached(tokio::task::JoinHandle<()>);
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Sends a request to a node, on an idle connection or a new one.
+/// Sends a request to a node, on an idle connection or a new one. `body`: for each connection that is tried.
 pub(super) async fn send(
     worker: &Worker,
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    mut request: Request<ReqBody>,
+    (head, body): (&Parts, impl Fn() -> ReqBody),
     demand: Demand,
 ) -> Sent {
     let Demand { replayable, again, mut now, .. } = demand;
     loop {
         let introduction = introduction(call, &settings.connections);
-        let fit = |upstream: &Upstream| upstream.fitness(now, replayable, &settings.connections, introduction);
+        let fit = |upstream: &mut Upstream| upstream.fitness(now, replayable, &settings.connections, introduction);
         let idle = if again { None } else { local.take_idle(fit) };
         let reused = idle.is_some();
         let mut upstream = match idle {
@@ -207,29 +168,27 @@ pub(super) async fn send(
             // In a box, as every rare path of a request: its state would be moved with that of each request.
             None => match Box::pin(open(worker, call, local, settings)).await {
                 Ok(upstream) => upstream,
-                Err(loss) => return Sent::Unsent(request, loss),
+                Err(loss) => return Sent::Unsent(loss),
             },
         };
         let pulse = upstream.pulse();
         let read = pulse.read();
         call.set_upstream(pulse);
         call.enter(Stage::Response, settings.timeouts.response);
-        match exchange(call, &mut upstream, request).await {
-            Ok(Ok(response)) => return Sent::Response(response.map(|incoming| Feed::Http1(incoming, upstream))),
-            Ok(Err(mut error)) => {
-                let unsent = error.take_message();
+        match exchange(call, &mut upstream, reused, head, &body).await {
+            Ok(Some(Ok(found))) => {
+                upstream.wire.receive(found.body);
+                return Sent::Response(http::Response::from_parts(found.parts, Feed::Http1(upstream)));
+            }
+            Ok(Some(Err(error))) => {
                 let silent = reused && upstream.pulse.read() == read;
                 if silent {
                     local.hung_up(now.saturating_duration_since(upstream.idle_since), now);
                 }
-                match unsent {
-                    // A reused connection had just closed. Another one of the same node is no further try.
-                    Some(unsent) if reused => request = unsent,
-                    Some(unsent) => return Sent::Unsent(unsent, Loss::Broken(error.into_error())),
-                    None if silent => return Sent::Lost(Loss::Stale(error.into_error())),
-                    None => return Sent::Lost(Loss::Broken(error.into_error())),
-                }
+                return Sent::Lost(if silent { Loss::Stale(error) } else { Loss::Broken(error) });
             }
+            // A reused connection had just closed. Another one of the same node is no further try.
+            Ok(None) => local.hung_up(now.saturating_duration_since(upstream.idle_since), now),
             Err(verdict) => return Sent::Lost(Loss::Judged(verdict)),
         }
         now = Instant::now();
@@ -243,23 +202,25 @@ fn introduction(call: &Call, settings: &config::Connections) -> Option<Introduct
     Some(Introduction { version, client: Some((client, call.front.local().unwrap_or(client))) })
 }
 
+/// Until the head of the response is there. `None`: the connection had ended before anything was written.
 async fn exchange(
     call: &Call,
     upstream: &mut Upstream,
-    request: Request<ReqBody>,
-) -> Result<Result<Response<Incoming>, TrySendError<Request<ReqBody>>>, Verdict> {
-    let mut response = pin!(upstream.send.try_send_request(request));
-    // Only the connection, which is driven here, can bring the response: no waker is needed for that.
-    let mut silent = Context::from_waker(Waker::noop());
+    reused: bool,
+    head: &Parts,
+    body: &impl Fn() -> ReqBody,
+) -> Result<Option<Result<Head, Error>>, Verdict> {
+    let wire = &mut upstream.wire;
+    let mut begun = false;
     call.unless_judged(poll_fn(move |cx| {
-        let ended = upstream.drive(cx);
-        let polled = response.as_mut().poll(&mut silent);
-        if polled.is_ready() || !ended {
-            return polled;
+        if !begun {
+            if reused && !wire.is_silent(cx) {
+                return Poll::Ready(None);
+            }
+            wire.begin(head, body());
+            begun = true;
         }
-        // What was queued and never written is handed back when the connection is dropped.
-        upstream.connection = None;
-        response.as_mut().poll(&mut silent)
+        wire.poll_head(cx, &head.method, call).map(Some)
     }))
     .await
 }
@@ -279,7 +240,7 @@ async fn open(
             Verdict::Cut(_) => Loss::Judged(verdict),
         })?;
         let now = Instant::now();
-        let fit = |upstream: &Upstream| upstream.fitness(now, false, &settings.connections, introduction);
+        let fit = |upstream: &mut Upstream| upstream.fitness(now, false, &settings.connections, introduction);
         if let Some(upstream) = local.take_idle(fit) {
             return Ok(upstream);
         }

@@ -16,7 +16,8 @@ use std::task::{Context, Poll, Waker};
 
 use ::h2::Reason;
 use ::h2::client::ResponseFuture;
-use http::{Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Response, StatusCode};
 use hyper::body::Body;
 
 use super::{Demand, Feed, Loss, Sent};
@@ -37,14 +38,13 @@ pub(super) async fn send(
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    request: Request<ReqBody>,
+    (request, body): (&Parts, impl Fn() -> ReqBody),
     demand: Demand,
 ) -> Sent {
-    let (parts, body) = request.into_parts();
     let (place, mut send) = loop {
         let place = match carriers::place(worker, call, local, settings, demand).await {
             Ok(place) => place,
-            Err(loss) => return Sent::Unsent(Request::from_parts(parts, body), loss),
+            Err(loss) => return Sent::Unsent(loss),
         };
         let mut send = place.carrier().sender();
         // After a GOAWAY nothing new may be sent, while what was sent before goes on.
@@ -53,12 +53,13 @@ pub(super) async fn send(
             _ => place.carrier().retire(),
         }
     };
-    let head = match head::request(parts, place.carrier().is_secure()) {
+    let head = match head::request(request, place.carrier().is_secure()) {
         Ok(head) => head,
         Err(why) => return Sent::Lost(Loss::Head(why)),
     };
     call.enter(Stage::Response, settings.timeouts.response);
     let heard = place.carrier().heard();
+    let body = body();
     let whole = body.is_end_stream();
     let (response, stream) = match send.send_request(head, whole) {
         Ok(sent) => sent,
