@@ -149,6 +149,7 @@ impl Setup {
             pool,
             calls,
             state_dir: Some(self.state_dir),
+            admin_tls: self.http.as_ref().and_then(admin::Http::certificates),
             started: clock.now(),
             initial: self.loaded,
             signals,

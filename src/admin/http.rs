@@ -69,6 +69,11 @@ impl Http {
         Ok(Some(Self { listener, open, tls: tls.transpose()?, tokens: admin.tokens.clone().into() }))
     }
 
+    /// What is shown to clients, as it is renewed; none without TLS.
+    pub fn certificates(&self) -> Option<Arc<ArcSwap<Server>>> {
+        self.tls.as_ref().map(|tls| Arc::clone(&tls.server))
+    }
+
     /// Where it really listens.
     ///
     /// # Errors

@@ -52,3 +52,16 @@ pub enum HaltKind {
     /// Requests are answered 503, with a page.
     Maintenance,
 }
+
+impl HaltKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Hold, Self::Maintenance];
+
+    /// As in JSON, and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::halt::HaltKind;
 use super::report::{CertificateStatus, ListenerStatus};
 use crate::model::{BUCKETS, FailureKind, NodeAddress, NodeState, ServiceName, Timestamp, Version, upper_edge};
 
@@ -96,6 +97,8 @@ pub struct ServiceMeasures {
     pub phase: &'static str,
     /// Whether every node is unhealthy and traffic goes to all of them regardless.
     pub all_down: bool,
+    /// How an operator has stopped its traffic.
+    pub halted: Option<HaltKind>,
     /// Versions that are refused.
     pub refused: usize,
     /// Its requests, by the class of what clients got.

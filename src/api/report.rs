@@ -98,10 +98,10 @@ pub struct CertificatesStatus {
     pub problems: Vec<Problem>,
 }
 
-/// One certificate that listeners show.
+/// One certificate that listeners, or the admin API, show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateStatus {
-    /// The listeners that show it.
+    /// The listeners that show it; `admin.http` is the admin API.
     pub listeners: Vec<String>,
     /// The file of its chain.
     pub file: PathBuf,

@@ -160,9 +160,13 @@ mod tests {
             "{VALID}[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificates = [{:?}] }}\n",
             folder.path()
         );
-        let (code, _, err) = check(&tls, false);
-        assert_eq!(code, 2);
-        assert!(err.contains("a.crt: the certificate has ended"), "{err}");
+        let (cert, pem) = (folder.path().join("a.crt"), folder.path().join("a.key"));
+        let admin = format!("{VALID}[admin]\nhttp = \"127.0.0.1:0\"\ntls = {{ cert = {cert:?}, key = {pem:?} }}\n");
+        for text in [tls, admin] {
+            let (code, _, err) = check(&text, false);
+            assert_eq!(code, 2);
+            assert!(err.contains("a.crt: the certificate has ended"), "{err}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::{Fault, Findings};
 use super::reader::{At, Table};
-use super::tls::{CertificateSource, ClientAuth, Files, ServerTls, TlsVersion, pair};
+use super::tls::{CertificateSource, ClientAuth, EXPIRY, Files, ServerTls, TlsVersion, pair};
 use super::tokens::{Role, Token};
 use super::{Listener, words};
 
@@ -66,7 +66,7 @@ pub(super) fn tls(mut t: Table<'_>, source: &Path) -> Option<AdminTls> {
         tickets: true,
         session_cache: SESSIONS,
         client_auth,
-        expiry_warning: Vec::new(),
+        expiry_warning: EXPIRY.to_vec(),
     };
     Some(AdminTls { server: Arc::new(server), client_role })
 }

@@ -220,7 +220,7 @@ const SUITES: [&str; 9] = [
 const DAY: Duration = Duration::from_hours(24);
 
 /// The default of `expiry_warning`: a month to act, a week to hurry, a day to panic.
-const EXPIRY: [Duration; 3] = [DAY.saturating_mul(30), DAY.saturating_mul(7), DAY];
+pub(super) const EXPIRY: [Duration; 3] = [DAY.saturating_mul(30), DAY.saturating_mul(7), DAY];
 
 /// Resolves file names, and tells where they stand.
 pub(super) struct Files<'a> {

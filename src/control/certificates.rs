@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
@@ -55,20 +56,22 @@ pub(super) struct Read {
 pub fn check_files(loaded: &mut Loaded, now: Timestamp) -> Vec<Problem> {
     let read = read(loaded, &Certificates::default());
     let mut troubles = read.troubles;
-    for server in read.certificates.servers.values() {
-        for pair in server.pairs().iter().filter(|pair| pair.not_after <= now || pair.not_before > now) {
-            let file = pair.cert.display();
-            let what = if pair.not_after <= now { "has ended" } else { "does not hold yet" };
-            let hint = "clients will refuse it: replace both files".to_owned();
-            troubles.push(server.place_of(pair).problem(format!("{file}: the certificate {what}"), Some(hint)));
-        }
-    }
+    let mut servers: Vec<_> = read.certificates.servers.into_values().collect();
     // Not live, so that it stands in no edit's way.
     if let Some(tls) = loaded.config.as_ref().and_then(|config| config.admin.tls.as_ref()) {
         let made = Server::load(&tls.server, &[config::Protocol::Http1], None);
         if made.server.is_none() {
             loaded.problems.extend(made.problems);
             loaded.config = None;
+        }
+        servers.extend(made.server);
+    }
+    for server in &servers {
+        for pair in server.pairs().iter().filter(|pair| pair.not_after <= now || pair.not_before > now) {
+            let file = pair.cert.display();
+            let what = if pair.not_after <= now { "has ended" } else { "does not hold yet" };
+            let hint = "clients will refuse it: replace both files".to_owned();
+            troubles.push(server.place_of(pair).problem(format!("{file}: the certificate {what}"), Some(hint)));
         }
     }
     troubles
@@ -218,6 +221,8 @@ impl Certificates {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) certificates: Certificates,
+    /// What the admin API shows, which reads it itself.
+    admin: Option<Arc<ArcSwap<Server>>>,
     troubles: Vec<Problem>,
     /// Whether the last edit was refused for its files.
     refused: bool,
@@ -229,6 +234,17 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Nothing is read yet.
+    pub(super) fn new(admin: Option<Arc<ArcSwap<Server>>>) -> Self {
+        Self { admin, ..Self::default() }
+    }
+
+    /// Whatever shows certificates, by name.
+    fn shown(&self) -> impl Iterator<Item = (&str, Arc<Server>)> {
+        let listeners = self.certificates.servers.iter().map(|(name, server)| (name.as_str(), Arc::clone(server)));
+        listeners.chain(self.admin.iter().map(|server| ("admin.http", server.load_full())))
+    }
+
     /// Takes over what a read found. The log is told of what is bad at the second look.
     pub(super) fn take(&mut self, read: Read) {
         for service in &read.careless {
@@ -260,7 +276,7 @@ impl Held {
 
     pub(super) fn status(&self) -> CertificatesStatus {
         let mut list: BTreeMap<(PathBuf, PathBuf), CertificateStatus> = BTreeMap::new();
-        for (listener, server) in &self.certificates.servers {
+        for (listener, server) in self.shown() {
             for pair in server.pairs() {
                 let status = list.entry((pair.cert.clone(), pair.key.clone())).or_insert_with(|| CertificateStatus {
                     listeners: Vec::new(),
@@ -269,7 +285,7 @@ impl Held {
                     not_before: pair.not_before,
                     not_after: pair.not_after,
                 });
-                status.listeners.push(listener.clone());
+                status.listeners.push(listener.to_owned());
             }
         }
         CertificatesStatus { list: list.into_values().collect(), problems: self.troubles.clone() }
@@ -277,9 +293,11 @@ impl Held {
 
     /// Tells the log of certificates that end soon, each once for each of its warnings.
     pub(super) fn warn_of_expiry(&mut self, now: Timestamp) {
-        for (listener, server) in &self.certificates.servers {
-            self.expiry.look(listener, server, now);
+        let mut expiry = std::mem::take(&mut self.expiry);
+        for (listener, server) in self.shown() {
+            expiry.look(listener, &server, now);
         }
+        self.expiry = expiry;
     }
 }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -32,6 +33,7 @@ use super::watch::Watcher;
 use crate::api::{Call, ConfigStatus};
 use crate::config::{Config, Loaded};
 use crate::model::{Holder, ServiceName, Timestamp};
+use crate::net::tls::Server;
 use crate::pool::Pool;
 use crate::rollout::{Event, NodeRef};
 
@@ -67,6 +69,8 @@ pub struct Parts {
     pub calls: mpsc::Receiver<Call>,
     /// Where the journal is; without it nothing outlives the process.
     pub state_dir: Option<PathBuf>,
+    /// What the admin API shows over TCP, which renews it; looked at for when it ends.
+    pub admin_tls: Option<Arc<ArcSwap<Server>>>,
     /// When the proxy started.
     pub started: Timestamp,
     /// The configuration as read before the threads were started.
@@ -156,7 +160,8 @@ pub(super) struct Controller {
 /// # Errors
 /// Only before anything serves: the state folder cannot be used, or a listener cannot be opened.
 pub async fn run(parts: Parts) -> Result<Summary, StartError> {
-    let Parts { config_path, pool, mut calls, state_dir, started, mut initial, mut signals, ready, clock } = parts;
+    let Parts { config_path, pool, mut calls, state_dir, admin_tls, started, mut initial, mut signals, ready, clock } =
+        parts;
     let (happened, mut events) = mpsc::channel(EVENTS);
     let mailbox = Rc::new(Mailbox::default());
     let mut watcher = Watcher::new(POLL, SETTLE);
@@ -168,7 +173,7 @@ pub async fn run(parts: Parts) -> Result<Summary, StartError> {
         Reading::new(config_path, std::mem::take(&mut initial.cache), read.certificates.clone());
     let mut controller = Controller {
         listeners: Listeners::new(Arc::clone(&pool)),
-        held: Held::default(),
+        held: Held::new(admin_tls),
         pool,
         clock,
         started,

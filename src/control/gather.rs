@@ -210,6 +210,7 @@ fn service(entry: &Entry) -> ServiceMeasures {
         name: entry.name().clone(),
         phase: entry.machine.phase().as_str(),
         all_down: entry.told_all_down,
+        halted: entry.halt.as_ref().map(|halt| halt.kind),
         refused: entry.machine.refused().len(),
         classes,
         failed,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sluicegate::admin::new_token;
 use sluicegate::api::HaltKind;
 
-use super::support::{LISTENER, QUICK, Site, eventually, list, origin};
+use super::support::{Exposition, LISTENER, QUICK, Site, eventually, list, origin};
 
 /// Whatever bytes, and whatever comes back, until the end or a limit.
 fn send(address: SocketAddr, bytes: &[u8]) -> String {
@@ -156,4 +156,29 @@ fn each_request_that_the_api_describes_asks_for_the_role_that_it_says() {
     assert!(steering >= 10, "{steering}");
     let after = proxy.service("shop").expect("the service");
     assert_eq!((after.tag, after.halt), (before.tag, None), "nothing was changed");
+}
+
+#[test]
+fn the_end_of_its_certificate_is_told_as_for_listeners() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(vec!["admin.test".to_owned()]).expect("a certificate");
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let site = Site::new(&format!(
+        "{LISTENER}[admin]\nhttp = \"{}\"\ntls = {{ cert = \"a.crt\", key = \"a.key\" }}\n",
+        free()
+    ));
+    site.replace("a.crt", &params.self_signed(&key).expect("a certificate").pem());
+    site.replace("a.key", &key.serialize_pem());
+    let proxy = site.start();
+    let certificates = proxy.status().expect("a status").certificates.list;
+    let [certificate] = &certificates[..] else { panic!("{certificates:?}") };
+    assert_eq!((&certificate.listeners[..], certificate.names.len()), (&["admin.http".to_owned()][..], 1));
+    let told = super::support::text(&site.verb(&["status"]));
+    assert!(told.contains("(admin.test) HAS ENDED"), "{told}");
+    let measures = Exposition::parse(&proxy.ask("GET", "/metrics").expect("an answer").text());
+    let file = certificate.file.display().to_string();
+    let end = measures.value("sluice_certificate_expiry_timestamp_seconds", &[("file", file.as_str())]);
+    assert!((end - 1_577_836_800.0).abs() < 1.0, "{end}");
+    let log = proxy.log();
+    assert!(log.lines().any(|line| line.contains("has ended") && line.contains("admin.http")), "{log}");
 }

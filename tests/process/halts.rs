@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::support::{LISTENER, QUICK, Site, eventually, get, list, origin};
+use super::support::{Exposition, LISTENER, QUICK, Site, eventually, get, list, origin};
 
 fn site(more: &str) -> (Site, Vec<sluicegate::cli::demo::Origin>) {
     let nodes = vec![origin("v1")];
@@ -30,6 +30,9 @@ fn held_requests_wait_and_go_when_they_are_released_and_no_more_wait_than_may() 
     assert!(waiting.iter().all(|request| !request.is_finished()));
     let status = site.verb(&["status", "shop"]);
     assert!(String::from_utf8_lossy(&status.stdout).contains("ON HOLD"), "{status:?}");
+    let measures = Exposition::parse(&proxy.ask("GET", "/metrics").expect("an answer").text());
+    let halted = |kind| measures.value("sluice_service_halted", &[("service", "shop"), ("kind", kind)]) > 0.5;
+    assert!(halted("hold") && !halted("maintenance"));
     assert_eq!(site.verb(&["maintenance", "shop", "off"]).status.code(), Some(2), "it is not in maintenance");
 
     assert_eq!(site.verb(&["release", "shop"]).status.code(), Some(0));
@@ -54,7 +57,9 @@ fn a_forgotten_hold_ends_by_itself_also_over_a_restart() {
 
     assert_eq!(site.verb(&["hold", "shop", "--for", "1h"]).status.code(), Some(0));
     let record = || super::support::record(&site.path("state"), "shop");
-    eventually("it is on disk", || record()["state"]["halt"]["kind"].as_str().map(ToOwned::to_owned));
+    // Not the one before, whose end may not be on disk yet.
+    let long = |halt: &Value| Some(halt["until"].as_u64()? > halt["since"].as_u64()? + 60_000);
+    eventually("it is on disk", || long(&record()["state"]["halt"]).filter(|long| *long));
     proxy.kill();
     let proxy = site.start();
     let address = proxy.address();

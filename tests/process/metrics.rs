@@ -67,7 +67,7 @@ fn what_clients_and_nodes_did_is_told_and_nothing_goes_backwards_when_nodes_leav
     assert!(after.value("process_resident_memory_bytes", &[]) > 1e6);
     // What docs/metrics.md promises.
     assert_eq!(after.count(&v1), 43);
-    assert_eq!(after.count(&[v1[0]]) - 43, 27);
+    assert_eq!(after.count(&[v1[0]]) - 43, 29);
     // The nodes of v1 leave, their counters stay.
     site.write(&text(&new, "v2", ""));
     eventually("v2 serves alone", || {

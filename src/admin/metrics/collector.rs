@@ -10,7 +10,7 @@ use prometheus_client::registry::Unit;
 
 use super::families::{self as f, Family, Kind};
 use super::process::Process;
-use crate::api::{EDGES, Measures, ServiceMeasures, VersionMeasures};
+use crate::api::{EDGES, HaltKind, Measures, ServiceMeasures, VersionMeasures};
 use crate::model::{FailureKind, NodeState};
 
 /// The classes of a status.
@@ -212,6 +212,11 @@ impl Scrape {
             service.ended.iter().try_for_each(|(outcome, count)| series.put([name, outcome], *count))
         })?;
         each(&f::ALL_DOWN, &|series, name, service| series.put([name], service.all_down))?;
+        each(&f::HALTED, &|series, name, service| {
+            HaltKind::ALL
+                .into_iter()
+                .try_for_each(|kind| series.put([name, kind.as_str()], service.halted == Some(kind)))
+        })?;
         each(&f::REFUSED, &|series, name, service| series.put([name], service.refused))?;
         each(&f::VERDICTS, &|series, name, service| {
             service.verdicts.iter().try_for_each(|(verdict, count)| series.put([name, verdict], *count))

@@ -69,7 +69,7 @@ families! {
     SPANS = Counter "sluice_spans_exported" () "Spans that the collector took";
     SPANS_DROPPED = Counter "sluice_spans_dropped" () "Spans that were lost, because the collector was slow or gone";
     LISTENER_UP = Gauge "sluice_listener_up" ("listener") "1 if the listener is open";
-    CERTIFICATE = Gauge "sluice_certificate_expiry_timestamp" ["seconds"] ("file") "When a certificate that listeners show ends";
+    CERTIFICATE = Gauge "sluice_certificate_expiry_timestamp" ["seconds"] ("file") "When a certificate ends that listeners, or the admin API, show";
     SERVICES = Gauge "sluice_services" () "Services there are";
 
     WORKER_ACCEPTED = Counter "sluice_worker_connections_accepted" ("worker") "Client connections accepted";
@@ -91,6 +91,7 @@ families! {
     PHASE = Gauge "sluice_rollout_phase" ("service", "phase") "Always 1; tells what is going on with a service";
     ROLLOUTS = Counter "sluice_changes_ended" ("service", "outcome") "Changes that ended: edits of a service's versions and nodes, by how they came out";
     ALL_DOWN = Gauge "sluice_service_all_nodes_down" ("service") "1 while every node is unhealthy and traffic goes to all of them regardless";
+    HALTED = Gauge "sluice_service_halted" ("service", "kind") "1 while an operator has stopped the service's traffic: on hold, or in maintenance";
     REFUSED = Gauge "sluice_refused_versions" ("service") "Versions that are not tried again by themselves";
     VERDICTS = Counter "sluice_guard_verdicts" ("service", "verdict") "What the guard made of versions on trial, counted whenever it changed its mind";
     DRAINED = Counter "sluice_nodes_drained" ("service") "Nodes that were drained";

@@ -178,6 +178,7 @@ fn workers_that_say_nothing_do_not_hold_the_end() -> Outcome {
             pool,
             calls,
             state_dir: None,
+            admin_tls: None,
             started: clock.now(),
             signals: heard,
             ready,

@@ -227,6 +227,7 @@ impl Bench {
             pool: Arc::clone(&pool),
             calls,
             state_dir,
+            admin_tls: None,
             started: clock.now(),
             signals: heard,
             ready,
