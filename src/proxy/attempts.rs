@@ -21,6 +21,7 @@ use super::upstream::{self, Demand, Loss, Sent};
 use super::view::View;
 use super::worker::Worker;
 use crate::net::ConnectError;
+use crate::net::http1::response::recycle;
 use crate::pool::{Aim, CutReason};
 
 /// Tries beyond `retry.attempts` for requests that no node has seen.
@@ -153,7 +154,9 @@ pub async fn try_nodes(
                     if instead.is_none() {
                         let Some(trial) = trial else {
                             let ends = (outgoing.source.as_ref(), outgoing.seen.upgrade.as_ref());
-                            return answer.pass_on(worker, call, permit, ends, settings).await;
+                            let response = answer.pass_on(worker, call, permit, ends, settings).await;
+                            recycle(outgoing.parts.headers);
+                            return response;
                         };
                         // In a box, as every rare path.
                         return Box::pin(relay(worker, call, permit, answer, outgoing, (view, index), trial)).await;

@@ -14,6 +14,8 @@ use crate::pool::Edge;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const VERIFIED: HeaderName = HeaderName::from_static("x-client-verified");
 const SUBJECT: HeaderName = HeaderName::from_static("x-client-subject");
 
@@ -22,8 +24,7 @@ pub fn set(headers: &mut HeaderMap, front: &Front, seen: &Seen, trusted: &[IpNet
     let client = front.remote().ip().to_canonical();
     let address = address(front, client);
     let element = seen.host.as_ref().map(|host| element(front, client, host));
-    let scheme = if front.is_secure() { "https" } else { "http" };
-    let proto = HeaderValue::from_static(scheme);
+    let proto = if front.is_secure() { HTTPS } else { HTTP };
     if !seen.has_forwarding() || !is_trusted(client, trusted) {
         for name in &seen.claims {
             headers.remove(name);

@@ -205,8 +205,25 @@ fn is_host(host: &[u8]) -> bool {
         },
     };
     let port_ok = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit) && port.len() <= 6);
-    port_ok && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
+    port_ok && name.iter().all(|byte| OF_NAMES[usize::from(*byte)])
 }
+
+/// The bytes of a registered name.
+const OF_NAMES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+;=";
+    let mut index = 0;
+    while index < others.len() {
+        allowed[others[index] as usize] = true;
+        index += 1;
+    }
+    allowed
+};
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
@@ -291,11 +308,15 @@ pub enum BodyLength {
 }
 
 fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_10 => "1.0 sluice",
-        Version::HTTP_2 => "2.0 sluice",
-        _ => "1.1 sluice",
-    })
+    // Checked while this is compiled, not with each message.
+    const VIA_10: HeaderValue = HeaderValue::from_static("1.0 sluice");
+    const VIA_11: HeaderValue = HeaderValue::from_static("1.1 sluice");
+    const VIA_2: HeaderValue = HeaderValue::from_static("2.0 sluice");
+    match version {
+        Version::HTTP_10 => VIA_10,
+        Version::HTTP_2 => VIA_2,
+        _ => VIA_11,
+    }
 }
 
 /// The target for the node: origin form, with `stripped` in place of the path if a prefix is to go.

@@ -1,5 +1,6 @@
 //! The head of a response, and how long its body is (RFC 9112 §4, §6.3).
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
@@ -64,28 +65,58 @@ pub fn read_head(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, 
     let mut head = Response::new(()).into_parts().0;
     head.status = status;
     head.version = version;
-    head.headers = fields_of(&text, &places[..count])?;
+    let (headers, closes) = fields_of(&text, &places[..count])?;
+    head.headers = headers;
     if let Some(reason) = reason {
         head.extensions.insert(reason);
     }
-    frame(head, method).map(Some)
+    frame(head, closes, method).map(Some)
 }
 
-fn fields_of(text: &Bytes, places: &[Place]) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::with_capacity(places.len() + 2);
+thread_local! {
+    /// What the next head is read into: most have as many fields as the one before.
+    static SPARE: Cell<HeaderMap> = Cell::default();
+}
+
+/// More fields than this are not kept room for.
+const SPARE_FIELDS: usize = 2 * MOST_FIELDS;
+
+/// Takes fields that nobody needs any more, for the room that they have.
+pub fn recycle(mut headers: HeaderMap) {
+    if headers.capacity() <= SPARE_FIELDS {
+        headers.clear();
+        SPARE.set(headers);
+    }
+}
+
+/// The fields, and whether the node closes. What a node says of every connection it says for us alone, and is not kept.
+fn fields_of(text: &Bytes, places: &[Place]) -> Result<(HeaderMap, bool), Error> {
+    let mut headers = SPARE.take();
+    headers.reserve(places.len() + 2);
+    let mut closes = false;
     for Place { name, value } in places {
-        let name = HeaderName::from_bytes(&text[name.0 as usize..name.1 as usize]);
+        let name = &text[name.0 as usize..name.1 as usize];
+        if name.len() == 10 && name.eq_ignore_ascii_case(b"connection") {
+            let option = &text[value.0 as usize..value.1 as usize];
+            let close = option.eq_ignore_ascii_case(b"close");
+            closes |= close;
+            if close || option.eq_ignore_ascii_case(b"keep-alive") {
+                continue;
+            }
+        }
+        let name = HeaderName::from_bytes(name);
         let name = name.map_err(|_| Error::Malformed("a field's name"))?;
         let value = HeaderValue::from_maybe_shared(text.slice(value.0 as usize..value.1 as usize));
         headers.append(name, value.map_err(|_| Error::Malformed("a field's value"))?);
     }
-    Ok(headers)
+    Ok((headers, closes))
 }
 
 /// Finds out where the body ends.
-fn frame(mut head: Parts, method: &Method) -> Result<Head, Error> {
+fn frame(mut head: Parts, mut closes: bool, method: &Method) -> Result<Head, Error> {
     let headers = &mut head.headers;
-    let (mut coding, mut length, mut closes, mut lengths) = (None, None, head.version == Version::HTTP_10, 0);
+    closes |= head.version == Version::HTTP_10;
+    let (mut coding, mut length, mut lengths) = (None, None, 0);
     for (name, value) in headers.iter() {
         if *name == CONTENT_LENGTH {
             lengths += 1;
