@@ -14,6 +14,8 @@ COPY benches benches
 COPY tests tests
 # The fully optimised profile: a slow build for a program that runs for months.
 RUN cargo build --locked --profile dist --bin sluice
+# Four fifths of the file are line numbers for debuggers; names of functions stay, for what a panic says.
+RUN strip --strip-debug target/dist/sluice
 
 FROM debian:bookworm-slim
 COPY --from=build /build/target/dist/sluice /usr/local/bin/sluice

@@ -14,14 +14,19 @@ read -ra blue <<<"${BLUE:-5001 5002}"
 read -ra green <<<"${GREEN:-5011 5012}"
 
 [ -d "$root/releases/$version" ] || { echo "$root/releases/$version: there is no such release" >&2; exit 2; }
-if systemctl is-active --quiet "$service@${blue[0]}"; then
-  old=("${blue[@]}") new=("${green[@]}")
-else
-  old=("${green[@]}") new=("${blue[@]}")
-fi
 units() { printf "$service@%s\n" "$@"; }
-mapfile -t old_units < <(units "${old[@]}")
-mapfile -t new_units < <(units "${new[@]}")
+# Whether any of them runs.
+run() { systemctl is-active --quiet "$@"; }
+mapfile -t blue_units < <(units "${blue[@]}")
+mapfile -t green_units < <(units "${green[@]}")
+if ! run "${blue_units[@]}"; then
+  new=("${blue[@]}") new_units=("${blue_units[@]}") old_units=("${green_units[@]}")
+elif ! run "${green_units[@]}"; then
+  new=("${green[@]}") new_units=("${green_units[@]}") old_units=("${blue_units[@]}")
+else
+  echo "both sets run, so an earlier deploy is not at its end: when \`sluice wait $service\` is, stop and disable the set that does not serve" >&2
+  exit 2
+fi
 
 nodes=()
 mkdir -p "$root/ports"
@@ -29,7 +34,9 @@ for port in "${new[@]}"; do
   ln -sfn "$root/releases/$version" "$root/ports/$port"
   nodes+=(--node "127.0.0.1:$port")
 done
-systemctl restart "${new_units[@]}"
+# A version that died over and over a moment ago must not keep this one from being started.
+systemctl reset-failed "${new_units[@]}" 2>/dev/null || true
+systemctl restart "${new_units[@]}" || { systemctl stop "${new_units[@]}"; exit 2; }
 
 code=0
 sluice deploy "$service" --version "$version" "${nodes[@]}" --timeout "${TIMEOUT:-10m}" || code=$?
@@ -39,7 +46,8 @@ case $code in
     systemctl disable --quiet --now "${old_units[@]}" ;;
   2 | 3 | 4) # Nothing of it serves, and the file is as it was.
     systemctl stop "${new_units[@]}" ;;
-  *) # 1, 5, 7: somebody else decides, or nobody knows yet. Stop nothing that may serve.
-    echo "$service: nothing is stopped; \`sluice status $service\` shows what serves" >&2 ;;
+  *) # 1, 5, 7: somebody else decides, or nobody knows yet. Stop nothing that may serve; it starts with the machine, too.
+    systemctl enable --quiet "${new_units[@]}"
+    echo "$service: nothing is stopped; when \`sluice wait $service\` ends, it says which nodes may be: \`systemctl disable --now\` those" >&2 ;;
 esac
 exit "$code"

@@ -133,7 +133,7 @@ fn replace(path: &Path, folder: &File, expected: &str, text: &str) -> Result<boo
                 io::Error::new(
                     error.kind(),
                     format!(
-                        "its owner {}:{} cannot be kept ({error}); run this as that user, or as root",
+                        "its owner {}:{} cannot be kept ({error}); run this as that user and group, or as root",
                         old.uid(),
                         old.gid()
                     ),
