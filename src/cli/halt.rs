@@ -11,6 +11,11 @@ use super::words::{duration, parse_duration};
 use crate::api::ServiceStatus;
 use crate::net::ask::encode;
 
+/// How long a hold lasts if nothing is said.
+pub(super) const HOLD: Duration = Duration::from_secs(30);
+/// When clients are asked to come back if nothing is said.
+pub(super) const RETRY_AFTER: Duration = Duration::from_mins(1);
+
 /// Of `hold`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -70,19 +75,48 @@ pub enum Switch {
 pub async fn hold(args: &HoldArgs, session: &mut Session<'_>) -> Result<u8, Failure> {
     let target = of_service(&args.service, &format!("hold?for={}ms", args.length.as_millis()));
     let service: ServiceStatus = session.client.post(&target).await?;
-    let working: usize = service.nodes.iter().map(|node| node.in_flight).sum();
-    let text = format!(
-        "{0}: new requests wait, for {1} at most; {working} under way go on; `sluice release {0}` lets them go",
-        service.name,
-        duration(args.length)
-    );
+    let text = held(&service, args.length);
     tell(&service, &text, args.json, session)
+}
+
+/// What is said of a hold.
+pub(super) fn held(service: &ServiceStatus, length: Duration) -> String {
+    format!(
+        "{0}: new requests wait, for {1} at most; {2} under way go on; `sluice release {0}` lets them go",
+        service.name,
+        duration(length),
+        working(service)
+    )
+}
+
+/// What is said of a release.
+pub(super) fn released(service: &ServiceStatus) -> String {
+    format!("{}: requests go on", service.name)
+}
+
+/// What is said when maintenance begins.
+pub(super) fn closed(service: &ServiceStatus, retry_after: Duration) -> String {
+    format!(
+        "{0}: new requests are answered 503, to come back after {1}; {2} under way go on; `sluice maintenance {0} off` ends it",
+        service.name,
+        duration(retry_after),
+        working(service)
+    )
+}
+
+/// What is said when it ends.
+pub(super) fn opened(service: &ServiceStatus) -> String {
+    format!("{}: requests are answered again", service.name)
+}
+
+fn working(service: &ServiceStatus) -> usize {
+    service.nodes.iter().map(|node| node.in_flight).sum()
 }
 
 /// Lets go.
 pub async fn release(args: &steer::Args, session: &mut Session<'_>) -> Result<u8, Failure> {
     let service: ServiceStatus = session.client.post(&of_service(&args.service, "release")).await?;
-    let text = format!("{}: requests go on", service.name);
+    let text = released(&service);
     tell(&service, &text, args.json, session)
 }
 
@@ -99,16 +133,7 @@ pub async fn maintenance(args: &MaintenanceArgs, session: &mut Session<'_>) -> R
         "maintenance?undo=true".to_owned()
     };
     let service: ServiceStatus = session.client.post(&of_service(&args.service, &query)).await?;
-    let text = if on {
-        let working: usize = service.nodes.iter().map(|node| node.in_flight).sum();
-        format!(
-            "{0}: new requests are answered 503, to come back after {1}; {working} under way go on; `sluice maintenance {0} off` ends it",
-            service.name,
-            duration(args.retry_after)
-        )
-    } else {
-        format!("{}: requests are answered again", service.name)
-    };
+    let text = if on { closed(&service, args.retry_after) } else { opened(&service) };
     tell(&service, &text, args.json, session)
 }
 

@@ -2,6 +2,8 @@
 
 use rustix::process::Signal;
 
+use sluicegate::api::HaltKind;
+
 use super::support::{Client, Pty, Site, canary, eventually, get, origin};
 
 #[test]
@@ -59,6 +61,36 @@ fn a_canary_is_watched_and_steered_and_the_terminal_is_given_back() {
     top.types("q");
     assert_eq!(top.exit().code(), Some(0));
     eventually("the terminal is as it was", || top.left_behind().is_empty().then_some(()));
+}
+
+#[test]
+fn traffic_is_stopped_and_let_go_by_keys() {
+    let old = [origin("v1")];
+    let site = Site::new(&canary("v1", &old, &[origin("v2")]));
+    let proxy = site.start();
+    proxy.settled("shop");
+    let mut top = Pty::start(site.command(&["top", "shop"]), 120, 24);
+    for (key, stops, goes, kind) in [
+        ("h", "hold shop: new requests wait, for 30s at most?  y / n", "release shop:", HaltKind::Hold),
+        ("m", "maintenance shop: new requests are answered 503?", "end maintenance shop:", HaltKind::Maintenance),
+    ] {
+        top.shows(&["shop  settled", "h hold", "m maintenance"]);
+        top.types(key);
+        top.shows(&[stops]);
+        top.types("y");
+        eventually("it is stopped", || proxy.service("shop")?.halt.filter(|halt| halt.kind == kind));
+        // Until the page shows it, the key means the other thing.
+        top.shows(&[if kind == HaltKind::Hold { "ON HOLD" } else { "IN MAINTENANCE" }]);
+        top.types(key);
+        top.shows(&[goes]);
+        top.types("y");
+        eventually("it goes on", || proxy.service("shop")?.halt.is_none().then_some(()));
+        eventually("the page shows it", || (!top.text().contains(" for ")).then_some(()));
+        // What was said of it is taken away by any key.
+        top.types("k");
+    }
+    top.types("q");
+    assert_eq!(top.exit().code(), Some(0));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What is shown and what a key does. Pure: reports and keys in, what to do out; it knows no terminal and no clock.
 
+use super::deeds::Deed;
 use super::paint::Look;
 use super::rates::Rates;
 use super::rows::{self, Sort};
-use crate::api::{HistoryEntry, ServiceStatus, Status, Steering};
+use crate::api::{HistoryEntry, ServiceStatus, Status};
 use crate::model::{ServiceName, Timestamp};
 
 /// A filter is no longer than this.
@@ -45,8 +46,8 @@ pub enum Act {
     Redraw,
     /// Ask now: something else is wanted.
     Ask,
-    /// Steer a rollout, if the service is still as it was seen.
-    Steer(Question),
+    /// Do it, if the service is still as it was seen.
+    Do(Question),
     /// Go to the background.
     Suspend,
     /// End.
@@ -66,13 +67,13 @@ pub enum Page {
     Help,
 }
 
-/// What is asked before a rollout is steered.
+/// What is asked before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The service.
     pub service: ServiceName,
-    /// The verb.
-    pub steering: Steering,
+    /// What would be done.
+    pub deed: Deed,
     /// What the service was when it was asked: whoever came first has changed it.
     pub tag: String,
 }
@@ -137,7 +138,7 @@ pub struct App {
     pub scroll: usize,
     /// Rows that the page has room for; written when it is drawn.
     pub room: usize,
-    /// What came of the last steering, until the next key.
+    /// What came of the last deed, until the next key.
     pub notice: Option<Result<String, String>>,
     /// The page to go back to.
     back: Page,
@@ -227,8 +228,8 @@ impl App {
         self.link = Link::Gone { since, why };
     }
 
-    /// What came of steering.
-    pub fn steered(&mut self, result: Result<String, String>) {
+    /// What came of a deed.
+    pub fn done(&mut self, result: Result<String, String>) {
         self.notice = Some(result);
     }
 
@@ -246,7 +247,7 @@ impl App {
             Mode::Confirm(question) => {
                 self.mode = Mode::Usual;
                 match key {
-                    Key::Char('y' | 'Y') => Act::Steer(question),
+                    Key::Char('y' | 'Y') => Act::Do(question),
                     _ => Act::Draw,
                 }
             }
@@ -289,25 +290,23 @@ impl App {
                 self.sort = self.sort.next();
                 self.arrange();
             }
-            Key::Char(letter) => {
-                if let Some(steering) = steering_of(letter) {
-                    self.confirm(steering);
-                }
-            }
+            Key::Char(letter) => self.confirm(letter),
             _ => {}
         }
         Act::Draw
     }
 
-    fn confirm(&mut self, steering: Steering) {
+    fn confirm(&mut self, key: char) {
         let service = match &self.page {
             Page::Service(name) => Some(name.clone()),
             Page::Services => self.selected.clone(),
             _ => None,
         };
-        if let Some(status) = service.as_ref().and_then(|name| self.service(name)) {
+        if let Some(status) = service.as_ref().and_then(|name| self.service(name))
+            && let Some(deed) = Deed::of(key, status)
+        {
             let (service, tag) = (status.name.clone(), status.tag.clone());
-            self.mode = Mode::Confirm(Question { service, steering, tag });
+            self.mode = Mode::Confirm(Question { service, deed, tag });
         }
     }
 
@@ -385,18 +384,4 @@ impl App {
             self.selected = self.name_at(self.cursor);
         }
     }
-}
-
-/// The key of each verb that steers.
-pub const STEERINGS: [(char, Steering, &str); 6] = [
-    ('p', Steering::Promote, "end the hold of this step"),
-    ('P', Steering::PromoteFull, "end this hold and all further ones"),
-    ('z', Steering::Pause, "keep the rollout where it is"),
-    ('r', Steering::Resume, "let a paused rollout go on"),
-    ('a', Steering::Abort, "go back to what served before, and refuse the new version"),
-    ('t', Steering::Retry, "try a refused version again"),
-];
-
-fn steering_of(letter: char) -> Option<Steering> {
-    STEERINGS.iter().find(|(key, ..)| *key == letter).map(|(_, steering, _)| *steering)
 }

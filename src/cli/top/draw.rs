@@ -6,10 +6,11 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::app::{App, Link, Mode, Page, STEERINGS};
+use super::app::{App, Link, Mode, Page};
+use super::deeds::KEYS;
 use super::paint::{BOLD, DIM, Look, fit, plain, width, wrap};
 use super::{detail, problems, table};
-use crate::api::{ServiceStatus, Steering};
+use crate::api::HaltKind;
 use crate::cli::words::{duration, percent};
 
 /// Lines at the top that tell what is wrong with the whole; more are counted.
@@ -158,8 +159,8 @@ fn why(app: &App, columns: usize) -> Option<Line<'static>> {
 fn foot(app: &App, columns: usize) -> Vec<Line<'static>> {
     if let Mode::Confirm(question) = &app.mode {
         let service = app.service(&question.service);
-        let what = service.map(|service| consequence(service, question.steering)).unwrap_or_default();
-        let verb = question.steering.as_str();
+        let what = service.map(|service| question.deed.consequence(service)).unwrap_or_default();
+        let verb = question.deed.name();
         // The question is never what is cut.
         let asked = "  y / n";
         let text = fit(&format!(" {verb} {}: {what}?", question.service), columns.saturating_sub(asked.len()));
@@ -176,6 +177,15 @@ fn foot(app: &App, columns: usize) -> Vec<Line<'static>> {
         Some(Err(text)) => return block(&format!(" {}", plain(text)), columns, MOST_WARNINGS, app.look.bad()),
         None => {}
     }
+    // What undoes a halt comes first, so that it is seen however narrow it is.
+    let halt = match &app.page {
+        Page::Service(name) => app.service(name).and_then(|service| service.halt.as_ref()),
+        _ => None,
+    };
+    let undo = halt.map(|halt| match halt.kind {
+        HaltKind::Hold => ("h", "release"),
+        HaltKind::Maintenance => ("m", "end maintenance"),
+    });
     let keys: &[(&str, &str)] = match app.page {
         Page::Services => &[
             ("?", "help"),
@@ -187,6 +197,8 @@ fn foot(app: &App, columns: usize) -> Vec<Line<'static>> {
             ("z", "pause"),
             ("r", "resume"),
             ("a", "abort"),
+            ("h", "hold"),
+            ("m", "maintenance"),
         ],
         Page::Service(_) => &[
             ("?", "help"),
@@ -197,12 +209,14 @@ fn foot(app: &App, columns: usize) -> Vec<Line<'static>> {
             ("r", "resume"),
             ("a", "abort"),
             ("t", "retry"),
+            ("h", "hold"),
+            ("m", "maintenance"),
         ],
         Page::Problems | Page::Help => &[("Esc", "back"), ("q", "quit")],
     };
     let mut spans = Vec::new();
     let mut used = 0;
-    for (key, does) in keys {
+    for (key, does) in undo.iter().chain(keys.iter().filter(|key| undo.is_none_or(|(undo, _)| undo != key.0))) {
         let both = [Span::styled(format!(" {key}"), BOLD), Span::raw(format!(" {does} "))];
         used += both.iter().map(Span::width).sum::<usize>();
         if used > columns {
@@ -213,36 +227,10 @@ fn foot(app: &App, columns: usize) -> Vec<Line<'static>> {
     vec![Line::from(spans)]
 }
 
-/// What steering would do here, for the question before it.
-fn consequence(service: &ServiceStatus, steering: Steering) -> String {
-    let rollout = service.rollout.as_ref();
-    let to = rollout.map_or(&service.release, |rollout| &rollout.to);
-    let to = if to.is_unnamed() { "the new nodes".to_owned() } else { to.to_string() };
-    let from = rollout.and_then(|rollout| rollout.from.as_ref()).filter(|from| !from.is_unnamed());
-    let from = from.map_or("what served before".to_owned(), ToString::to_string);
-    let trial = rollout.and_then(|rollout| rollout.trial.as_ref());
-    match (steering, trial) {
-        (Steering::Promote, Some(trial)) => {
-            let next = trial.steps.get(trial.step).map_or(100.0, |step| step.share);
-            format!("{to} from {} to {}", percent(trial.share), percent(next))
-        }
-        (Steering::Promote | Steering::PromoteFull | Steering::Pause | Steering::Resume, None) if rollout.is_none() => {
-            "no rollout is in progress; ask all the same".into()
-        }
-        (Steering::Promote, None) => format!("{to} takes over"),
-        (Steering::PromoteFull, _) => format!("{to} to 100% without further holds"),
-        (Steering::Pause, Some(trial)) => format!("{to} stays at {}", percent(trial.share)),
-        (Steering::Pause, None) => format!("the rollout of {to} stands still"),
-        (Steering::Resume, _) => format!("the rollout of {to} goes on"),
-        (Steering::Abort, _) => format!("{from} serves again and {to} is refused"),
-        (Steering::Retry, _) => format!("{to} is tried again"),
-    }
-}
-
 /// The keys.
 fn help(columns: usize) -> Vec<Line<'static>> {
     let mut lines = vec![Line::styled("Keys", BOLD)];
-    let steering = STEERINGS.map(|(key, steering, does)| (key.to_string(), format!("{}: {does}", steering.as_str())));
+    let deeds = KEYS.map(|(key, verb, does)| (key.to_string(), format!("{verb}: {does}")));
     let looking = [
         ("↑ ↓ j k", "up and down; PgUp, PgDn, Home, End"),
         ("Enter", "open a service: versions, the guard's evidence, nodes, history"),
@@ -261,8 +249,8 @@ fn help(columns: usize) -> Vec<Line<'static>> {
     };
     lines.extend(looking.into_iter().flat_map(entry));
     lines.push(Line::default());
-    lines.push(Line::styled("Steering the service under the cursor, after a question", BOLD));
-    lines.extend(steering.into_iter().flat_map(entry));
+    lines.push(Line::styled("For the service under the cursor, after a question", BOLD));
+    lines.extend(deeds.into_iter().flat_map(entry));
     lines.push(Line::default());
     lines.push(Line::styled("What is shown", BOLD));
     let meant = [

@@ -8,6 +8,7 @@
 //! | `poll` | the proxy, asked |
 
 mod app;
+mod deeds;
 mod detail;
 mod draw;
 mod keys;
@@ -45,7 +46,7 @@ const TERMINATED: u8 = 143;
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Keys: arrows, Enter opens a service, Esc goes back, / filters, s sorts, ? tells them all, q quits. p, z, r, a steer the service under the cursor, after a question.\nIt needs a terminal; into a pipe, `sluice status --watch` tells what changes.\n\nExample: sluice top"
+    after_help = "Keys: arrows, Enter opens a service, Esc goes back, / filters, s sorts, ? tells them all, q quits. p, z, r, a steer the service under the cursor, h and m hold it or put it in maintenance, after a question.\nIt needs a terminal; into a pipe, `sluice status --watch` tells what changes.\n\nExample: sluice top"
 )]
 pub struct Args {
     /// Begin with the page of this service
@@ -117,8 +118,8 @@ async fn show(app: &mut App, screen: &mut Taken, signals: &mut Ends, session: &S
                             Act::Draw => {}
                             Act::Redraw => screen.forget()?,
                             Act::Ask => wish.send_modify(|wish| wish.open = app.open().cloned()),
-                            Act::Steer(question) => {
-                                tokio::spawn(poll::steer(session.client.clone(), question, sender.clone()));
+                            Act::Do(question) => {
+                                tokio::spawn(poll::act(session.client.clone(), question, sender.clone()));
                             }
                             Act::Suspend => suspend(screen)?,
                             Act::Quit => return Ok(0),
@@ -131,8 +132,8 @@ async fn show(app: &mut App, screen: &mut Taken, signals: &mut Ends, session: &S
                 Some(Answer::Status(status, only)) => app.answered(*status, only.as_ref()),
                 Some(Answer::History(name, entries)) => app.history = Some((name, entries)),
                 Some(Answer::Failed(why)) => app.failed(why),
-                Some(Answer::Steered(result)) => {
-                    app.steered(result);
+                Some(Answer::Done(result)) => {
+                    app.done(result);
                     wish.send_modify(|wish| wish.round += 1);
                 }
                 None => return Err(io::Error::other("nobody asks the proxy any more")),

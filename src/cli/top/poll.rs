@@ -1,4 +1,4 @@
-//! Looks at the proxy, again and again, and steers it. Every question has a deadline; none waits for the screen.
+//! Looks at the proxy, again and again, and does what was confirmed. Every question has a deadline; none waits for the screen.
 
 use std::time::Duration;
 
@@ -7,10 +7,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::app::Question;
-use crate::api::{HistoryEntry, ServiceStatus, Status, Steering};
+use crate::api::{HistoryEntry, ServiceStatus, Status};
 use crate::cli::client::{self, Client, of_service};
 use crate::cli::failure::{Failure, PROXY};
-use crate::cli::steer;
 use crate::model::ServiceName;
 
 /// From one look to the next, at least.
@@ -34,8 +33,8 @@ pub enum Answer {
     History(ServiceName, Vec<HistoryEntry>),
     /// Nothing, and why.
     Failed(String),
-    /// What came of steering.
-    Steered(Result<String, String>),
+    /// What came of a deed.
+    Done(Result<String, String>),
 }
 
 /// What is wanted. A change of it is asked for at once.
@@ -111,19 +110,18 @@ async fn history(client: &Client, service: &ServiceName) -> Result<Vec<HistoryEn
     within(client.get(&of_service(service.as_str(), "history"))).await
 }
 
-/// Steers, unless the service is no longer as it was when that was decided.
-pub async fn steer(client: Client, question: Question, answers: mpsc::Sender<Answer>) {
-    let target = steer::target(question.steering, question.service.as_str());
-    // Nobody promotes a step that they have not seen. The rest is as right a moment later, and an abort must not come too late.
-    let promotes = matches!(question.steering, Steering::Promote | Steering::PromoteFull);
-    let tag = if promotes { question.tag.as_str() } else { "" };
+/// Does it, unless the service is no longer as it was when that was decided.
+pub async fn act(client: Client, question: Question, answers: mpsc::Sender<Answer>) {
+    let deed = question.deed;
+    let target = deed.target(question.service.as_str());
+    let tag = if deed.is_of_what_was_seen() { question.tag.as_str() } else { "" };
     let asked = within(client.post_if::<ServiceStatus>(&target, tag)).await;
     let told = match asked {
-        Ok(service) => Ok(steer::next(question.steering, &service)),
+        Ok(service) => Ok(deed.done(&service)),
         Err(failure) => Err(failure.message),
     };
     // If nobody listens any more, nobody wants to know.
-    let _ = answers.send(Answer::Steered(told)).await;
+    let _ = answers.send(Answer::Done(told)).await;
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

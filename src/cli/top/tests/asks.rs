@@ -7,10 +7,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::super::app::Question;
-use super::super::poll::{Answer, Wish, look, steer};
+use super::super::deeds::Deed;
+use super::super::poll::{Answer, Wish, act, look};
 use super::*;
 use crate::admin::fake::{Fake, refused};
-use crate::api::{RefusalKind, Reply, Request, Steering};
+use crate::api::{Halting, RefusalKind, Reply, Request, Steering};
 use crate::cli::client::Client;
 
 /// A proxy with so many services beside `shop`.
@@ -24,7 +25,7 @@ fn proxy(more: usize) -> (TempDir, Fake) {
             Reply::Status(Box::new(status(others.chain([canary()]).collect())))
         }
         Request::History { .. } => Reply::History(vec![entry("v0", "v1", &[], Outcome::Done)]),
-        Request::Steer { .. } => Reply::Service(Box::new(canary())),
+        Request::Steer { .. } | Request::Halt { .. } => Reply::Service(Box::new(canary())),
         _ => refused(RefusalKind::Unavailable, "not asked for"),
     });
     (folder, fake)
@@ -75,25 +76,34 @@ fn a_proxy_that_is_not_there_is_asked_again() {
 }
 
 #[test]
-fn what_came_of_steering_is_said_as_the_verb_says_it() {
+fn what_came_of_a_deed_is_said_as_the_verb_says_it() {
     let (_folder, fake) = proxy(0);
     block_on(async {
         let (sender, mut answers) = mpsc::channel(4);
-        for (steering, said) in [
-            (Steering::Promote, "shop: v2 has 25% (step 2 of 3)"),
-            (Steering::PromoteFull, "every further step without a hold"),
-            (Steering::Abort, "what served before serves again"),
+        for (deed, said) in [
+            (Deed::Steer(Steering::Promote), "shop: v2 has 25% (step 2 of 3)"),
+            (Deed::Steer(Steering::PromoteFull), "every further step without a hold"),
+            (Deed::Steer(Steering::Abort), "what served before serves again"),
+            (Deed::Hold, "new requests wait, for 30s at most"),
+            (Deed::Release, "requests go on"),
+            (Deed::Close, "answered 503, to come back after 1m"),
+            (Deed::Open, "answered again"),
         ] {
-            let question = Question { service: "shop".into(), steering, tag: String::new() };
-            steer(Client::new(fake.socket.clone()), question, sender.clone()).await;
-            let Some(Answer::Steered(result)) = answers.recv().await else { panic!("no answer") };
-            assert!(result.as_ref().is_ok_and(|text| text.contains(said)), "{steering:?}: {result:?}");
+            let question = Question { service: "shop".into(), deed, tag: String::new() };
+            act(Client::new(fake.socket.clone()), question, sender.clone()).await;
+            let Some(Answer::Done(result)) = answers.recv().await else { panic!("no answer") };
+            assert!(result.as_ref().is_ok_and(|text| text.contains(said)), "{deed:?}: {result:?}");
         }
+        let halts = fake.asked().into_iter().filter_map(|request| match request {
+            Request::Halt { halting, .. } => Some(halting),
+            _ => None,
+        });
+        let closed = Halting::MaintenanceOn { message: None, retry_after: 60 };
+        let expected = [Halting::Hold { for_ms: 30_000 }, Halting::Release, closed, Halting::MaintenanceOff];
+        assert_eq!(halts.collect::<Vec<_>>(), expected);
         let nobody = Client::new("/nowhere/s.sock".into());
-        let question = Question { service: "shop".into(), steering: Steering::Abort, tag: String::new() };
-        steer(nobody, question, sender).await;
-        assert!(
-            matches!(answers.recv().await, Some(Answer::Steered(Err(why))) if why.contains("cannot reach the proxy"))
-        );
+        let question = Question { service: "shop".into(), deed: Deed::Hold, tag: String::new() };
+        act(nobody, question, sender).await;
+        assert!(matches!(answers.recv().await, Some(Answer::Done(Err(why))) if why.contains("cannot reach the proxy")));
     });
 }

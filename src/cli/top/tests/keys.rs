@@ -1,7 +1,8 @@
 //! What keys do.
 
+use super::super::deeds::Deed;
 use super::*;
-use crate::api::Steering;
+use crate::api::{HaltKind, HaltStatus, Steering};
 use crate::model::ServiceName;
 
 fn many(count: usize) -> Status {
@@ -87,14 +88,20 @@ fn nothing_is_steered_without_a_yes() {
     let mut app = looked(morning());
     press(&mut app, "/shop");
     app.press(Key::Enter);
-    for (key, steering, question) in [
+    for (key, deed, question) in [
         ('p', Steering::Promote, "promote shop: v2 from 25% to 50%?  y / n"),
         ('P', Steering::PromoteFull, "promote shop: v2 to 100% without further holds?  y / n"),
         ('z', Steering::Pause, "pause shop: v2 stays at 25%?  y / n"),
         ('r', Steering::Resume, "resume shop: the rollout of v2 goes on?  y / n"),
         ('a', Steering::Abort, "abort shop: v1 serves again and v2 is refused?  y / n"),
         ('t', Steering::Retry, "retry shop: v2 is tried again?  y / n"),
-    ] {
+    ]
+    .map(|(key, steering, question)| (key, Deed::Steer(steering), question))
+    .into_iter()
+    .chain([
+        ('h', Deed::Hold, "hold shop: new requests wait, for 30s at most?  y / n"),
+        ('m', Deed::Close, "maintenance shop: new requests are answered 503?  y / n"),
+    ]) {
         for no in [Key::Char('n'), Key::Escape, Key::Enter, Key::Char('a'), Key::Move(1)] {
             assert_eq!(app.press(Key::Char(key)), Act::Draw);
             assert!(screen(&mut app, 80, 24).ends_with(question), "{}", screen(&mut app, 80, 24));
@@ -103,14 +110,14 @@ fn nothing_is_steered_without_a_yes() {
         app.press(Key::Char(key));
         // The end of the question is seen however narrow it is.
         assert!(screen(&mut app, 30, 10).ends_with("y / n"));
-        let Act::Steer(asked) = app.press(Key::Char('y')) else { panic!("{key}") };
-        assert_eq!((asked.service.as_str(), asked.steering), ("shop", steering));
+        let Act::Do(asked) = app.press(Key::Char('y')) else { panic!("{key}") };
+        assert_eq!((asked.service.as_str(), asked.deed), ("shop", deed));
         assert_eq!(asked.tag, app.service(&"shop".into()).unwrap().tag);
     }
     // The same on its page.
     app.press(Key::Enter);
     assert_eq!(app.open().map(ServiceName::as_str), Some("shop"));
-    assert!(matches!(press(&mut app, "ay"), Act::Steer(_)));
+    assert!(matches!(press(&mut app, "ay"), Act::Do(_)));
 }
 
 #[test]
@@ -153,12 +160,41 @@ fn one_service_asked_for_alone_takes_its_place_among_the_others() {
 }
 
 #[test]
-fn what_is_said_of_steering_stays_until_the_next_key() {
+fn what_is_said_of_a_deed_stays_until_the_next_key() {
     let mut app = looked(morning());
-    app.steered(Err("shop: no version is on trial".into()));
+    app.done(Err("shop: no version is on trial".into()));
     assert!(screen(&mut app, 80, 24).ends_with(" shop: no version is on trial"));
     app.answered(morning(), None);
     assert!(screen(&mut app, 80, 24).contains("no version is on trial"));
     app.press(Key::Move(1));
     assert!(!screen(&mut app, 80, 24).contains("no version is on trial"));
+}
+
+#[test]
+fn the_key_that_stops_the_traffic_lets_it_go_again() {
+    for (key, kind, deed, question, hint) in [
+        ('h', HaltKind::Hold, Deed::Release, "release shop: 3 requests that wait go on?  y / n", "h release"),
+        ('m', HaltKind::Maintenance, Deed::Open, "end maintenance shop: requests are answered again?  y / n", "m end"),
+    ] {
+        let mut halted = morning();
+        let shop = halted.services.iter_mut().find(|service| service.name.as_str() == "shop").unwrap();
+        shop.waiting = 3;
+        shop.halt = Some(HaltStatus {
+            kind,
+            since: halted.now,
+            until: None,
+            message: None,
+            retry_after: None,
+            by: "uid 1000 (ada)".into(),
+        });
+        let mut app = looked(halted);
+        press(&mut app, "/shop");
+        app.press(Key::Enter);
+        app.press(Key::Enter);
+        assert!(screen(&mut app, 40, 10).lines().last().is_some_and(|foot| foot.contains(hint)));
+        app.press(Key::Char(key));
+        assert!(screen(&mut app, 80, 24).contains(question), "{}", screen(&mut app, 80, 24));
+        let Act::Do(asked) = app.press(Key::Char('y')) else { panic!("{key}") };
+        assert_eq!(asked.deed, deed);
+    }
 }
