@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluicegate::model::WorkKind;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::client::Client;
 use crate::support::control::single;
@@ -41,8 +41,13 @@ async fn a_cut_stream_ends_behind_a_whole_event() {
         let proxy = single(&[node.address], "");
         let mut client = Client::connect(proxy.address).await;
         client.send("GET /events HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        until("the stream is on", || proxy.node(node.address).inflight() == 1).await;
-        sleep(Duration::from_millis(20)).await;
+        // Until its head has come it is a request like any other.
+        let begun = async {
+            while !proxy.holders(node.address).await.iter().any(|holder| holder.kind == WorkKind::Stream) {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, begun).await.expect("the stream is on");
         let cut = proxy.cut(node.address, WorkKind::Stream, PATIENCE);
         let response = client.response("GET").await.expect("a response");
         assert!(!response.truncated, "the chunked body ends as it should");

@@ -343,3 +343,16 @@ async fn a_connection_that_answers_no_ping_is_given_up() {
     assert!(!rest.ends_with(b"0\r\n\r\n"), "a part looks whole: {rest:?}");
     until("the node is free", || proxy.node(node.address).inflight() == 0).await;
 }
+
+#[tokio::test]
+async fn a_node_that_says_goodbye_on_a_new_connection_speaks_http2_all_the_same() {
+    let node = H2Node::start(|mut exchange| async move { exchange.respond(200, "done") }).await;
+    let proxy = single(&[node.address], H2C);
+    let mut client = Client::connect(proxy.address).await;
+    // Each with a connection that was just accepted, or is being accepted.
+    for _ in 0..200 {
+        node.say_goodbye();
+        let response = client.post("/", "body").await;
+        assert_eq!((response.status, response.text().as_str()), (200, "done"));
+    }
+}

@@ -30,6 +30,10 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// How long a PING may be without its answer.
 const PONG: Duration = Duration::from_secs(10);
 
+/// Connections in a row that may end before anything was sent on them: a node that renews its connections, or is about to stop,
+/// may close one that it has just accepted.
+const GOODBYES: usize = 3;
+
 /// How long the last frames of a connection that nobody needs may take.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -84,6 +88,18 @@ impl Carrier {
     /// Connects, and waits until the node has said in HTTP/2 how many streams it takes: so no request is lost to a server
     /// that speaks something else, or nothing.
     pub(super) async fn connect(local: &Rc<LocalNode>, settings: &config::Connections) -> Result<Rc<Self>, Loss> {
+        for _ in 0..GOODBYES {
+            if let Some(carrier) = Self::open(local, settings).await? {
+                return Ok(carrier);
+            }
+        }
+        let error =
+            std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "it says goodbye on each new connection");
+        Err(Loss::Connect(error.into()))
+    }
+
+    /// `None`: the node speaks HTTP/2, and said goodbye before anything could be sent.
+    async fn open(local: &Rc<LocalNode>, settings: &config::Connections) -> Result<Option<Rc<Self>>, Loss> {
         let slot = Slot::new(local);
         let either = settings.protocol == NodeProtocol::Auto;
         let offer: &[Protocol] = if either { &[Protocol::Http2, Protocol::Http1] } else { &[Protocol::Http2] };
@@ -108,13 +124,20 @@ impl Carrier {
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(protocol)?;
-        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(protocol(error))),
-            Poll::Ready(Ok(())) => Poll::Ready(Err(Loss::Protocol("it closed the connection".into()))),
-            Poll::Pending if send.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
-        })
-        .await?;
+        let lives = poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            let speaks = send.current_max_send_streams() > 0;
+            match polled {
+                Poll::Ready(_) if speaks => Poll::Ready(Ok(false)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(protocol(error))),
+                Poll::Ready(Ok(())) => Poll::Ready(Err(Loss::Protocol("it closed the connection".into()))),
+                Poll::Pending if speaks => Poll::Ready(Ok(true)),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        if !lives.await? {
+            return Ok(None);
+        }
         let Some(ping) = connection.ping_pong() else {
             return Err(Loss::Protocol("there is no way to ping it".into()));
         };
@@ -137,7 +160,7 @@ impl Carrier {
         });
         let now = Instant::now();
         let read = pulse.read();
-        Ok(Rc::new(Self {
+        Ok(Some(Rc::new(Self {
             send,
             secure,
             pulse,
@@ -154,7 +177,7 @@ impl Carrier {
             pinged: Cell::new(None),
             dropped,
             task: task.abort_handle(),
-        }))
+        })))
     }
 
     /// Whether it runs over TLS.
