@@ -12,8 +12,10 @@ use crate::api::ServiceStatus;
 use crate::net::ask::encode;
 
 /// How long a hold lasts if nothing is said.
+#[cfg(feature = "top")]
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 /// When clients are asked to come back if nothing is said.
+#[cfg(feature = "top")]
 pub(super) const RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// Of `hold`.

@@ -104,7 +104,7 @@ fn a_proxy_that_hangs_while_it_is_waited_for_is_given_up_when_the_time_is_over()
 
 #[test]
 fn what_a_drain_deadline_cuts_is_exit_code_6_and_listed() {
-    let slow = || slow_origin("slow", Duration::from_secs(60));
+    let slow = || slow_origin("slow", Duration::from_mins(1));
     let (v1, v2) = ([slow(), slow()], [origin("v2")]);
     let site = Site::new(&format!(
         "{LISTENER}[service.shop]\nmatch = \"*\"\nrelease = \"v1\"\ndrain = {{ requests = \"300ms\" }}\n{QUICK}\

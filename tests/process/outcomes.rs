@@ -12,7 +12,8 @@ const SERVICES: [&str; 2] = ["shop", "blog"];
 
 /// Both services, with these versions, and more of each.
 fn services(release: &str, versions: &[(&str, &[Origin])], rollout: impl Fn(&str) -> String) -> String {
-    let versions: String = versions.iter().map(|(name, nodes)| format!("{name} = {}\n", list(nodes))).collect();
+    let versions: Vec<_> = versions.iter().map(|(name, nodes)| format!("{name} = {}\n", list(nodes))).collect();
+    let versions = versions.concat();
     let one = |name: &str| {
         format!(
             "[service.{name}]\nmatch = \"{name}.test\"\nrelease = \"{release}\"\n{QUICK}{}\
@@ -128,6 +129,8 @@ fn each_verb_does_what_it_says_and_says_what_it_did() {
     let site = Site::new(&services("v1", &[("v1", &v1), ("v2", &v2)], by_hand));
     let proxy = site.start();
     settled(&proxy);
+    let ready = site.verb(&["status", "--ready", "--timeout", "60s"]);
+    assert_eq!((ready.status.code(), text(&ready).as_str()), (Some(0), ""), "a health check says nothing");
     try_all(
         &site,
         &[
