@@ -145,9 +145,15 @@ fn of_two_verbs_at_once_both_are_right_or_one_is_told_why_not() {
     eventually("it stays refused", || proxy.service("shop").filter(|shop| shop.phase == "failed"));
     one_alone("retry shop", "");
     on_trial(&proxy, "v2");
+    assert_eq!(site.verb(&["abort", "shop", "--wait"]).status.code(), Some(0));
+    // One tries it again and waits, others carry it through.
+    let retries = Waiting::begin(&site, "retry shop --wait --json");
+    on_trial(&proxy, "v2");
     let (codes, said) = both(&site, "promote shop --full --wait --timeout 60s", "promote shop --full --wait");
     // Whoever comes after the end has nothing to promote.
     assert!(matches!(codes, [0, 0 | 2]), "{said}");
+    let retries = retries.end();
+    assert_eq!((retries.status.code(), ended(&retries)), (Some(0), Some(Outcome::Done)), "{}", text(&retries));
     assert_eq!(proxy.history("shop")[0].outcome, Outcome::Done);
 }
 
