@@ -77,8 +77,12 @@ name = "http"
 bind = "127.0.0.1:8080"
 
 [[listener]]
-name = "low"
-bind = "127.0.0.1:80"
+name = "https"
+bind = "127.0.0.1:443"
+tls  = { certificates = ["/etc/sluice/tls"] }
+
+[log.access]
+path = "/var/log/sluice/access.log"
 
 [service.shop]
 match   = "shop.example.com"
@@ -91,12 +95,23 @@ v0 = ["127.0.0.1:1"]        # a placeholder
 [service.shop.rollout]
 deadline = "6s"
 EOF
+# What only the service's user may read, beside the configuration.
+install -d -o sluice -g sluice -m 0750 /etc/sluice/tls
+(cd /etc/sluice/tls && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=shop.example.com \
+  -addext subjectAltName=DNS:shop.example.com -keyout shop.key -out shop.crt 2>"$work/openssl.log" && chown sluice shop.key)
+secure() { curl -s --max-time 5 --cacert /etc/sluice/tls/shop.crt --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/; }
+logged() { grep -q '"path":"/"' "/var/log/sluice/$1"; }
 before=$(pid)
 fact 'reload' systemctl reload sluice
-fact 'the edited file counts, with its low port' until_true 5 curl -s -o /dev/null http://127.0.0.1/
+fact 'the edited file counts, with TLS on a low port' until_true 5 secure
+fact 'requests are in the access log' until_true 5 logged access.log
 sed 's/sudo //' <(block docs/deploying.md '## systemd') >"$work/first.sh"
 fact 'the first version is deployed as docs/deploying.md says' bash -euxc ". $work/first.sh"
-fact 'it serves' is "$(serves)" v1
+fact 'it serves' is "$(serves) $(secure)" "v1 v1"
+fact 'the access log is moved away' mv /var/log/sluice/access.log /var/log/sluice/access.log.1
+fact 'as logrotate does it' systemctl kill --signal USR1 --kill-whom main sluice
+serves >/dev/null
+fact 'the log goes on in a new file' until_true 5 logged access.log
 fact 'on its first set of ports' is "$(shop)" "active active inactive inactive"
 fact 'which starts with the machine' is "$(starts 5001) $(starts 5002) $(starts 5011) $(starts 5012)" "enabled enabled disabled disabled"
 
