@@ -80,3 +80,8 @@ fn a_proxy_header_ends_where_it_ends() {
 fn a_border_between_messages_is_found_however_the_bytes_arrive() {
     run("borders", targets::borders);
 }
+
+#[test]
+fn the_responses_of_a_node_are_the_same_however_the_bytes_arrive() {
+    run("responses", targets::responses);
+}

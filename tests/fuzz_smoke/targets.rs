@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, Request, Version};
 use sluicegate::config;
+use sluicegate::net::http1::Error;
+use sluicegate::net::http1::body::{Decoder, Piece};
+use sluicegate::net::http1::response::read_head;
 use sluicegate::net::proxy_header::{Found, find};
 use sluicegate::pool::Router;
 use sluicegate::pool::router::normalised;
@@ -110,4 +114,57 @@ pub fn proxy_header(data: &[u8]) {
             (Found::Part, _) => {}
         }
     }
+}
+
+/// What one connection to a node says: each response's status and body, and whether what follows is malformed.
+fn said<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<(u16, Vec<u8>)>, bool) {
+    let (mut inbox, mut responses, mut body) = (BytesMut::new(), Vec::<(u16, Vec<u8>)>::new(), None);
+    let mut one = |inbox: &mut BytesMut| -> Result<bool, Error> {
+        let Some(decoder) = &mut body else {
+            let Some(head) = read_head(inbox, &Method::GET)? else { return Ok(false) };
+            let to_the_end = head.body.as_ref().is_some_and(Decoder::ends_with_connection);
+            assert!(!(head.keep_alive && to_the_end), "nothing can follow what only the end ends");
+            responses.push((head.parts.status.as_u16(), Vec::new()));
+            body = head.body;
+            return Ok(true);
+        };
+        match decoder.take(inbox)? {
+            Piece::Nothing => return Ok(false),
+            Piece::Data(data) => {
+                assert!(!data.is_empty());
+                responses.last_mut().expect("a head").1.extend_from_slice(&data);
+                if decoder.has_ended() {
+                    body = None;
+                }
+            }
+            Piece::Trailers(_) | Piece::End => body = None,
+        }
+        Ok(true)
+    };
+    let mut malformed = false;
+    for piece in pieces {
+        inbox.extend_from_slice(piece);
+        loop {
+            match one(&mut inbox) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    assert!(error.is_malformed());
+                    malformed = true;
+                    break;
+                }
+            }
+        }
+        if malformed {
+            break;
+        }
+    }
+    (responses, malformed)
+}
+
+/// A node's responses are the same however their bytes arrive.
+pub fn responses(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let piece = usize::from(*cut).max(1);
+    assert_eq!(said(std::iter::once(data)), said(data.chunks(piece)));
 }

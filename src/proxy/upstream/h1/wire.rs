@@ -94,6 +94,8 @@ impl Wire {
     pub(super) fn begin(&mut self, head: &request::Parts, body: ReqBody) {
         let coding = (!body.is_end_stream()).then(|| outgoing::coding(head));
         outgoing::write_head(&mut self.outbox, head, coding);
+        // All of such a body is there, whatever its sender has yet to say of its end.
+        let coding = coding.filter(|coding| *coding != Coding::Length(0));
         self.interims = 0;
         self.sending = coding.map_or(Sending::Done, |coding| Sending::Body(body, coding));
     }
@@ -258,6 +260,7 @@ impl Wire {
                         // The node would take what is too much for another request.
                         Coding::Length(left) => {
                             *left = left.checked_sub(data.len() as u64).ok_or(Error::Upload)?;
+                            ended |= *left == 0;
                         }
                         Coding::Chunked => {
                             outgoing::write_chunk_size(&mut self.outbox, data.len());
