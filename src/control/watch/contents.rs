@@ -42,6 +42,10 @@ impl Contents {
         let mut newest = None;
         let mut old = std::mem::take(&mut self.files);
         for path in files {
+            // A certificate is named by the configuration and by what was read of it: named twice, it is not new again.
+            if self.files.contains_key(&path) {
+                continue;
+            }
             let seen = old.remove(&path).unwrap_or_else(|| {
                 newest = newest.max(path.metadata().ok().map(|meta| Stamp::of(&meta).newest()));
                 look_at(&path, &Seen::default())

@@ -376,3 +376,16 @@ async fn a_file_that_was_just_written_when_it_is_first_followed_gives_a_hint() {
     watcher.follow(std::slice::from_ref(&file), &[]);
     timeout(SETTLE * 10, watcher.changed()).await.expect_err("the file is not new any more");
 }
+
+#[tokio::test]
+async fn a_file_that_is_named_twice_is_new_once() {
+    let root = TempDir::new().unwrap();
+    let file = root.path().join("cert.pem");
+    fs::write(&file, "one").unwrap();
+    let mut watcher = Watcher::new(NEVER, SETTLE);
+    let twice = [file.clone(), file];
+    watcher.follow(&twice, &[]);
+    timeout(PATIENCE, watcher.changed()).await.expect("a change before the first look would be missed");
+    watcher.follow(&twice, &[]);
+    timeout(SETTLE * 10, watcher.changed()).await.expect_err("the file is not new any more");
+}
