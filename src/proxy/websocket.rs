@@ -34,11 +34,19 @@ impl FrameTracker {
                 let taken = self.payload.min(data.len() as u64);
                 self.payload -= taken;
                 data = &data[taken as usize..];
+            } else if self.have == 0
+                && let Some((length, payload)) = header_of(data)
+            {
+                self.begin(data[0], payload);
+                data = &data[length..];
             } else {
                 self.header[self.have] = data[0];
                 self.have += 1;
                 data = &data[1..];
-                self.read_header();
+                if let Some((_, payload)) = header_of(&self.header[..self.have]) {
+                    self.have = 0;
+                    self.begin(self.header[0], payload);
+                }
             }
             if self.is_at_border() {
                 whole = Some(all - data.len());
@@ -47,30 +55,27 @@ impl FrameTracker {
         whole
     }
 
-    fn read_header(&mut self) {
-        if self.have < 2 {
-            return;
-        }
-        let (short, masked) = (self.header[1] & 0x7F, self.header[1] & 0x80 != 0);
-        let extended = match short {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        if self.have < 2 + extended + if masked { 4 } else { 0 } {
-            return;
-        }
-        let length = &self.header[2..2 + extended];
-        let length = length.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        self.payload = if extended == 0 { u64::from(short) } else { length };
-        self.have = 0;
-        let (last, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0F);
+    fn begin(&mut self, first: u8, payload: u64) {
+        self.payload = payload;
+        let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
         // Control frames may stand between the frames of a message and are no part of it.
         if opcode < 8 {
             self.in_message = !last;
         }
         self.close_seen |= opcode == 8;
     }
+}
+
+/// The header of a frame that begins here, once all of it is there: its length, and that of the payload.
+fn header_of(data: &[u8]) -> Option<(usize, u64)> {
+    let [_, second, rest @ ..] = data else { return None };
+    let (length, payload) = match second & 0x7F {
+        126 => (4, u64::from(u16::from_be_bytes(*rest.first_chunk()?))),
+        127 => (10, u64::from_be_bytes(*rest.first_chunk()?)),
+        short => (2, u64::from(short)),
+    };
+    let length = if second & 0x80 == 0 { length } else { length + 4 };
+    (data.len() >= length).then_some((length, payload))
 }
 
 /// A server's Close frame that tells the client to come back: 1012, "service restart" (IANA WebSocket close codes).
