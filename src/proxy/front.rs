@@ -15,6 +15,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+pub use self::h2::Runners;
 use self::h2::meter::Meter;
 use super::accept;
 use super::upgrade::Tunnel;

@@ -22,7 +22,7 @@ use super::access_log::Desk;
 use super::call::Call;
 use super::cuts::Cuts;
 use super::door::Kit;
-use super::front::{self, Front};
+use super::front::{self, Front, Runners};
 use super::view::{LocalNode, View};
 use crate::pool::meters;
 use crate::pool::{Command, Entrance, Meters, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
@@ -64,6 +64,8 @@ pub struct Worker {
     pub desk: Desk,
     /// Spans on their way.
     pub spans: Desk,
+    /// Tasks for streams of HTTP/2.
+    pub runners: Runners,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,11 +135,11 @@ async fn run(subscription: Subscription) {
         door: Kit::default(),
         desk: Desk::default(),
         spans: Desk::default(),
+        runners: Runners::default(),
     });
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut count = 0u32;
-    let mut shutdown: Option<ShutdownSpec> = None;
+    let (mut count, mut shutdown) = (0u32, None::<ShutdownSpec>);
     loop {
         tokio::select! {
             command = commands.recv() => match command {

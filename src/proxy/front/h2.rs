@@ -6,6 +6,7 @@
 
 pub mod meter;
 mod request;
+mod runners;
 mod stream;
 mod tunnel;
 
@@ -21,6 +22,8 @@ use h2::{Ping, Reason};
 
 use self::meter::{Meter, Metered};
 use self::request::KnownHost;
+pub use self::runners::Runners;
+use self::stream::Work;
 use super::super::worker::Worker;
 use super::{Front, Order, Rest};
 use crate::config::Limits;
@@ -101,8 +104,7 @@ async fn drive(
                     meter.accepted();
                     let request = request::prepare(request, &mut host);
                     let (worker, front, meter) = (Rc::clone(worker), Rc::clone(front), Rc::clone(meter));
-                    // In a box of its own: tokio moves what it is given half a dozen times.
-                    tokio::task::spawn_local(Box::pin(stream::run(worker, front, meter, request, respond)));
+                    runners::start(Work { worker, front, meter, request, respond });
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => {

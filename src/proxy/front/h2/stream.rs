@@ -37,15 +37,24 @@ const FAIR: u64 = 1024;
 /// The client reset the stream or is gone.
 struct Gone;
 
+/// A stream that is to be served.
+pub struct Work {
+    /// Where.
+    pub worker: Rc<Worker>,
+    /// Its connection.
+    pub front: Rc<Front>,
+    /// And what that costs.
+    pub meter: Rc<Meter>,
+    /// What is asked.
+    pub request: Prepared,
+    /// Where the answer goes.
+    pub respond: SendResponse<Bytes>,
+}
+
 /// Serves one request.
-pub async fn run(
-    worker: Rc<Worker>,
-    front: Rc<Front>,
-    meter: Rc<Meter>,
-    prepared: Prepared,
-    mut respond: SendResponse<Bytes>,
-) {
-    let Prepared { request, websocket, is_head } = prepared;
+pub async fn run(work: Work) {
+    let Work { worker, front, meter, request, mut respond } = work;
+    let Prepared { request, websocket, is_head } = request;
     let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let (method, uri) = match &request {
         Ok(request) => (request.method().clone(), request.uri().clone()),
@@ -62,7 +71,8 @@ pub async fn run(
     }
     // In the connection's count until the client has it all, which is longer than a node works on it.
     let _open = Open::new(&front);
-    let Some(response) = answer(&worker, call, &state, request, &mut respond).await else {
+    // Pinned first, it is made in its place; awaited at once, it would be made elsewhere and moved.
+    let Some(response) = pin!(answer(&worker, call, &state, request, &mut respond)).await else {
         meter.spend(RESET_EARLY);
         return;
     };
