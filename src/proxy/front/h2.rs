@@ -9,8 +9,10 @@ mod request;
 mod runners;
 mod stream;
 mod tunnel;
+mod wire;
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -24,6 +26,7 @@ use self::meter::{Meter, Metered};
 use self::request::KnownHost;
 pub use self::runners::Runners;
 use self::stream::Work;
+use self::wire::Wire;
 use super::super::worker::Worker;
 use super::{Front, Order, Rest};
 use crate::config::Limits;
@@ -54,7 +57,8 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
         .max_header_list_size(2 * limits.head_size as u32)
         .enable_connect_protocol();
     let mut close = false;
-    let mut handshake = pin!(builder.handshake(Metered::new(stream, Rc::clone(&meter))));
+    let wire = Wire::new(stream);
+    let mut handshake = pin!(builder.handshake(Metered::new(wire.clone(), Rc::clone(&meter))));
     let connection = poll_fn(|cx| {
         front.keep_waker(cx.waker());
         match front.order.take() {
@@ -62,14 +66,18 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
             Some(Order::Close) => close = true,
             Some(Order::Ping) | None => {}
         }
-        handshake.as_mut().poll(cx).map(Result::ok)
+        let done = handshake.as_mut().poll(cx);
+        if let Poll::Ready(Err(_)) = wire.poll_send(cx) {
+            return Poll::Ready(None);
+        }
+        done.map(Result::ok)
     })
     .await;
     let Some(mut connection) = connection else { return };
     if close {
         connection.graceful_shutdown();
     }
-    if let Err(error) = drive(&worker, &front, &meter, &mut connection).await {
+    if let Err(error) = drive(&worker, &front, &meter, &wire, &mut connection).await {
         tracing::debug!(client = %front.remote(), %error, "client connection broke");
     }
 }
@@ -78,8 +86,9 @@ async fn drive(
     worker: &Rc<Worker>,
     front: &Rc<Front>,
     meter: &Rc<Meter>,
+    wire: &Wire,
     connection: &mut Connection<Metered, Bytes>,
-) -> Result<(), h2::Error> {
+) -> io::Result<()> {
     let mut pings = connection.ping_pong();
     let mut host = KnownHost::default();
     let mut ended = false;
@@ -99,7 +108,7 @@ async fn drive(
             None => {}
         }
         loop {
-            match connection.poll_accept(cx)? {
+            match connection.poll_accept(cx).map_err(io::Error::other)? {
                 Poll::Ready(Some((request, respond))) => {
                     meter.accepted();
                     let request = request::prepare(request, &mut host);
@@ -123,7 +132,10 @@ async fn drive(
             // Any byte from the client counts as life, so what the answer says does not matter.
             let _ = pings.poll_pong(cx);
         }
-        Poll::Pending
+        match wire.poll_send(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Pending,
+        }
     })
     .await
 }

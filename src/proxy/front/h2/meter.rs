@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::Rest;
-use crate::net::Stream;
+use super::wire::Wire;
 
 /// The most that can be saved up. A browser that leaves a page resets some fifty streams at once.
 const ALLOWANCE: i64 = 2_000;
@@ -241,15 +241,15 @@ impl Frames {
 /// A client's connection, with its frames counted on the way.
 #[derive(Debug)]
 pub struct Metered {
-    stream: Stream,
+    wire: Wire,
     frames: Frames,
     meter: Rc<Meter>,
 }
 
 impl Metered {
-    /// Counts what comes over a stream, from its first byte on.
-    pub fn new(stream: Stream, meter: Rc<Meter>) -> Self {
-        Self { stream, frames: Frames::default(), meter }
+    /// Counts what comes over a connection, from its first byte on.
+    pub fn new(wire: Wire, meter: Rc<Meter>) -> Self {
+        Self { wire, frames: Frames::default(), meter }
     }
 }
 
@@ -259,9 +259,9 @@ impl AsyncRead for Metered {
             // `h2` reads on as long as there is something to read; the connection has to get a look at the account.
             return Poll::Pending;
         }
-        let Self { stream, frames, meter } = &mut *self;
+        let Self { wire, frames, meter } = &mut *self;
         let before = buf.filled().len();
-        let result = Pin::new(stream).poll_read(cx, buf);
+        let result = Pin::new(wire).poll_read(cx, buf);
         meter.drained.set(result.is_pending());
         frames.advance(&buf.filled()[before..], meter);
         result
@@ -270,7 +270,7 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Pin::new(&mut self.wire).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -278,19 +278,19 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 
