@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Method, Response, StatusCode, Version};
 use httparse::Status;
@@ -98,9 +98,8 @@ fn fields_of(text: &Bytes, places: &[Place]) -> Result<(HeaderMap, bool), Error>
         let name = &text[name.0 as usize..name.1 as usize];
         if name.len() == 10 && name.eq_ignore_ascii_case(b"connection") {
             let option = &text[value.0 as usize..value.1 as usize];
-            let close = option.eq_ignore_ascii_case(b"close");
-            closes |= close;
-            if close || option.eq_ignore_ascii_case(b"keep-alive") {
+            closes |= option.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"close"));
+            if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") {
                 continue;
             }
         }
@@ -130,9 +129,6 @@ fn frame(mut head: Parts, mut closes: bool, method: &Method) -> Result<Head, Err
             }
         } else if *name == TRANSFER_ENCODING {
             coding = Some(value);
-        } else if *name == CONNECTION {
-            let mut options = value.as_bytes().split(|byte| *byte == b',');
-            closes |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
         }
     }
     let empty = *method == Method::HEAD

@@ -32,7 +32,6 @@ use wire::Wire;
 /// A connection to a node.
 pub struct Upstream {
     wire: Wire,
-    pulse: Rc<Pulse>,
     slot: Slot,
     /// The client that the node was told of; it serves no other.
     introduced: Option<Introduction>,
@@ -54,15 +53,14 @@ impl Upstream {
     async fn connect(local: &Rc<LocalNode>, introduced: Option<Introduction>) -> Result<Box<Self>, ConnectError> {
         let slot = Slot::new(local);
         let stream = super::connect(local, &[Protocol::Http1], introduced).await?;
-        let pulse = stream.pulse();
         let idle_since = Instant::now();
         let wire = Wire::new(stream);
-        Ok(Box::new(Self { wire, pulse, slot, introduced, idle_since, keep_alive: None, idle_limit: Duration::ZERO }))
+        Ok(Box::new(Self { wire, slot, introduced, idle_since, keep_alive: None, idle_limit: Duration::ZERO }))
     }
 
     /// The counts of the connection.
     pub fn pulse(&self) -> Rc<Pulse> {
-        Rc::clone(&self.pulse)
+        self.wire.stream.pulse()
     }
 
     /// Told from the response's head: `Keep-Alive: timeout=`.
@@ -181,7 +179,7 @@ pub(super) async fn send(
                 return Sent::Response(http::Response::from_parts(found.parts, Feed::Http1(upstream)));
             }
             Ok(Some(Err(error))) => {
-                let silent = reused && upstream.pulse.read() == read;
+                let silent = reused && upstream.pulse().read() == read;
                 if silent {
                     local.hung_up(now.saturating_duration_since(upstream.idle_since), now);
                 }
