@@ -25,7 +25,7 @@ impl Default for Limits {
             requests_per_connection: None,
             // Four times nginx's single header buffer: room for fat cookies, little for an attacker.
             head_size: 32 << 10,
-            // What hyper has room for without an allocation; browsers send twenty.
+            // What there is room for without an allocation; browsers send twenty.
             headers: 100,
             // A phone on a bad line sends a head in well under this; a slow-loris client has to come back for each.
             head: seconds(10),

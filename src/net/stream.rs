@@ -147,6 +147,16 @@ impl Stream {
         matches!(&self.socket, Socket::Tls(_))
     }
 
+    /// Has its end be a reset, for a peer who would take anything else for the end of what is being said.
+    pub fn reset_at_end(&self) {
+        let tcp = match &self.socket {
+            Socket::Plain(tcp) => tcp,
+            Socket::Tls(session) => &session.get_ref().0.tcp,
+        };
+        // A socket that is gone already is beyond being taken for anything.
+        let _ = tcp.set_zero_linger();
+    }
+
     /// What both ends agreed to speak (ALPN, RFC 7301); none without TLS, or if the peer did not take part.
     pub fn protocol(&self) -> Option<Protocol> {
         match &self.socket {
@@ -180,8 +190,7 @@ impl AsyncWrite for Stream {
         self.pulse.count_written(result, self.forgiving, || buf.len())
     }
 
-    // hyper sends head and body in one system call if the transport says that it can; a wrapper that forgets these two
-    // costs a copy of every body.
+    // Head and body leave in one system call; over TLS, in one record.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -21,7 +21,7 @@ use super::upstream::{self, Demand, Loss, Sent};
 use super::view::View;
 use super::worker::Worker;
 use crate::net::ConnectError;
-use crate::net::http1::response::recycle;
+use crate::net::http1::recycle;
 use crate::pool::{Aim, CutReason};
 
 /// Tries beyond `retry.attempts` for requests that no node has seen.

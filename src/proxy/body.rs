@@ -19,7 +19,7 @@ use crate::net::http1;
 pub use super::client_body::ClientBody;
 pub use super::replay::ReqBody;
 
-/// Why a body ended before its end. hyper closes the connection then, so that nobody takes a part for the whole.
+/// Why a body ended before its end. The client's connection or stream is broken off then, so that nobody takes a part for the whole.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The client's side of a request body failed.
@@ -32,8 +32,8 @@ pub enum BodyError {
     #[cfg(feature = "compression")]
     #[error("the response body could not be compressed: {0}")]
     Compress(std::io::Error),
-    /// The same on a stream. Not a source: hyper would hand the node's reset code to the client, where `REFUSED_STREAM` says
-    /// that the request was not worked on.
+    /// The same on a stream. Not a source: the node's reset code must not reach the client, where `REFUSED_STREAM` says that the
+    /// request was not worked on.
     #[error("the node's response body failed: {0}")]
     Stream(h2::Error),
 }

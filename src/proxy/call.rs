@@ -271,7 +271,7 @@ impl Call {
         }
     }
 
-    /// Whether the client of a body that was held back should be told to send it. hyper does so by itself in HTTP/1.
+    /// Whether the client of a body that was held back should be told to send it. HTTP/1 does so when it is polled.
     pub fn wants_body(&self) -> bool {
         !self.holds_body() && self.wants_body.get()
     }

@@ -5,14 +5,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::body::BodyError;
+use super::front::LineBody;
 
 /// What the client sends.
 pub enum ClientBody {
-    /// Over HTTP/1.
-    Http1(Incoming),
+    /// Over HTTP/1; none if there is no body.
+    Http1(Option<LineBody>),
     /// Over HTTP/2; none if there is no body.
     Http2(Option<Box<Http2Body>>),
 }
@@ -63,23 +64,23 @@ impl Body for ClientBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|_| BodyError::Client),
+            Self::Http1(Some(body)) => body.poll_frame(cx).map_err(|_| BodyError::Client),
             Self::Http2(Some(body)) => body.poll_frame(cx),
-            Self::Http2(None) => Poll::Ready(None),
+            Self::Http1(None) | Self::Http2(None) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http1(body) => body.as_ref().is_none_or(LineBody::is_end_stream),
             Self::Http2(body) => body.as_ref().is_none_or(|body| body.stream.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(incoming) => incoming.size_hint(),
-            Self::Http2(None) => SizeHint::with_exact(0),
+            Self::Http1(None) | Self::Http2(None) => SizeHint::with_exact(0),
+            Self::Http1(Some(body)) => body.size_hint(),
             Self::Http2(Some(body)) => body.length.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }

@@ -1,4 +1,4 @@
-//! The `Date` of a response that came without one (RFC 9110 §6.6.1). HTTP/1 has it from hyper.
+//! The `Date` of a response that came without one (RFC 9110 §6.6.1).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};

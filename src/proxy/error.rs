@@ -35,6 +35,10 @@ pub enum Fault {
     ClientBody,
     /// More fields than a head may have.
     TooManyFields,
+    /// More bytes than a head may have.
+    HeadTooLarge,
+    /// More bytes in the first line than a head may have.
+    TargetTooLong,
     /// The client's body is larger than it may be.
     BodyTooLarge,
     /// As many requests are under way as there may be.
@@ -97,7 +101,8 @@ impl Fault {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyFields | Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Denied => StatusCode::FORBIDDEN,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -132,6 +137,8 @@ impl Fault {
             Self::ClientTimeout => "client-timeout",
             Self::ClientBody => "client-body",
             Self::TooManyFields => "header-count",
+            Self::HeadTooLarge => "head-size",
+            Self::TargetTooLong => "target-size",
             Self::BodyTooLarge => "body-size",
             Self::Full => "request-limit",
             Self::ServiceFull => "service-request-limit",
@@ -170,6 +177,8 @@ impl Fault {
             Self::ExpectationFailed => "only 100-continue can be expected",
             Self::ClientTimeout => "the request body stopped arriving, or came too slowly",
             Self::TooManyFields => "the request has too many header fields",
+            Self::HeadTooLarge => "the head of the request is too large",
+            Self::TargetTooLong => "the request target is too long",
             Self::BodyTooLarge => "the request body is too large",
             Self::Full => "too many requests are under way",
             Self::ServiceFull => "too many requests to this service are under way",

@@ -15,10 +15,10 @@ use std::time::Instant;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+pub use self::h1::LineBody;
 pub use self::h2::Runners;
 use self::h2::meter::Meter;
 use super::accept;
-use super::upgrade::Tunnel;
 use super::worker::{Connected, Worker};
 use crate::config::{Limits, Protocol};
 use crate::net::tls::ClientFacts;
@@ -50,14 +50,10 @@ pub struct Front {
     order: Cell<Option<Order>>,
     /// The connection's task.
     waker: RefCell<Option<Waker>>,
-    /// HTTP/1: set with the 101 that is on its way out, taken when it is out.
-    tunnel: RefCell<Option<Box<Tunnel>>>,
     /// Made once a connection: the client's address as header values, and `Forwarded` for the host that was asked last.
     pub forwarded: ForwardedCache,
     /// Bytes read when the last call ended: what comes after belongs to the next head. Set by the call.
     read: Cell<u64>,
-    /// Set by a request's body that was given up before its end: the client may still be sending.
-    unread: Cell<bool>,
     /// HTTP/2: what the client costs; set by the connection.
     meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
@@ -192,11 +188,6 @@ impl Front {
         }
     }
 
-    /// Told by a request's body that is dropped before its end.
-    pub fn leave_unread(&self) {
-        self.unread.set(true);
-    }
-
     /// The watchdog's look at this connection. `linger_until` is set while Sluice ends.
     pub fn check(&self, now: Instant, limits: &Limits, linger_until: Option<Instant>) {
         if let Some(meter) = self.meter.get() {
@@ -215,7 +206,7 @@ impl Front {
         let fresh = Rest { since: now, written, head: None, closing: None };
         let mut rest = self.rest.get().filter(|rest| rest.written == written).unwrap_or(fresh);
         if let Some(closing) = rest.closing {
-            // hyper waits for a client that does not take the rest of its answer.
+            // A client that does not take the rest of its answer is waited for, and one whose next request was on its way.
             if now - closing >= limits.head {
                 self.kill();
             }
@@ -232,7 +223,7 @@ impl Front {
         self.rest.set(Some(rest));
     }
 
-    /// For a tunnel, which runs in the connection's task without hyper: resolves when the connection has to end.
+    /// For what runs in the connection's task when no requests are served any more: resolves when the connection has to end.
     pub fn poll_killed(&self, waker: &Waker) -> Poll<()> {
         self.keep_waker(waker);
         if self.order.get() == Some(Order::Kill) { Poll::Ready(()) } else { Poll::Pending }
@@ -266,10 +257,8 @@ pub fn serve(
         served: Cell::new(0),
         order: Cell::new(None),
         waker: RefCell::new(None),
-        tunnel: RefCell::new(None),
         forwarded: ForwardedCache::default(),
         read: Cell::new(0),
-        unread: Cell::new(false),
         meter: OnceCell::new(),
         rest: Cell::new(None),
     });

@@ -1,6 +1,6 @@
 //! What a request's head must be, what of it a node sees, and what of a response's head the client sees.
 //!
-//! hyper parses; this decides. It refuses what could be read in two ways (RFC 9112 §3.2, §6), so that nothing ambiguous
+//! `net/http1` and `h2` parse; this decides. It refuses what could be read in two ways (RFC 9112 §3.2, §6), so that nothing ambiguous
 //! reaches a node, and removes what belongs to one connection only (RFC 9110 §7.6.1).
 
 use http::header::{
@@ -122,7 +122,7 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Fault::MethodNotAllowed);
     }
-    // hyper lets UTF-8 through. Nodes disagree on what it means; percent-encoded it is unambiguous (RFC 3986 §2.1).
+    // The parser lets UTF-8 through. Nodes disagree on what it means; percent-encoded it is unambiguous (RFC 3986 §2.1).
     if !uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
         return Err(Fault::BadRequest("the request target is malformed"));
     }
@@ -283,7 +283,7 @@ impl Seen {
             headers.insert(MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
         }
         if body_length == BodyLength::Unknown {
-            // hyper's client takes a GET without a length for one without a body, and would drop it.
+            // Said here, where what becomes of the head is decided, and not left to who writes it.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         headers.append(VIA, via(version));
@@ -372,7 +372,7 @@ pub fn rewrite_response(
             return Err(Fault::BadResponse);
         }
         headers.remove(TRANSFER_ENCODING);
-        // hyper leaves a length that is not the truth beside the chunked coding (RFC 9112 §6.3).
+        // Beside the chunked coding a length is not the truth (RFC 9112 §6.3).
         headers.remove(CONTENT_LENGTH);
     }
     if present.upgrade && !switching {
@@ -384,7 +384,7 @@ pub fn rewrite_response(
     }
     headers.append(VIA, via(version));
     if version == Version::HTTP_10 {
-        // On such a connection hyper would go on in HTTP/1.0, and lose a body that has no length. It is not used again.
+        // Such a connection is not used again.
         keep_alive = Some(std::time::Duration::ZERO);
     }
     Ok(keep_alive)

@@ -144,7 +144,7 @@ impl Source {
     }
 
     fn poll_more(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // `Expect: 100-continue`: hyper tells the client to go on the moment its body is first polled, so it is not
+        // `Expect: 100-continue`: the client is told to go on the moment its body is first polled, so it is not
         // polled before the node said so. The watchdog wakes the task after a second.
         if self.call.holds_body() {
             return Poll::Pending;
@@ -180,14 +180,6 @@ impl Source {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-        }
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        if matches!(self.state.get(), State::Flowing | State::TooLarge) {
-            self.call.front.leave_unread();
         }
     }
 }

@@ -1,11 +1,15 @@
 //! A body as it comes (RFC 9112 §6, §7).
 
+use std::task::{Context, Poll, ready};
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
+use hyper::body::Frame;
 
-use super::Error;
-use super::response::{MOST_FIELDS, why};
+use super::fields::{MOST_FIELDS, why};
+use super::{Error, Inbox};
+use crate::net::Stream;
 
 /// Bytes of chunk extensions in one body, which say nothing to us.
 const MOST_EXTENSIONS: usize = 16 * 1024;
@@ -95,6 +99,29 @@ impl Decoder {
             Kind::Length(left) => Some(left),
             Kind::Ended => Some(0),
             Kind::Chunked { .. } | Kind::Close => None,
+        }
+    }
+
+    /// The next piece of the body or its trailers, from what came or comes. None behind its end.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        stream: &mut Stream,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            match self.take(inbox)? {
+                Piece::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Piece::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Piece::End => return Poll::Ready(None),
+                Piece::Nothing => {}
+            }
+            if ready!(inbox.poll_read(cx, stream))? == 0 {
+                if !self.ends_with_connection() {
+                    return Poll::Ready(Some(Err(Error::Ended)));
+                }
+                self.0 = Kind::Ended;
+            }
         }
     }
 
@@ -195,7 +222,7 @@ fn trailers(inbox: &mut BytesMut) -> Result<Piece, Error> {
         }
         Ok(Status::Partial) if inbox.len() > MOST_TRAILERS => return Err(Error::Malformed("too many trailers")),
         Ok(Status::Partial) => return Ok(Piece::Nothing),
-        Err(error) => return Err(Error::Malformed(why(error))),
+        Err(error) => return Err(why(error)),
     };
     inbox.advance(length);
     Ok(Piece::Trailers(trailers))
@@ -206,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::net::http1::request::{write_chunk_size, write_end};
+    use crate::net::http1::outbox::{write_chunk_size, write_end};
 
     /// A body's data, its trailers, and what is left behind it.
     type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);

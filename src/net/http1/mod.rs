@@ -1,13 +1,20 @@
-//! HTTP/1 as a client speaks it (RFC 9112): heads and bodies, without a connection.
+//! HTTP/1 (RFC 9112): heads and bodies, and the two directions of a connection, for both of its ends.
 //!
-//! hyper's client hands every exchange through three channels, because it may be asked from another task. Here whoever asks
-//! also drives the connection, and a third of the work of a request was that.
+//! hyper hands every exchange through channels, because it may be asked from another task, and reads the clock and makes a buffer
+//! for each request. Here whoever asks or answers also drives the connection; most of the work of a request was that.
 
 pub mod body;
+mod fields;
+mod inbox;
+mod outbox;
 pub mod request;
 pub mod response;
 
 use std::io;
+
+pub use fields::recycle;
+pub use inbox::Inbox;
+pub use outbox::{Coding, Outbox};
 
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +28,23 @@ pub enum Error {
     /// What came is no HTTP/1, or could be read in two ways.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+    /// A head has more bytes than it may have.
+    #[error("the head is too large")]
+    HeadTooLarge,
+    /// A request's first line has.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// A head has more fields than it may have.
+    #[error("too many fields")]
+    TooManyFields,
     /// The body that was to be sent failed.
-    #[error("the request's body failed")]
-    Upload,
+    #[error("the body that was to be sent failed")]
+    Body,
 }
 
 impl Error {
     /// Whether the peer said something that cannot be understood.
     pub fn is_malformed(&self) -> bool {
-        matches!(self, Self::Malformed(_))
+        matches!(self, Self::Malformed(_) | Self::HeadTooLarge | Self::TargetTooLong | Self::TooManyFields)
     }
 }

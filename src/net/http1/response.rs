@@ -1,10 +1,9 @@
-//! The head of a response, and how long its body is (RFC 9112 §4, §6.3).
+//! A response: its head, read and written, and how long its body is (RFC 9112 §4, §6.3).
 
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Method, Response, StatusCode, Version};
 use httparse::Status;
@@ -12,9 +11,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::Error;
 use super::body::Decoder;
-
-/// Fields of a head, or of trailers.
-pub(super) const MOST_FIELDS: usize = 100;
+use super::fields::{self, MOST_FIELDS, Places, digits, lists};
 
 /// A head that was read.
 #[derive(Debug)]
@@ -27,16 +24,8 @@ pub struct Head {
     pub keep_alive: bool,
 }
 
-/// Where a field's name and value stand.
-#[derive(Clone, Copy, Default)]
-struct Place {
-    name: (u32, u32),
-    value: (u32, u32),
-}
-
 /// Takes a head out of what came. `None`: it is not whole yet. `method`: of the request.
 pub fn read_head(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, Error> {
-    let mut places = [Place::default(); MOST_FIELDS];
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed =
@@ -44,7 +33,7 @@ pub fn read_head(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, 
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(None),
-        Err(error) => return Err(Error::Malformed(why(error))),
+        Err(error) => return Err(fields::why(error)),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Error::Malformed("the status code is none"))?;
@@ -52,63 +41,25 @@ pub fn read_head(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, 
     // Only one that says something else is worth keeping.
     let reason = response.reason.filter(|reason| !reason.is_empty() && status.canonical_reason() != Some(*reason));
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let count = response.headers.len();
-    let base = inbox.as_ptr() as usize;
-    let place = |part: &[u8]| {
-        let start = part.as_ptr() as usize - base;
-        (start as u32, (start + part.len()) as u32)
-    };
-    for (field, at) in response.headers.iter().zip(&mut places) {
-        *at = Place { name: place(field.name.as_bytes()), value: place(field.value) };
-    }
+    let places = Places::of(inbox, response.headers);
     let text = inbox.split_to(length).freeze();
     let mut head = Response::new(()).into_parts().0;
     head.status = status;
     head.version = version;
-    let (headers, closes) = fields_of(&text, &places[..count])?;
-    head.headers = headers;
+    let mut closes = false;
+    head.headers = fields::read(&text, &places, |name, value| {
+        if *name != CONNECTION {
+            return Ok(true);
+        }
+        closes |= lists(value, "close");
+        // What a node says of every connection it says for us alone.
+        let option = value.as_bytes();
+        Ok(!(option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")))
+    })?;
     if let Some(reason) = reason {
         head.extensions.insert(reason);
     }
     frame(head, closes, method).map(Some)
-}
-
-thread_local! {
-    /// What the next head is read into: most have as many fields as the one before.
-    static SPARE: Cell<HeaderMap> = Cell::default();
-}
-
-/// More fields than this are not kept room for.
-const SPARE_FIELDS: usize = 2 * MOST_FIELDS;
-
-/// Takes fields that nobody needs any more, for the room that they have.
-pub fn recycle(mut headers: HeaderMap) {
-    if headers.capacity() <= SPARE_FIELDS {
-        headers.clear();
-        SPARE.set(headers);
-    }
-}
-
-/// The fields, and whether the node closes. What a node says of every connection it says for us alone, and is not kept.
-fn fields_of(text: &Bytes, places: &[Place]) -> Result<(HeaderMap, bool), Error> {
-    let mut headers = SPARE.take();
-    headers.reserve(places.len() + 2);
-    let mut closes = false;
-    for Place { name, value } in places {
-        let name = &text[name.0 as usize..name.1 as usize];
-        if name.len() == 10 && name.eq_ignore_ascii_case(b"connection") {
-            let option = &text[value.0 as usize..value.1 as usize];
-            closes |= option.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(b"close"));
-            if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") {
-                continue;
-            }
-        }
-        let name = HeaderName::from_bytes(name);
-        let name = name.map_err(|_| Error::Malformed("a field's name"))?;
-        let value = HeaderValue::from_maybe_shared(text.slice(value.0 as usize..value.1 as usize));
-        headers.append(name, value.map_err(|_| Error::Malformed("a field's value"))?);
-    }
-    Ok((headers, closes))
 }
 
 /// Finds out where the body ends.
@@ -153,24 +104,90 @@ fn frame(mut head: Parts, mut closes: bool, method: &Method) -> Result<Head, Err
     Ok(Head { parts: head, body, keep_alive })
 }
 
-/// Digits and nothing else: `+3` is no length (RFC 9110 §8.6).
-fn digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+/// What a response's head says of the body behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// There is none, and nothing may be said of one (RFC 9110 §8.6: 1xx, 204).
+    None,
+    /// There is none, but what its length would be may stand in the head (HEAD, 304).
+    AsSaid,
+    /// So many bytes, whatever the head says.
+    Exact(u64),
+    /// It comes in chunks.
+    Chunked,
+    /// It ends with the connection.
+    Close,
 }
 
-pub(super) fn why(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => "a field's name",
-        httparse::Error::HeaderValue => "a field's value",
-        httparse::Error::NewLine => "an end of line",
-        httparse::Error::Status => "the status line",
-        httparse::Error::TooManyHeaders => "too many fields",
-        httparse::Error::Version => "the version",
-        httparse::Error::Token => "a token",
+/// How a response is said on this connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// In which version: that of the request.
+    pub version: Version,
+    /// What follows the head.
+    pub length: Length,
+    /// The connection can carry another exchange.
+    pub keep_alive: bool,
+}
+
+/// Writes the head; `date`: what to say of the time if it says nothing. Returns whether the connection goes on: the head itself may
+/// say that it ends.
+pub fn write_head(out: &mut Vec<u8>, head: &Parts, manner: Manner, date: impl FnOnce() -> HeaderValue) -> bool {
+    let Manner { version, length, keep_alive } = manner;
+    let reason = head.extensions.get::<ReasonPhrase>();
+    if head.status == StatusCode::OK && version >= Version::HTTP_11 && reason.is_none() {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(if version >= Version::HTTP_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
+        out.extend_from_slice(head.status.as_str().as_bytes());
+        out.push(b' ');
+        let canonical = || head.status.canonical_reason().unwrap_or_default().as_bytes();
+        out.extend_from_slice(reason.map_or_else(canonical, ReasonPhrase::as_bytes));
+        out.extend_from_slice(b"\r\n");
     }
+    let (mut dated, mut closes) = (false, false);
+    for (name, value) in &head.headers {
+        match *name {
+            // Said below, as it is.
+            CONTENT_LENGTH if length != Length::AsSaid => continue,
+            TRANSFER_ENCODING => continue,
+            CONNECTION => closes |= lists(value, "close"),
+            DATE => dated = true,
+            _ => {}
+        }
+        fields::write(out, name, value.as_bytes());
+    }
+    match length {
+        Length::Exact(length) => fields::write(out, &CONTENT_LENGTH, HeaderValue::from(length).as_bytes()),
+        Length::Chunked => fields::write(out, &TRANSFER_ENCODING, b"chunked"),
+        Length::None | Length::AsSaid | Length::Close => {}
+    }
+    if !dated {
+        fields::write(out, &DATE, date().as_bytes());
+    }
+    let goes_on = keep_alive && !closes && length != Length::Close;
+    if head.status != StatusCode::SWITCHING_PROTOCOLS && !closes {
+        if !goes_on {
+            fields::write(out, &CONNECTION, b"close");
+        } else if version < Version::HTTP_11 {
+            fields::write(out, &CONNECTION, b"keep-alive");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    goes_on
+}
+
+/// Writes a response that comes before the one that counts (RFC 9110 §15.2).
+pub fn write_interim(out: &mut Vec<u8>, status: StatusCode, headers: &http::HeaderMap) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        fields::write(out, name, value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -265,5 +282,75 @@ mod tests {
         ] {
             assert!(read(text, &Method::GET).is_err_and(|error| error.is_malformed()), "{text:?}");
         }
+    }
+
+    /// A response without a body of its own, as it is said.
+    fn said(response: Response<()>, version: Version, length: Length, keep_alive: bool) -> (String, bool) {
+        let mut out = Vec::new();
+        let manner = Manner { version, length, keep_alive };
+        let goes_on = write_head(&mut out, &response.into_parts().0, manner, || HeaderValue::from_static("now"));
+        (String::from_utf8(out).expect("text"), goes_on)
+    }
+
+    #[test]
+    fn the_frame_is_said_once_and_as_it_is() {
+        let ok =
+            || Response::builder().header("content-length", "7").header("date", "then").body(()).expect("a response");
+        for (length, expected) in [
+            (Length::Exact(3), "date: then\r\ncontent-length: 3\r\n"),
+            (Length::Chunked, "date: then\r\ntransfer-encoding: chunked\r\n"),
+            (Length::AsSaid, "content-length: 7\r\ndate: then\r\n"),
+            (Length::None, "date: then\r\n"),
+        ] {
+            let (text, goes_on) = said(ok(), Version::HTTP_11, length, true);
+            assert_eq!((text, goes_on), (format!("HTTP/1.1 200 OK\r\n{expected}\r\n"), true));
+        }
+        let (text, goes_on) = said(ok(), Version::HTTP_11, Length::Close, true);
+        assert!(text.contains("connection: close\r\n") && !text.contains("length") && !goes_on, "{text}");
+    }
+
+    #[test]
+    fn what_becomes_of_the_connection_is_said_where_the_version_does_not_say_it() {
+        let gone = |connection: &str| {
+            let response = Response::builder().status(410).header("connection", connection);
+            response.body(()).expect("a response")
+        };
+        for (version, connection, keep_alive, expected, goes) in [
+            (Version::HTTP_11, "x", true, "HTTP/1.1 410 Gone\r\nconnection: x\r\ndate: now\r\n", true),
+            (Version::HTTP_11, "close", true, "HTTP/1.1 410 Gone\r\nconnection: close\r\ndate: now\r\n", false),
+            (
+                Version::HTTP_11,
+                "x",
+                false,
+                "HTTP/1.1 410 Gone\r\nconnection: x\r\ndate: now\r\nconnection: close\r\n",
+                false,
+            ),
+            (
+                Version::HTTP_10,
+                "x",
+                true,
+                "HTTP/1.0 410 Gone\r\nconnection: x\r\ndate: now\r\nconnection: keep-alive\r\n",
+                true,
+            ),
+        ] {
+            let (text, goes_on) = said(gone(connection), version, Length::None, keep_alive);
+            assert_eq!((text, goes_on), (format!("{expected}\r\n"), goes));
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_read_the_same() {
+        let response = Response::builder().status(299).header("x-a", "b").header("x-a", "c");
+        let mut response = response.body(()).expect("a response");
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"Fine by me"));
+        let (text, _) = said(response, Version::HTTP_11, Length::Exact(4), true);
+        let head = whole(&text);
+        assert_eq!((head.parts.status.as_u16(), head.body.and_then(|body| body.left())), (299, Some(4)));
+        assert_eq!(head.parts.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(head.parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), Some(&b"Fine by me"[..]));
+        let mut interim = Vec::new();
+        let hints = http::HeaderMap::from_iter([(http::header::LINK, HeaderValue::from_static("</a>"))]);
+        write_interim(&mut interim, StatusCode::EARLY_HINTS, &hints);
+        assert_eq!(interim, b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
     }
 }

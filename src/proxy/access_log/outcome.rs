@@ -75,7 +75,9 @@ impl Outcome {
             | Fault::UnknownProtocol
             | Fault::ExpectationFailed
             | Fault::NoUpgrade
-            | Fault::TooManyFields => Self::RefusedMalformed,
+            | Fault::TooManyFields
+            | Fault::HeadTooLarge
+            | Fault::TargetTooLong => Self::RefusedMalformed,
             Fault::BodyTooLarge => Self::RefusedSize,
             Fault::Full | Fault::ServiceFull => Self::RefusedLimit,
             Fault::Denied => Self::RefusedAccess,

@@ -1,130 +1,328 @@
-//! An HTTP/1 connection: its hyper server, and what becomes of it after an upgrade.
+//! An HTTP/1 connection: one request after another, and what becomes of it after an upgrade.
 //!
 //! Everything happens in the connection's own task: the handler, the response's body, the connection to the node.
 
-use std::convert::Infallible;
+mod line;
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Body;
 
+use self::line::Line;
+pub use self::line::LineBody;
 use super::super::body::{ClientBody, RespBody};
 use super::super::call::Registered;
-use super::super::handler;
+use super::super::error::Fault;
+use super::super::upgrade::Tunnel;
 use super::super::worker::Worker;
+use super::super::{date, handler, refuse};
 use super::{Front, Order};
 use crate::net::Stream;
+use crate::net::http1::request::{Bounds, Head};
+use crate::net::http1::response::{Length, Manner, write_head, write_interim};
+use crate::net::http1::{Coding, Error, Outbox, recycle};
 
 /// How long a client may go on sending a request that has been answered.
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
-/// Fields of a head that hyper has room for without an allocation.
-const HEADERS: usize = 100;
+/// Bytes of an answer that wait for a client who takes nothing, so that the node is free for others.
+const BACKLOG: usize = 64 * 1024;
 
-enum End {
-    /// hyper is done with it; after a 101 the tunnel's turn has come.
-    Done,
-    HeadTimeout,
-    /// Broken, or dropped on order.
-    Dropped,
-}
+/// How long it may take to tell a client that its time is over.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
-async fn serve(
+/// A connection's task.
+struct Server {
     worker: Rc<Worker>,
     front: Rc<Front>,
-    request: Request<Incoming>,
-) -> Result<Response<RespBody>, Infallible> {
-    let call = Registered::new(&worker, &front, None, request.method().clone(), request.uri().clone());
-    let mut response = handler::handle(worker, call, request.map(ClientBody::Http1)).await;
-    if matches!(response.body(), RespBody::Tunnel(_))
-        && let RespBody::Tunnel(tunnel) = std::mem::replace(response.body_mut(), RespBody::Empty)
-    {
-        *front.tunnel.borrow_mut() = Some(tunnel);
-    }
-    Ok(response)
+    line: Rc<Line>,
+    outbox: Outbox,
+    /// No further request is waited for.
+    closes: bool,
+    /// Only the end of the connection will tell the client that it has all of the body, so any other end must not look like it.
+    told_by_end: bool,
+}
+
+/// How a connection ends.
+enum End {
+    /// Broken, or dropped on order.
+    Dropped,
+    /// In order, all that is to be said has been. Whether the client may still be sending.
+    Closed { unread: bool },
+    /// A head has been arriving for too long.
+    HeadTimeout,
+    /// It goes on as a tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 /// Serves an HTTP/1 connection to its end.
 pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
-    let limits = worker.view().edge().limits.clone();
-    let service = service_fn({
-        let (worker, front) = (Rc::clone(&worker), Rc::clone(&front));
-        move |request| serve(Rc::clone(&worker), Rc::clone(&front), request)
-    });
-    let mut builder = http1::Builder::new();
-    if limits.headers > HEADERS {
-        // Costs an allocation for each head.
-        builder.max_headers(limits.headers);
-    }
-    let mut connection = builder
-        // The watchdog keeps these limits: hyper's one timer cannot tell a slow head from an idle connection.
-        .header_read_timeout(None)
-        .max_header_size(limits.head_size)
-        .max_buf_size(limits.head_size.max(64 * 1024))
-        .serve_connection(TokioIo::new(stream), service);
-    let end = poll_fn(|cx| {
-        front.keep_waker(cx.waker());
-        match front.order.take() {
-            Some(Order::Kill) => return Poll::Ready(End::Dropped),
-            Some(Order::HeadTimeout) if !front.is_busy() => return Poll::Ready(End::HeadTimeout),
-            Some(Order::Close) => Pin::new(&mut connection).graceful_shutdown(),
-            Some(Order::HeadTimeout | Order::Ping) | None => {}
-        }
-        Pin::new(&mut connection).poll(cx).map(|result| match result {
-            Ok(()) => End::Done,
-            Err(error) => {
-                tracing::debug!(client = %front.remote(), %error, "client connection broke");
-                End::Dropped
-            }
-        })
-    })
-    .await;
-    // Taken in any case: a tunnel that waits for a client that has gone would hold its node for ever.
-    let tunnel = front.tunnel.borrow_mut().take();
-    match end {
+    let bounds = {
+        let view = worker.view();
+        let limits = &view.edge().limits;
+        Bounds { size: limits.head_size, fields: limits.headers }
+    };
+    let (line, outbox) = (Line::new(stream), Outbox::with_backlog(BACKLOG));
+    let mut server = Server { worker, front, line, outbox, closes: false, told_by_end: false };
+    match server.serve(bounds).await {
+        End::Dropped if server.told_by_end => server.line.reset(),
         End::Dropped => {}
-        End::HeadTimeout => {
-            let mut stream = connection.into_parts().io.into_inner();
-            if front.pulse.is_blocked() {
-                // A part of the last response is still in hyper's hands: whatever came now would be taken for the rest.
-                return;
-            }
-            let answer = b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
-                content-length: 0\r\nconnection: close\r\n\r\n";
-            let said = async {
-                stream.write_all(answer).await?;
-                // Over TLS, an end without a word would look like an attack.
-                stream.shutdown().await
-            };
-            let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
-        }
-        End::Done => {
-            if let Some(tunnel) = tunnel {
-                let parts = connection.into_parts();
-                tunnel.run(parts.io.into_inner(), parts.read_buf).await;
-            } else if front.unread.get() {
-                linger(&front, connection.into_parts().io.into_inner()).await;
+        // In a box, as every rare path: its state would lie in each connection.
+        End::Closed { unread } => Box::pin(server.close(unread)).await,
+        End::HeadTimeout => Box::pin(server.time_out()).await,
+        End::Tunnel(tunnel) => {
+            if let Some((stream, ahead)) = server.line.into_stream() {
+                tunnel.run(stream, ahead).await;
             }
         }
     }
 }
 
-/// Reads and drops what a client still sends that has its answer and our end of the connection (RFC 9112 §9.6). To close
-/// on unread bytes is to reset the connection, which can destroy the answer before the client reads it.
-async fn linger(front: &Front, mut stream: Stream) {
-    let mut space = vec![0; 16 * 1024];
-    let mut rest = pin!(async { while stream.read(&mut space).await.is_ok_and(|read| read > 0) {} });
-    let ended = poll_fn(|cx| {
-        let killed = front.poll_killed(cx.waker());
-        if killed.is_ready() { killed } else { rest.as_mut().poll(cx) }
-    });
-    let _ = tokio::time::timeout(LINGER_TIME, ended).await;
+/// What comes next on a connection.
+enum Next {
+    Request(Box<Head>),
+    /// What came is no request.
+    Refused(Fault),
+    End(End),
+}
+
+/// What is known of a request when its answer is written.
+#[derive(Clone, Copy)]
+struct Asked {
+    version: Version,
+    is_head: bool,
+    te_trailers: bool,
+    keep_alive: bool,
+}
+
+impl Server {
+    async fn serve(&mut self, bounds: Bounds) -> End {
+        loop {
+            let (asked, response) = match poll_fn(|cx| self.poll_next(cx, bounds)).await {
+                Next::Request(head) => {
+                    let asked = Asked {
+                        version: head.parts.version,
+                        is_head: head.parts.method == Method::HEAD,
+                        te_trailers: head.te_trailers,
+                        keep_alive: head.keep_alive,
+                    };
+                    let Some(response) = self.answer(head).await else { return End::Dropped };
+                    (asked, response)
+                }
+                Next::Refused(fault) => {
+                    let version = Version::HTTP_11;
+                    let asked = Asked { version, is_head: false, te_trailers: false, keep_alive: false };
+                    return match self.say(asked, refuse::refuse(&self.worker, &fault)).await {
+                        Some(End::Dropped) => End::Dropped,
+                        _ => End::Closed { unread: true },
+                    };
+                }
+                Next::End(end) => return end,
+            };
+            if let Some(end) = self.say(asked, response).await {
+                return end;
+            }
+        }
+    }
+
+    /// The next request's head.
+    fn poll_next(&mut self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<Next> {
+        self.front.keep_waker(cx.waker());
+        match self.front.order.take() {
+            Some(Order::Kill) => return Poll::Ready(Next::End(End::Dropped)),
+            Some(Order::HeadTimeout) => return Poll::Ready(Next::End(End::HeadTimeout)),
+            Some(Order::Close) => self.closes = true,
+            Some(Order::Ping) | None => {}
+        }
+        // A request that is on its way already is answered, and told that it is the last one.
+        if self.closes && self.line.is_quiet() {
+            return Poll::Ready(Next::End(End::Closed { unread: false }));
+        }
+        Poll::Ready(match ready!(self.line.poll_head(cx, bounds)) {
+            Ok(Some(head)) => Next::Request(Box::new(head)),
+            Ok(None) => Next::End(End::Closed { unread: false }),
+            Err(Error::Malformed(why)) => Next::Refused(Fault::BadRequest(why)),
+            Err(Error::HeadTooLarge) => Next::Refused(Fault::HeadTooLarge),
+            Err(Error::TargetTooLong) => Next::Refused(Fault::TargetTooLong),
+            Err(Error::TooManyFields) => Next::Refused(Fault::TooManyFields),
+            Err(error @ (Error::Io(_) | Error::Ended | Error::Body)) => Next::End(self.broke(&error)),
+        })
+    }
+
+    fn broke(&self, error: &dyn std::error::Error) -> End {
+        tracing::debug!(client = %self.front.remote(), %error, "client connection broke");
+        End::Dropped
+    }
+
+    /// Has the handler answer, for as long as the client is there to be answered.
+    async fn answer(&mut self, head: Box<Head>) -> Option<Response<RespBody>> {
+        let parts = head.parts;
+        let call = Registered::new(&self.worker, &self.front, None, parts.method.clone(), parts.uri.clone());
+        let request = Request::from_parts(parts, ClientBody::Http1(LineBody::of(&self.line)));
+        let mut handler = pin!(handler::handle(Rc::clone(&self.worker), call, request));
+        poll_fn(|cx| {
+            self.front.keep_waker(cx.waker());
+            if !self.takes_order() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(response) = handler.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            if self.line.take_wanted() {
+                write_interim(self.outbox.head(), StatusCode::CONTINUE, &HeaderMap::new());
+            }
+            let broken = matches!(self.line.poll_write(cx, &mut self.outbox), Poll::Ready(Err(_)));
+            if broken || self.line.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// While an exchange is under way. Whether it may go on.
+    fn takes_order(&mut self) -> bool {
+        match self.front.order.take() {
+            Some(Order::Kill) => return false,
+            Some(Order::Close) => self.closes = true,
+            Some(Order::HeadTimeout | Order::Ping) | None => {}
+        }
+        true
+    }
+
+    /// Says an answer. `Some`: nothing follows it.
+    async fn say(&mut self, asked: Asked, response: Response<RespBody>) -> Option<End> {
+        let (mut head, mut body) = response.into_parts();
+        if let RespBody::Tunnel(tunnel) = body {
+            let manner = Manner { version: asked.version, length: Length::None, keep_alive: true };
+            write_head(self.outbox.head(), &head, manner, date::now);
+            let whole = poll_fn(|cx| self.poll_body(cx, &mut RespBody::Empty, &mut None)).await;
+            return Some(if whole { End::Tunnel(tunnel) } else { End::Dropped });
+        }
+        let (length, mut coding) = frame(asked, head.status, &body);
+        if let (Length::AsSaid, Some(length @ 1..)) = (length, body.size_hint().exact())
+            && !head.headers.contains_key(CONTENT_LENGTH)
+        {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if coding.is_none() {
+            // What it holds is let go before the client has read the head.
+            body = RespBody::Empty;
+        }
+        // An answer that did not wait for all of its request: is the rest here, at least?
+        let left = self.line.has_body() && self.line.is_alone();
+        let unread = left && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await;
+        let keep_alive = asked.keep_alive && !unread && !self.closes;
+        let manner = Manner { version: asked.version, length, keep_alive };
+        let goes_on = write_head(self.outbox.head(), &head, manner, date::now);
+        recycle(head.headers);
+        self.told_by_end = length == Length::Close;
+        if !poll_fn(|cx| self.poll_body(cx, &mut body, &mut coding)).await {
+            return Some(End::Dropped);
+        }
+        drop(body);
+        self.told_by_end = false;
+        self.outbox.rest();
+        self.line.rest();
+        if self.line.has_body() && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await {
+            return Some(End::Closed { unread: true });
+        }
+        (!goes_on).then(|| End::Closed { unread: self.line.holds_more() })
+    }
+
+    /// Writes what is to be written of an answer. `false`: the client cannot have all of it.
+    fn poll_body(&mut self, cx: &mut Context<'_>, body: &mut RespBody, coding: &mut Option<Coding>) -> Poll<bool> {
+        self.front.keep_waker(cx.waker());
+        if !self.takes_order() {
+            return Poll::Ready(false);
+        }
+        loop {
+            if !self.fill(cx, body, coding) {
+                return Poll::Ready(false);
+            }
+            let waited = !self.outbox.is_empty();
+            match self.line.poll_write(cx, &mut self.outbox) {
+                // The node may be done before the client is.
+                Poll::Pending if self.fill(cx, body, coding) => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(false),
+                Poll::Ready(Err(error)) => {
+                    self.broke(&error);
+                    return Poll::Ready(false);
+                }
+                Poll::Ready(Ok(())) if coding.is_none() => return Poll::Ready(true),
+                // There may be more, now that there is room.
+                Poll::Ready(Ok(())) if waited => {}
+                Poll::Ready(Ok(())) => break,
+            }
+        }
+        if self.line.is_gone(cx) { Poll::Ready(false) } else { Poll::Pending }
+    }
+
+    /// Takes over what there is of a body. `false`: it broke off.
+    fn fill(&mut self, cx: &mut Context<'_>, body: &mut RespBody, coding: &mut Option<Coding>) -> bool {
+        let Some(frame) = coding else { return true };
+        match self.outbox.poll_fill(cx, body, frame) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => {
+                *coding = None;
+                if !body.is_end_stream() {
+                    // Where the length told the end, the body may still want to see it.
+                    let _ = Pin::new(&mut *body).poll_frame(cx);
+                }
+                // What it holds is let go before the client has it all.
+                *body = RespBody::Empty;
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.broke(&error);
+                false
+            }
+        }
+    }
+
+    /// Tells a client whose head does not come to an end.
+    async fn time_out(&mut self) {
+        self.outbox.head().extend_from_slice(
+            b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
+            content-length: 0\r\nconnection: close\r\n\r\n",
+        );
+        let said = poll_fn(|cx| {
+            let _ = ready!(self.line.poll_write(cx, &mut self.outbox));
+            // Over TLS, an end without a word would look like an attack.
+            self.line.poll_shutdown(cx)
+        });
+        let _ = tokio::time::timeout(FAREWELL_TIME, said).await;
+    }
+
+    /// Ends the connection. What a client still sends that has its answer is read and dropped until it has seen our end
+    /// (RFC 9112 §9.6): to close on unread bytes is to reset the connection, which can destroy the answer before the client reads
+    /// it.
+    async fn close(&mut self, unread: bool) {
+        let ended = poll_fn(|cx| {
+            if self.front.poll_killed(cx.waker()).is_ready() {
+                return Poll::Ready(());
+            }
+            let shut = ready!(self.line.poll_shutdown(cx)).is_ok();
+            if shut && unread { self.line.poll_discard(cx) } else { Poll::Ready(()) }
+        });
+        let _ = tokio::time::timeout(LINGER_TIME, ended).await;
+    }
+}
+
+/// How the end of an answer is told: in its head, and in the frame of its body, if it has one.
+fn frame(asked: Asked, status: StatusCode, body: &RespBody) -> (Length, Option<Coding>) {
+    if status == StatusCode::NO_CONTENT {
+        return (Length::None, None);
+    }
+    if asked.is_head || status == StatusCode::NOT_MODIFIED {
+        return (Length::AsSaid, None);
+    }
+    match body.size_hint().exact() {
+        Some(length) => (Length::Exact(length), (length > 0).then_some(Coding::Length(length))),
+        None if asked.version < Version::HTTP_11 => (Length::Close, Some(Coding::Close)),
+        None => (Length::Chunked, Some(Coding::Chunked { trailers: asked.te_trailers })),
+    }
 }

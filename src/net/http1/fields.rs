@@ -1,0 +1,204 @@
+//! The fields of a head or of trailers (RFC 9110 §5, RFC 9112 §5).
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use http::header::{self, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+
+use super::Error;
+
+/// Fields of a response's head, or of trailers.
+pub(super) const MOST_FIELDS: usize = 100;
+
+/// Where a field's name and value stand.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+/// More places than this cost an allocation, and less than that to clear.
+const FEW: usize = 24;
+
+/// Where the fields of a head stand in it, to be looked at when it is nobody else's any more.
+pub(super) struct Places {
+    base: usize,
+    count: usize,
+    few: [Place; FEW],
+    rest: Vec<Place>,
+}
+
+impl Places {
+    /// The places within `text`.
+    pub(super) fn of(text: &[u8], fields: &[httparse::Header<'_>]) -> Self {
+        let mut places = Self {
+            base: text.as_ptr() as usize,
+            count: fields.len().min(FEW),
+            few: Default::default(),
+            rest: Vec::new(),
+        };
+        let (few, rest) = fields.split_at(places.count);
+        for (at, field) in few.iter().enumerate() {
+            places.few[at] = places.place(field);
+        }
+        places.rest = rest.iter().map(|field| places.place(field)).collect();
+        places
+    }
+
+    fn place(&self, field: &httparse::Header<'_>) -> Place {
+        Place { name: self.range(field.name.as_bytes()), value: self.range(field.value) }
+    }
+
+    /// Where a part of the text stands.
+    pub(super) fn range(&self, part: &[u8]) -> (u32, u32) {
+        let start = part.as_ptr() as usize - self.base;
+        (start as u32, (start + part.len()) as u32)
+    }
+}
+
+/// The part of a text at a place.
+pub(super) fn part(text: &Bytes, (start, end): (u32, u32)) -> Bytes {
+    text.slice(start as usize..end as usize)
+}
+
+/// Reads the fields at these places. `keep`: whether one is to be kept, with whatever else is to be made of it.
+pub(super) fn read(
+    text: &Bytes,
+    places: &Places,
+    mut keep: impl FnMut(&HeaderName, &HeaderValue) -> Result<bool, Error>,
+) -> Result<HeaderMap, Error> {
+    let mut headers = spare();
+    // With room for what is added on the way.
+    headers.reserve(places.count + places.rest.len() + 6);
+    for place in places.few[..places.count].iter().chain(&places.rest) {
+        let name = HeaderName::from_bytes(&text[place.name.0 as usize..place.name.1 as usize]);
+        let name = name.map_err(|_| Error::Malformed("a field's name"))?;
+        let value = HeaderValue::from_maybe_shared(part(text, place.value));
+        let value = value.map_err(|_| Error::Malformed("a field's value"))?;
+        if keep(&name, &value)? {
+            headers.try_append(name, value).map_err(|_| Error::TooManyFields)?;
+        }
+    }
+    Ok(headers)
+}
+
+thread_local! {
+    /// What the next heads are read into: most have as many fields as those before.
+    static SPARE: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// So many of them are kept, none with more room than for this many fields.
+const SPARES: usize = 64;
+const SPARE_FIELDS: usize = 2 * MOST_FIELDS;
+
+fn spare() -> HeaderMap {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Takes fields that nobody needs any more, for the room that they have.
+pub fn recycle(mut headers: HeaderMap) {
+    if headers.capacity() > 0 && headers.capacity() <= SPARE_FIELDS {
+        headers.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(headers);
+            }
+        });
+    }
+}
+
+/// Writes a field.
+pub(super) fn write(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    let name = name.as_str().as_bytes();
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field may stand behind a body: none that frames, routes or authorises a message, or says how its body is to be
+/// read (RFC 9110 §6.5.1).
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    ![
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        header::HOST,
+        header::CONNECTION,
+        KEEP_ALIVE,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::MAX_FORWARDS,
+        header::AUTHORIZATION,
+        header::PROXY_AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_ENCODING,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::EXPECT,
+        header::COOKIE,
+        header::SET_COOKIE,
+    ]
+    .contains(name)
+}
+
+/// Whether a list names this option (RFC 9110 §7.6.1).
+pub(super) fn lists(list: &HeaderValue, option: &str) -> bool {
+    list.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+}
+
+/// Digits and nothing else: `+3` is no length (RFC 9110 §8.6).
+pub(super) fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// What is wrong with a head.
+pub(super) fn why(error: httparse::Error) -> Error {
+    Error::Malformed(match error {
+        httparse::Error::HeaderName => "a field's name",
+        httparse::Error::HeaderValue => "a field's value",
+        httparse::Error::NewLine => "an end of line",
+        httparse::Error::Status => "the status line",
+        httparse::Error::TooManyHeaders => return Error::TooManyFields,
+        httparse::Error::Version => "the version",
+        httparse::Error::Token => "a token",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_a_number_and_nothing_else_is() {
+        for (text, number) in
+            [("0", Some(0)), ("007", Some(7)), ("18446744073709551615", Some(u64::MAX)), ("18446744073709551616", None)]
+        {
+            assert_eq!(digits(text.as_bytes()), number, "{text}");
+        }
+        for text in ["", "+3", "-1", "0x3", "3 ", "3,3", "\u{663}"] {
+            assert_eq!(digits(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_beyond_the_few_are_read_too() {
+        let text = (0..2 * FEW).fold(String::new(), |text, n| text + &format!("x-{n}: v{n}\r\n"));
+        let text = Bytes::from(text + "\r\n");
+        let mut parsed = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&text, &mut parsed) else {
+            panic!("no fields")
+        };
+        let headers = read(&text, &Places::of(&text, fields), |_, _| Ok(true)).expect("in order");
+        assert_eq!(headers.len(), 2 * FEW);
+        assert!((0..2 * FEW).all(|n| headers[format!("x-{n}")] == format!("v{n}")));
+    }
+}
