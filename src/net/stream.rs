@@ -125,6 +125,15 @@ impl Stream {
         Rc::clone(&self.pulse)
     }
 
+    /// Whether there may be something to read: less work than to try. Who waits is woken when there is.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.socket {
+            Socket::Plain(tcp) => tcp.poll_read_ready(cx).map(drop),
+            // It may hold what it has decrypted already.
+            Socket::Tls(_) => Poll::Ready(()),
+        }
+    }
+
     /// Looks at the first bytes without taking them; none at the end of the stream, and none of what TLS hides.
     pub fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         match &self.socket {

@@ -87,12 +87,16 @@ impl Router {
 
     /// Finds the service. `host` may carry a port and any case; `path` must be [`normalised`].
     pub fn find(&self, host: &str, path: &str) -> Option<Route> {
-        let host = bare_host(host);
-        if let Some(route) = self.exact.get(&*host).and_then(|prefixes| prefixes.find(path)) {
+        self.find_bare(&bare_host(host), path)
+    }
+
+    /// [`Self::find`], for a host that is [bare](bare_host) already.
+    pub fn find_bare(&self, host: &str, path: &str) -> Option<Route> {
+        if let Some(route) = self.exact.get(host).and_then(|prefixes| prefixes.find(path)) {
             return Some(route);
         }
         if !self.wildcard.is_empty() {
-            let mut rest = &*host;
+            let mut rest = host;
             while let Some((_, parent)) = rest.split_once('.') {
                 if let Some(route) = self.wildcard.get(parent).and_then(|prefixes| prefixes.find(path)) {
                     return Some(route);

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -26,6 +27,8 @@ use crate::model::WorkKind;
 pub struct Answer {
     head: Parts,
     rest: Rest,
+    /// When its head came.
+    came: Instant,
 }
 
 /// What follows the head.
@@ -41,6 +44,7 @@ enum Rest {
 /// Looks at an answer, of which nothing is on its way to the client yet: what is wrong with it is an honest error instead of a
 /// connection that ends.
 pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fault> {
+    let came = Instant::now();
     let (mut head, mut feed) = response.into_parts();
     let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)?;
     if let Feed::Http1(upstream) = &mut feed {
@@ -51,7 +55,7 @@ pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fa
         let (Some(_), Feed::Http1(upstream)) = (&seen.upgrade, feed) else {
             return Err(Fault::BadResponse);
         };
-        return Ok(Answer { head, rest: Rest::Tunnel(upstream) });
+        return Ok(Answer { head, rest: Rest::Tunnel(upstream), came });
     }
     let mut feed = Some(feed);
     let start = poll_fn(|cx| Poll::Ready(feed.take().map(|feed| body::begin(cx, feed)))).await;
@@ -65,7 +69,7 @@ pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fa
         // Not possible: it is polled once.
         None => return Err(Fault::BadResponse),
     };
-    Ok(Answer { head, rest })
+    Ok(Answer { head, rest, came })
 }
 
 impl Answer {
@@ -74,10 +78,15 @@ impl Answer {
         self.head.status
     }
 
+    /// When its head came.
+    pub fn came(&self) -> Instant {
+        self.came
+    }
+
     /// Drops it. Its connection is kept if nothing more comes on it.
     pub fn discard(self, worker: &Worker, settings: &config::Service) {
         if let Rest::Whole(_, Feed::Http1(upstream)) = self.rest {
-            upstream.give_back(idle(worker, settings));
+            upstream.give_back(idle(worker, settings), self.came);
         }
     }
 
@@ -90,7 +99,7 @@ impl Answer {
         (source, upgrade): (Option<&Rc<Source>>, Option<&HeaderValue>),
         settings: &config::Service,
     ) -> Result<Response<RespBody>, Fault> {
-        let Self { head, rest } = self;
+        let Self { head, rest, came } = self;
         let idle = idle(worker, settings);
         let uploading = source.filter(|source| !source.is_complete());
         let body = match rest {
@@ -103,7 +112,8 @@ impl Answer {
             }
             Rest::Whole(bytes, feed) => {
                 if let Feed::Http1(upstream) = feed {
-                    upstream.give_back(idle);
+                    // All of it came with the head.
+                    upstream.give_back(idle, came);
                 }
                 drop(permit);
                 if let Some(source) = uploading

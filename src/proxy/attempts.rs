@@ -1,5 +1,6 @@
 //! The tries of one request: one node after another, as far as that is safe, until one answers.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -12,12 +13,13 @@ use super::body::{ReqBody, RespBody};
 use super::call::{Registered, Stage, Verdict};
 use super::claim::{Course, Failure, Permit, Refusal, Wait, claim};
 use super::error::Fault;
+use super::forwarded::Told;
 use super::halted;
 use super::headers::Seen;
 use super::refuse::ended_by;
 use super::replay::Source;
 use super::trial;
-use super::upstream::{self, Demand, Loss, Sent};
+use super::upstream::{self, Ask, Demand, Loss, Sent};
 use super::view::View;
 use super::worker::Worker;
 use crate::net::ConnectError;
@@ -31,6 +33,8 @@ const SPARE_TRIES: usize = 8;
 pub struct Outgoing {
     /// The head, as a node gets it.
     pub parts: Parts,
+    /// What it is told of the client, if that does not stand in the head.
+    pub told: Option<Rc<Told>>,
     /// What it said.
     pub seen: Seen,
     /// The body, if there is one.
@@ -134,7 +138,7 @@ pub async fn try_nodes(
         let trial = trial::Watch::begin(&call, service, &permit, &outgoing, now);
         permit.count_request();
         call.count_attempt();
-        let sent = upstream::send(worker, &call, permit.local(), settings, outgoing.request(), demand).await;
+        let sent = pin!(upstream::send(worker, &call, permit.local(), settings, outgoing.request(), demand)).await;
         if matches!(sent, Sent::Response(_)) {
             call.note_head();
         }
@@ -148,7 +152,7 @@ pub async fn try_nodes(
                 Ok(answer) => {
                     let status = answer.status();
                     let failed = settings.rollout.guard.fails(status.as_u16());
-                    permit.count_answer(now.elapsed(), status, failed);
+                    permit.count_answer(answer.came().saturating_duration_since(now), status, failed);
                     let shields = failed && trial.is_some_and(|trial| trial.shields(&outgoing));
                     instead = shields.then(|| old(&permit)).flatten();
                     if instead.is_none() {
@@ -277,8 +281,9 @@ async fn relay(
 
 impl Outgoing {
     /// The request, for one more try.
-    pub fn request(&self) -> (&Parts, impl Fn() -> ReqBody) {
-        (&self.parts, || self.source.as_ref().map_or_else(ReqBody::empty, Source::body))
+    pub fn request(&self) -> Ask<'_, impl Fn() -> ReqBody> {
+        let body = || self.source.as_ref().map_or_else(ReqBody::empty, Source::body);
+        Ask { head: &self.parts, told: self.told.as_deref(), body }
     }
 
     fn fault(&self, loss: &Loss) -> Fault {

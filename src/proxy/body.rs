@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -258,7 +259,7 @@ impl Relay {
         }
         let driver = std::mem::replace(&mut self.driver, Driver::Gone);
         if let (Ok(()), Driver::Body(upstream)) = (how, driver) {
-            upstream.give_back(self.idle);
+            upstream.give_back(self.idle, Instant::now());
         }
         self.permit = None;
         self.call = None;

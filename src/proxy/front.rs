@@ -19,6 +19,7 @@ pub use self::h1::LineBody;
 pub use self::h2::Runners;
 use self::h2::meter::Meter;
 use super::accept;
+use super::forwarded::Told;
 use super::worker::{Connected, Worker};
 use crate::config::{Limits, Protocol};
 use crate::net::tls::ClientFacts;
@@ -50,23 +51,14 @@ pub struct Front {
     order: Cell<Option<Order>>,
     /// The connection's task.
     waker: RefCell<Option<Waker>>,
-    /// Made once a connection: the client's address as header values, and `Forwarded` for the host that was asked last.
-    pub forwarded: ForwardedCache,
+    /// What nodes are told of the client: set with the first request, and anew when another host is asked.
+    pub told: RefCell<Option<Rc<Told>>>,
     /// Bytes read when the last call ended: what comes after belongs to the next head. Set by the call.
     read: Cell<u64>,
     /// HTTP/2: what the client costs; set by the connection.
     meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
-}
-
-/// Header values that are the same for many requests of a connection.
-#[derive(Debug, Default)]
-pub struct ForwardedCache {
-    /// `X-Forwarded-For` of a client that is not trusted.
-    pub address: RefCell<Option<HeaderValue>>,
-    /// The host, and `Forwarded` for it.
-    pub element: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +108,11 @@ impl Front {
     /// Who the client is by its certificate, if nodes shall be told.
     pub fn facts(&self) -> Option<&ClientFacts> {
         self.facts.get().map(|facts| &**facts)
+    }
+
+    /// Whether the connection asked for this host before.
+    pub fn knows_host(&self, host: &HeaderValue) -> bool {
+        self.told.borrow().as_ref().is_some_and(|told| told.is_of(host))
     }
 
     /// Told by a PROXY header.
@@ -257,7 +254,7 @@ pub fn serve(
         served: Cell::new(0),
         order: Cell::new(None),
         waker: RefCell::new(None),
-        forwarded: ForwardedCache::default(),
+        told: RefCell::new(None),
         read: Cell::new(0),
         meter: OnceCell::new(),
         rest: Cell::new(None),

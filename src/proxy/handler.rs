@@ -1,5 +1,6 @@
 //! One request, top to bottom.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
@@ -13,7 +14,7 @@ use super::call::{Call, Registered};
 use super::claim::{self, Course};
 use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
-use super::forwarded;
+use super::forwarded::{self, Told};
 use super::headers::{self, BodyLength, Seen};
 use super::refuse::{admit, limit_client, linger, turn_away};
 use super::replay::Source;
@@ -22,7 +23,7 @@ use super::trial::{self, Guest};
 use super::view::{ServiceLocal, View};
 use super::worker::Worker;
 use crate::api::class_of;
-use crate::config::NodeProtocol;
+use crate::config::{NodeProtocol, Policy};
 use crate::pool::router::{Route, normalised};
 use crate::pool::{Aim, Edge, ServiceView, Turn};
 
@@ -30,7 +31,8 @@ use crate::pool::{Aim, Edge, ServiceView, Turn};
 pub async fn handle(worker: Rc<Worker>, call: Registered, request: Request<ClientBody>) -> Response<RespBody> {
     worker.stats().requests.add_one();
     let mut context = Context::default();
-    let mut outcome = answer(&worker, call, request, &mut context).await;
+    // Pinned first, it is made in its place; awaited at once, it would be made elsewhere and moved.
+    let mut outcome = pin!(answer(&worker, call, request, &mut context)).await;
     let failed = outcome.is_err();
     let local = context.local.take();
     let entry = context.entry.take();
@@ -109,9 +111,12 @@ async fn answer(
     context.pages.clone_from(&view.edge().errors);
     name(worker, view.edge(), &call, &request, context);
     let admitted = admit(worker, limits, &call, &request, has_body, context);
-    let admitted = admitted.and_then(|seen| Ok((route(&view, &request, &seen)?, seen)));
-    let ((route, service, local), seen) = match admitted {
-        Ok((_, seen)) if seen.max_forwards == Some(0) => return Ok(error::options()),
+    let admitted = admitted.and_then(|seen| {
+        let told = Told::of(&call.front, seen.host.as_ref(), request.version());
+        Ok((route(&view, &request, &told)?, told, seen))
+    });
+    let ((route, service, local), told, seen) = match admitted {
+        Ok((.., seen)) if seen.max_forwards == Some(0) => return Ok(error::options()),
         Ok(admitted) => admitted,
         Err(fault) => {
             turn_away(&call, request, has_body, fault.closes()).await;
@@ -154,12 +159,11 @@ async fn answer(
         }
     }
     let (mut parts, incoming) = request.into_parts();
-    let version = parts.version;
     // An asterisk asks about the server as a whole: there is no path to strip.
     if service.settings.strip_prefix && parts.uri.path() != "*" {
         let path = normalised(parts.uri.path()).into_owned();
         parts.uri = headers::target(&parts.uri, Some(&path[route.prefix..]))?;
-    } else {
+    } else if parts.uri.authority().is_some() {
         parts.uri = headers::target(&parts.uri, None)?;
     }
     if let Some(uri) = pass.map(|pass| pass.rewrite(&parts.uri)).transpose()?.flatten() {
@@ -167,8 +171,17 @@ async fn answer(
     }
     let known = !has_body || parts.headers.contains_key(CONTENT_LENGTH);
     let length = if known { BodyLength::Known } else { BodyLength::Unknown };
-    seen.rewrite(&mut parts.headers, version, length);
-    forwarded::set(&mut parts.headers, &call.front, &seen, &view.edge().trusted_proxies);
+    seen.rewrite(&mut parts.headers, length);
+    let protocol = service.settings.connections.protocol;
+    // Whoever looks at fields, or may change them, has to find all of them.
+    let looks = pass.is_some()
+        || service.settings.trial.is_some()
+        || protocol.may_multiplex()
+        || matches!(service.settings.balance.policy, Policy::Hash { .. });
+    let ready_made = if looks { None } else { told.ready_made(&seen) };
+    if ready_made.is_none() {
+        forwarded::set(&mut parts.headers, &call.front, &seen, &told, &view.edge().trusted_proxies);
+    }
     forwarded::set_client(&mut parts.headers, &call.front, view.edge());
     follow(worker, view.edge(), &seen, &mut parts.headers, context);
     if let Some(pass) = pass {
@@ -179,7 +192,6 @@ async fn answer(
         call.hold_body();
     }
     // Over HTTP/2 a node can say that it did nothing with a request, and then any may go again.
-    let protocol = service.settings.connections.protocol;
     if seen.upgrade.is_some() && matches!(protocol, NodeProtocol::H2 | NodeProtocol::H2c) {
         return Err(Fault::NoUpgrade);
     }
@@ -202,9 +214,19 @@ async fn answer(
     let point = guest.and_then(|guest| guest.point).unwrap_or_else(|| Turn::point(local.turn(), key));
     let course = Course { point, key, aim: if preview { Aim::Preview } else { Aim::Shares } };
     let asset = guest.is_some_and(|guest| guest.asset);
-    let outgoing = Outgoing { parts, seen, source: source.clone(), repeatable, hostless, course, preview, asset };
+    let outgoing = Outgoing {
+        parts,
+        told: ready_made,
+        seen,
+        source: source.clone(),
+        repeatable,
+        hostless,
+        course,
+        preview,
+        asset,
+    };
     let lingers = !call.is_stream();
-    let result = try_nodes(worker, call, outgoing, view, route.service).await;
+    let result = pin!(try_nodes(worker, call, outgoing, view, route.service)).await;
     if matches!(&result, Err(fault) if fault.closes()) {
         // The connection lingers when it closes; the answer need not wait for that.
         return result;
@@ -219,10 +241,10 @@ async fn answer(
 fn route<'a, B>(
     view: &'a View,
     request: &Request<B>,
-    seen: &Seen,
+    told: &Told,
 ) -> Result<(Route, &'a ServiceView, &'a Rc<ServiceLocal>), Fault> {
-    let host = seen.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let route = view.router().find(host, &normalised(request.uri().path())).ok_or(Fault::NoService)?;
+    let path = normalised(request.uri().path());
+    let route = view.router().find_bare(told.bare_host(), &path).ok_or(Fault::NoService)?;
     let (service, local) = view.service(route.service).ok_or(Fault::NoService)?;
     Ok((route, service, local))
 }

@@ -55,8 +55,12 @@ struct Present {
     trace: bool,
 }
 
-/// Examines a request's head.
-pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
+/// Examines a request's head. `is_host_known`: whether such a `Host` was found to be in order before.
+pub fn examine<B>(
+    request: &Request<B>,
+    has_body: bool,
+    is_host_known: impl FnOnce(&HeaderValue) -> bool,
+) -> Result<Seen, Fault> {
     let mut seen = Seen { idempotent: is_idempotent(request.method()), ..Seen::default() };
     let (mut hosts, mut te) = (0, false);
     for (name, value) in request.headers() {
@@ -107,7 +111,7 @@ pub fn examine<B>(request: &Request<B>, has_body: bool) -> Result<Seen, Fault> {
     if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
         return Err(Fault::BadRequest("one Host header is required"));
     }
-    if seen.host.as_ref().is_some_and(|host| !is_host(host.as_bytes())) {
+    if seen.host.as_ref().is_some_and(|host| !is_host_known(host) && !is_host(host.as_bytes())) {
         return Err(Fault::BadRequest("the Host header is malformed"));
     }
     check_target(request, &mut seen)?;
@@ -247,7 +251,7 @@ impl Seen {
     }
 
     /// Turns the client's header fields into the node's, but for the forwarding fields.
-    pub fn rewrite(&self, headers: &mut HeaderMap, version: Version, body_length: BodyLength) {
+    pub fn rewrite(&self, headers: &mut HeaderMap, body_length: BodyLength) {
         let present = self.present;
         for (there, name) in [
             (present.connection, CONNECTION),
@@ -286,7 +290,6 @@ impl Seen {
             // Said here, where what becomes of the head is decided, and not left to who writes it.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        headers.append(VIA, via(version));
     }
 }
 
@@ -299,7 +302,8 @@ pub enum BodyLength {
     Unknown,
 }
 
-fn via(version: Version) -> HeaderValue {
+/// What is said of us to whom a message goes: the version in which it came (RFC 9110 §7.6.3).
+pub fn via(version: Version) -> HeaderValue {
     // Checked while this is compiled, not with each message.
     const VIA_10: HeaderValue = HeaderValue::from_static("1.0 sluice");
     const VIA_11: HeaderValue = HeaderValue::from_static("1.1 sluice");
@@ -313,9 +317,6 @@ fn via(version: Version) -> HeaderValue {
 
 /// The target for the node: origin form, with `stripped` in place of the path if a prefix is to go.
 pub fn target(uri: &Uri, stripped: Option<&str>) -> Result<Uri, Fault> {
-    if uri.authority().is_none() && stripped.is_none() {
-        return Ok(uri.clone());
-    }
     let whole = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let (path, query) = whole.split_at(whole.find('?').unwrap_or(whole.len()));
     let path = stripped.unwrap_or(path);

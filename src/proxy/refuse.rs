@@ -63,7 +63,7 @@ pub fn admit<B>(
     if request.headers().len() > limits.headers {
         return Err(Fault::TooManyFields);
     }
-    let mut seen = headers::examine(request, has_body)?;
+    let mut seen = headers::examine(request, has_body, |host| call.front.knows_host(host))?;
     to_https::check(&call.front, request.uri(), seen.host.as_ref())?;
     context.accept = seen.accept.take();
     Ok(seen)

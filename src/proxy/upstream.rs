@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::body::ReqBody;
 use super::call::{Call, Verdict};
+use super::forwarded::Told;
 use super::view::LocalNode;
 use super::worker::Worker;
 use crate::config::{self, NodeProtocol, Protocol};
@@ -63,6 +64,17 @@ pub struct Demand {
     pub upgrade: bool,
 }
 
+/// What a node is asked.
+#[derive(Debug)]
+pub struct Ask<'a, B> {
+    /// The head.
+    pub head: &'a Parts,
+    /// What the node is told of the client, if that does not stand in the head.
+    pub told: Option<&'a Told>,
+    /// Makes the body, for each connection that is tried.
+    pub body: B,
+}
+
 /// Why an exchange failed.
 #[derive(Debug)]
 pub enum Loss {
@@ -105,13 +117,13 @@ impl std::fmt::Display for Loss {
     }
 }
 
-/// Sends a request to a node: its head, and what makes its body.
+/// Sends a request to a node.
 pub async fn send(
     worker: &Worker,
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    request: (&Parts, impl Fn() -> ReqBody),
+    ask: Ask<'_, impl Fn() -> ReqBody>,
     demand: Demand,
 ) -> Sent {
     let may_choose = || {
@@ -125,10 +137,10 @@ pub async fn send(
         NodeProtocol::Auto => settings.connections.proxy_protocol.is_none() && may_choose(),
     };
     if !http2 {
-        return h1::send(worker, call, local, settings, request, demand).await;
+        return h1::send(worker, call, local, settings, ask, demand).await;
     }
-    match Box::pin(h2::send(worker, call, local, settings, (request.0, &request.1), demand)).await {
-        Sent::Unsent(Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, request, demand).await,
+    match Box::pin(h2::send(worker, call, local, settings, &ask, demand)).await {
+        Sent::Unsent(Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, ask, demand).await,
         sent => sent,
     }
 }

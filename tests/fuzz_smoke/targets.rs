@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderName, HeaderValue, Method, Request};
 use sluicegate::config;
 use sluicegate::net::http1::Error;
 use sluicegate::net::http1::body::{Decoder, Piece};
@@ -56,10 +56,10 @@ pub fn headers(data: &[u8]) {
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line[at + 1..].trim_ascii())) else { continue };
         request.headers_mut().append(name, value);
     }
-    let Ok(seen) = headers::examine(&request, false) else { return };
+    let Ok(seen) = headers::examine(&request, false, |_| false) else { return };
     let upgrades = seen.upgrade.is_some();
     let mut fields = request.headers().clone();
-    seen.rewrite(&mut fields, Version::HTTP_11, BodyLength::Known);
+    seen.rewrite(&mut fields, BodyLength::Known);
     assert!(!fields.contains_key("keep-alive") && !fields.contains_key("proxy-connection"));
     assert!(!fields.contains_key(TRANSFER_ENCODING));
     assert_eq!(fields.contains_key(UPGRADE), upgrades);

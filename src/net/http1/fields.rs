@@ -18,7 +18,7 @@ struct Place {
 }
 
 /// More places than this cost an allocation, and less than that to clear.
-const FEW: usize = 24;
+const FEW: usize = 16;
 
 /// Where the fields of a head stand in it, to be looked at when it is nobody else's any more.
 pub(super) struct Places {
@@ -29,24 +29,27 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The places within `text`.
-    pub(super) fn of(text: &[u8], fields: &[httparse::Header<'_>]) -> Self {
-        let mut places = Self {
-            base: text.as_ptr() as usize,
-            count: fields.len().min(FEW),
-            few: Default::default(),
-            rest: Vec::new(),
-        };
-        let (few, rest) = fields.split_at(places.count);
-        for (at, field) in few.iter().enumerate() {
-            places.few[at] = places.place(field);
-        }
-        places.rest = rest.iter().map(|field| places.place(field)).collect();
-        places
+    /// None yet, of a head that stands here.
+    pub(super) fn within(text: &[u8]) -> Self {
+        Self { base: text.as_ptr() as usize, count: 0, few: [Place::default(); FEW], rest: Vec::new() }
     }
 
-    fn place(&self, field: &httparse::Header<'_>) -> Place {
-        Place { name: self.range(field.name.as_bytes()), value: self.range(field.value) }
+    /// Notes where these fields stand.
+    pub(super) fn note(&mut self, fields: &[httparse::Header<'_>]) {
+        let base = self.base;
+        let range = |part: &[u8]| {
+            let start = part.as_ptr() as usize - base;
+            (start as u32, (start + part.len()) as u32)
+        };
+        let place =
+            |field: &httparse::Header<'_>| Place { name: range(field.name.as_bytes()), value: range(field.value) };
+        for (at, field) in self.few.iter_mut().zip(fields) {
+            *at = place(field);
+        }
+        self.count = fields.len().min(FEW);
+        if fields.len() > FEW {
+            self.rest.extend(fields[FEW..].iter().map(place));
+        }
     }
 
     /// Where a part of the text stands.
@@ -108,13 +111,28 @@ pub fn recycle(mut headers: HeaderMap) {
 }
 
 /// Writes a field.
-pub(super) fn write(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+pub fn write(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     let name = name.as_str().as_bytes();
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a field that holds a number, without an allocation for its digits.
+pub(super) fn write_number(out: &mut Vec<u8>, name: &HeaderName, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    write(out, name, &digits[first..]);
 }
 
 /// Whether a field may stand behind a body: none that frames, routes or authorises a message, or says how its body is to be
@@ -190,6 +208,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_written_in_its_digits() {
+        for number in [0, 7, 10, 128, 999, 65_536, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, &CONTENT_LENGTH, number);
+            assert_eq!(String::from_utf8(out).expect("text"), format!("content-length: {number}\r\n"));
+        }
+    }
+
+    #[test]
     fn fields_beyond_the_few_are_read_too() {
         let text = (0..2 * FEW).fold(String::new(), |text, n| text + &format!("x-{n}: v{n}\r\n"));
         let text = Bytes::from(text + "\r\n");
@@ -197,7 +224,9 @@ mod tests {
         let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&text, &mut parsed) else {
             panic!("no fields")
         };
-        let headers = read(&text, &Places::of(&text, fields), |_, _| Ok(true)).expect("in order");
+        let mut places = Places::within(&text);
+        places.note(fields);
+        let headers = read(&text, &places, |_, _| Ok(true)).expect("in order");
         assert_eq!(headers.len(), 2 * FEW);
         assert!((0..2 * FEW).all(|n| headers[format!("x-{n}")] == format!("v{n}")));
     }

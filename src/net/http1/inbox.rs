@@ -45,6 +45,12 @@ impl Inbox {
         Poll::Ready(Ok(read))
     }
 
+    /// [`Self::poll_read`], for when there is most likely nothing.
+    pub fn poll_more(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
+        ready!(stream.poll_readable(cx));
+        self.poll_read(cx, stream)
+    }
+
     /// Gives back memory that an idle connection does not need.
     pub fn rest(&mut self) {
         self.room = ROOM;

@@ -4,7 +4,7 @@
 //! for each request. Here whoever asks or answers also drives the connection; most of the work of a request was that.
 
 pub mod body;
-mod fields;
+pub mod fields;
 mod inbox;
 mod outbox;
 pub mod request;

@@ -125,6 +125,15 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Takes the whole of a body whose length its head has told.
+    pub fn push_whole(&mut self, body: Bytes) {
+        if body.len() <= COPIED || self.has_piece() {
+            self.end_of_line().extend_from_slice(&body);
+        } else {
+            self.piece = body;
+        }
+    }
+
     /// Takes a piece; whether that was all.
     fn push(&mut self, data: Bytes, coding: &mut Coding, last: bool) -> Result<bool, Error> {
         let (mut ended, mut tail): (_, &'static [u8]) = (last, b"");
@@ -173,7 +182,12 @@ impl Outbox {
     }
 
     /// Writes what waits, and has the transport send it. `Ready` when nothing waits any more.
+    #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
+        if self.is_empty() { Poll::Ready(Ok(())) } else { self.poll_write_all(cx, stream) }
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
         while !self.is_written() {
             let wrote = self.write(cx, stream);
             self.blocked = wrote.is_pending();

@@ -62,7 +62,8 @@ pub fn read_head(inbox: &mut BytesMut, bounds: Bounds) -> Result<Option<Head>, E
     let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes());
     let method = method.map_err(|_| Error::Malformed("the method"))?;
     let version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    let places = Places::of(inbox, request.headers);
+    let mut places = Places::within(inbox);
+    places.note(request.headers);
     let target = places.range(request.path.unwrap_or_default().as_bytes());
     let text = inbox.split_to(length).freeze();
     let target = fields::part(&text, target);
@@ -73,15 +74,17 @@ pub fn read_head(inbox: &mut BytesMut, bounds: Bounds) -> Result<Option<Head>, E
     parts.uri = Uri::from_maybe_shared(target).map_err(|_| Error::Malformed("the request target is malformed"))?;
     parts.method = method;
     parts.version = version;
-    let head = Head { parts, body: None, keep_alive: false, expects_continue: false, te_trailers: false };
-    framed(head, &text, &places).map(Some)
+    let mut head = Head { parts, body: None, keep_alive: false, expects_continue: false, te_trailers: false };
+    read_fields(&mut head, &text, &places)?;
+    Ok(Some(head))
 }
 
 /// Reads the fields, and finds out how long the body is and what becomes of the connection.
-fn framed(mut head: Head, text: &bytes::Bytes, places: &Places) -> Result<Head, Error> {
+fn read_fields(head: &mut Head, text: &bytes::Bytes, places: &Places) -> Result<(), Error> {
     let modern = head.parts.version >= Version::HTTP_11;
     let (mut length, mut chunked) = (None, None);
     let (mut closes, mut keeps) = (false, modern);
+    let (mut expects, mut trailers) = (false, false);
     head.parts.headers = fields::read(text, places, |name, value| {
         match *name {
             TRANSFER_ENCODING if !modern => return Err(Error::Malformed("a transfer coding in HTTP/1.0")),
@@ -100,8 +103,8 @@ fn framed(mut head: Head, text: &bytes::Bytes, places: &Places) -> Result<Head, 
                 closes |= lists(value, "close");
                 keeps |= lists(value, "keep-alive");
             }
-            EXPECT => head.expects_continue = modern && value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
-            TE => head.te_trailers |= lists(value, "trailers"),
+            EXPECT => expects = modern && value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            TE => trailers |= lists(value, "trailers"),
             _ => {}
         }
         Ok(true)
@@ -119,8 +122,9 @@ fn framed(mut head: Head, text: &bytes::Bytes, places: &Places) -> Result<Head, 
         (Some(false), _) => return Err(Error::Malformed("only the transfer coding `chunked`, once, is understood")),
         (None, length) => length.filter(|length| *length > 0).map(Decoder::of_length),
     };
-    head.expects_continue &= head.body.is_some();
-    Ok(head)
+    head.expects_continue = expects && head.body.is_some();
+    head.te_trailers = trailers;
+    Ok(())
 }
 
 /// Which part of a head has more bytes than all of it may have.
@@ -153,8 +157,8 @@ pub fn coding(head: &Parts) -> Coding {
     length.map_or(CHUNKED, Coding::Length)
 }
 
-/// Writes the head. `coding`: of the body, if there is one.
-pub fn write_head(out: &mut Vec<u8>, head: &Parts, coding: Option<Coding>) {
+/// Writes the head. `more`: fields that stand behind those of the head, as lines. `coding`: of the body, if there is one.
+pub fn write_head(out: &mut Vec<u8>, head: &Parts, more: &[u8], coding: Option<Coding>) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes());
@@ -165,6 +169,7 @@ pub fn write_head(out: &mut Vec<u8>, head: &Parts, coding: Option<Coding>) {
     if matches!(coding, Some(Coding::Chunked { .. })) && !head.headers.contains_key(TRANSFER_ENCODING) {
         fields::write(out, &TRANSFER_ENCODING, b"chunked");
     }
+    out.extend_from_slice(more);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -182,7 +187,7 @@ mod tests {
 
     fn written(head: &Parts, coding: Option<Coding>) -> String {
         let mut out = Vec::new();
-        write_head(&mut out, head, coding);
+        write_head(&mut out, head, b"", coding);
         String::from_utf8(out).expect("text")
     }
 

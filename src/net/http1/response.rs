@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Method, Response, StatusCode, Version};
@@ -41,64 +41,70 @@ pub fn read_head(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, 
     // Only one that says something else is worth keeping.
     let reason = response.reason.filter(|reason| !reason.is_empty() && status.canonical_reason() != Some(*reason));
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let places = Places::of(inbox, response.headers);
+    let mut places = Places::within(inbox);
+    places.note(response.headers);
     let text = inbox.split_to(length).freeze();
     let mut head = Response::new(()).into_parts().0;
     head.status = status;
     head.version = version;
-    let mut closes = false;
-    head.headers = fields::read(&text, &places, |name, value| {
-        if *name != CONNECTION {
-            return Ok(true);
+    read_fields(head, &text, &places, reason, method).map(Some)
+}
+
+/// Reads the fields, and finds out where the body ends.
+fn read_fields(
+    mut head: Parts,
+    text: &Bytes,
+    places: &Places,
+    reason: Option<ReasonPhrase>,
+    method: &Method,
+) -> Result<Head, Error> {
+    let mut closes = head.version == Version::HTTP_10;
+    // Whether the last coding of the last field is `chunked`.
+    let (mut coding, mut length, mut lengths) = (None, None, 0);
+    head.headers = fields::read(text, places, |name, value| {
+        match *name {
+            CONTENT_LENGTH => {
+                lengths += 1;
+                // Several that agree are one (RFC 9110 §8.6).
+                for one in value.as_bytes().split(|byte| *byte == b',') {
+                    let one = digits(one.trim_ascii()).ok_or(Error::Malformed("the content length is no number"))?;
+                    if length.is_some_and(|length| length != one) {
+                        return Err(Error::Malformed("two content lengths"));
+                    }
+                    length = Some(one);
+                }
+            }
+            TRANSFER_ENCODING => {
+                let last = value.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+                coding = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+            }
+            CONNECTION => {
+                closes |= lists(value, "close");
+                // What a node says of every connection it says for us alone.
+                let option = value.as_bytes();
+                return Ok(!(option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")));
+            }
+            _ => {}
         }
-        closes |= lists(value, "close");
-        // What a node says of every connection it says for us alone.
-        let option = value.as_bytes();
-        Ok(!(option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")))
+        Ok(true)
     })?;
     if let Some(reason) = reason {
         head.extensions.insert(reason);
     }
-    frame(head, closes, method).map(Some)
-}
-
-/// Finds out where the body ends.
-fn frame(mut head: Parts, mut closes: bool, method: &Method) -> Result<Head, Error> {
-    let headers = &mut head.headers;
-    closes |= head.version == Version::HTTP_10;
-    let (mut coding, mut length, mut lengths) = (None, None, 0);
-    for (name, value) in headers.iter() {
-        if *name == CONTENT_LENGTH {
-            lengths += 1;
-            // Several that agree are one (RFC 9110 §8.6).
-            for one in value.as_bytes().split(|byte| *byte == b',') {
-                let one = digits(one.trim_ascii()).ok_or(Error::Malformed("the content length is no number"))?;
-                if length.is_some_and(|length| length != one) {
-                    return Err(Error::Malformed("two content lengths"));
-                }
-                length = Some(one);
-            }
-        } else if *name == TRANSFER_ENCODING {
-            coding = Some(value);
-        }
-    }
     let empty = *method == Method::HEAD
         || head.status.is_informational()
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let body = if empty {
-        None
-    } else if let Some(coding) = coding {
-        if head.version == Version::HTTP_10 {
+    let body = match (coding, length) {
+        _ if empty => None,
+        (Some(_), _) if head.version == Version::HTTP_10 => {
             return Err(Error::Malformed("a transfer coding in HTTP/1.0"));
         }
-        let last = coding.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
-        let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-        Some(if chunked { Decoder::chunked() } else { Decoder::to_the_end() })
-    } else {
-        length.map_or_else(|| Some(Decoder::to_the_end()), |length| (length > 0).then(|| Decoder::of_length(length)))
+        (Some(true), _) => Some(Decoder::chunked()),
+        (None, Some(length)) => (length > 0).then(|| Decoder::of_length(length)),
+        (Some(false), _) | (None, None) => Some(Decoder::to_the_end()),
     };
     if let (Some(length), true) = (length, lengths > 1) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let keep_alive = !closes && !body.as_ref().is_some_and(Decoder::ends_with_connection);
     Ok(Head { parts: head, body, keep_alive })
@@ -158,7 +164,7 @@ pub fn write_head(out: &mut Vec<u8>, head: &Parts, manner: Manner, date: impl Fn
         fields::write(out, name, value.as_bytes());
     }
     match length {
-        Length::Exact(length) => fields::write(out, &CONTENT_LENGTH, HeaderValue::from(length).as_bytes()),
+        Length::Exact(length) => fields::write_number(out, &CONTENT_LENGTH, length),
         Length::Chunked => fields::write(out, &TRANSFER_ENCODING, b"chunked"),
         Length::None | Length::AsSaid | Length::Close => {}
     }

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use super::super::body::{ClientBody, RespBody};
 use super::super::call::Call;
 use super::super::error::Fault;
-use super::super::forwarded;
+use super::super::forwarded::{self, Told};
 use super::super::headers::{self, Seen};
 use super::fields::remove_alike;
 use crate::config::ForwardAuth;
@@ -210,7 +210,8 @@ fn question(
     ] {
         fields.remove(name);
     }
-    forwarded::set(&mut fields, &call.front, seen, &edge.trusted_proxies);
+    let told = Told::of(&call.front, seen.host.as_ref(), request.version());
+    forwarded::set(&mut fields, &call.front, seen, &told, &edge.trusted_proxies);
     forwarded::set_client(&mut fields, &call.front, edge);
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     fields.insert(URI, HeaderValue::from_str(target).map_err(|_| Fault::AuthUnavailable)?);

@@ -84,10 +84,9 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
     }
 }
 
-/// What comes next on a connection.
-enum Next {
-    Request(Box<Head>),
-    /// What came is no request.
+/// Why no request comes next on a connection.
+enum Stop {
+    /// What came is none.
     Refused(Fault),
     End(End),
 }
@@ -105,7 +104,7 @@ impl Server {
     async fn serve(&mut self, bounds: Bounds) -> End {
         loop {
             let (asked, response) = match poll_fn(|cx| self.poll_next(cx, bounds)).await {
-                Next::Request(head) => {
+                Ok(head) => {
                     let asked = Asked {
                         version: head.parts.version,
                         is_head: head.parts.method == Method::HEAD,
@@ -115,7 +114,7 @@ impl Server {
                     let Some(response) = self.answer(head).await else { return End::Dropped };
                     (asked, response)
                 }
-                Next::Refused(fault) => {
+                Err(Stop::Refused(fault)) => {
                     let version = Version::HTTP_11;
                     let asked = Asked { version, is_head: false, te_trailers: false, keep_alive: false };
                     return match self.say(asked, refuse::refuse(&self.worker, &fault)).await {
@@ -123,7 +122,7 @@ impl Server {
                         _ => End::Closed { unread: true },
                     };
                 }
-                Next::End(end) => return end,
+                Err(Stop::End(end)) => return end,
             };
             if let Some(end) = self.say(asked, response).await {
                 return end;
@@ -132,27 +131,28 @@ impl Server {
     }
 
     /// The next request's head.
-    fn poll_next(&mut self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<Next> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<Result<Head, Stop>> {
         self.front.keep_waker(cx.waker());
         match self.front.order.take() {
-            Some(Order::Kill) => return Poll::Ready(Next::End(End::Dropped)),
-            Some(Order::HeadTimeout) => return Poll::Ready(Next::End(End::HeadTimeout)),
+            Some(Order::Kill) => return Poll::Ready(Err(Stop::End(End::Dropped))),
+            Some(Order::HeadTimeout) => return Poll::Ready(Err(Stop::End(End::HeadTimeout))),
             Some(Order::Close) => self.closes = true,
             Some(Order::Ping) | None => {}
         }
         // A request that is on its way already is answered, and told that it is the last one.
         if self.closes && self.line.is_quiet() {
-            return Poll::Ready(Next::End(End::Closed { unread: false }));
+            return Poll::Ready(Err(Stop::End(End::Closed { unread: false })));
         }
-        Poll::Ready(match ready!(self.line.poll_head(cx, bounds)) {
-            Ok(Some(head)) => Next::Request(Box::new(head)),
-            Ok(None) => Next::End(End::Closed { unread: false }),
-            Err(Error::Malformed(why)) => Next::Refused(Fault::BadRequest(why)),
-            Err(Error::HeadTooLarge) => Next::Refused(Fault::HeadTooLarge),
-            Err(Error::TargetTooLong) => Next::Refused(Fault::TargetTooLong),
-            Err(Error::TooManyFields) => Next::Refused(Fault::TooManyFields),
-            Err(error @ (Error::Io(_) | Error::Ended | Error::Body)) => Next::End(self.broke(&error)),
-        })
+        let stop = match ready!(self.line.poll_head(cx, bounds)) {
+            Ok(Some(head)) => return Poll::Ready(Ok(head)),
+            Ok(None) => Stop::End(End::Closed { unread: false }),
+            Err(Error::Malformed(why)) => Stop::Refused(Fault::BadRequest(why)),
+            Err(Error::HeadTooLarge) => Stop::Refused(Fault::HeadTooLarge),
+            Err(Error::TargetTooLong) => Stop::Refused(Fault::TargetTooLong),
+            Err(Error::TooManyFields) => Stop::Refused(Fault::TooManyFields),
+            Err(error @ (Error::Io(_) | Error::Ended | Error::Body)) => Stop::End(self.broke(&error)),
+        };
+        Poll::Ready(Err(stop))
     }
 
     fn broke(&self, error: &dyn std::error::Error) -> End {
@@ -161,7 +161,7 @@ impl Server {
     }
 
     /// Has the handler answer, for as long as the client is there to be answered.
-    async fn answer(&mut self, head: Box<Head>) -> Option<Response<RespBody>> {
+    async fn answer(&mut self, head: Head) -> Option<Response<RespBody>> {
         let parts = head.parts;
         let call = Registered::new(&self.worker, &self.front, None, parts.method.clone(), parts.uri.clone());
         let request = Request::from_parts(parts, ClientBody::Http1(LineBody::of(&self.line)));
@@ -177,7 +177,8 @@ impl Server {
             if self.line.take_wanted() {
                 write_interim(self.outbox.head(), StatusCode::CONTINUE, &HeaderMap::new());
             }
-            let broken = matches!(self.line.poll_write(cx, &mut self.outbox), Poll::Ready(Err(_)));
+            let broken =
+                !self.outbox.is_empty() && matches!(self.line.poll_write(cx, &mut self.outbox), Poll::Ready(Err(_)));
             if broken || self.line.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
@@ -208,10 +209,6 @@ impl Server {
         {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if coding.is_none() {
-            // What it holds is let go before the client has read the head.
-            body = RespBody::Empty;
-        }
         // An answer that did not wait for all of its request: is the rest here, at least?
         let left = self.line.has_body() && self.line.is_alone();
         let unread = left && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await;
@@ -220,6 +217,15 @@ impl Server {
         let goes_on = write_head(self.outbox.head(), &head, manner, date::now);
         recycle(head.headers);
         self.told_by_end = length == Length::Close;
+        // What a body holds is let go before the client has read all of it.
+        match body {
+            RespBody::Full(whole) if coding.is_some() => {
+                self.outbox.push_whole(whole);
+                (body, coding) = (RespBody::Empty, None);
+            }
+            _ if coding.is_none() => body = RespBody::Empty,
+            _ => {}
+        }
         if !poll_fn(|cx| self.poll_body(cx, &mut body, &mut coding)).await {
             return Some(End::Dropped);
         }

@@ -24,7 +24,7 @@ use super::super::call::{Call, Registered};
 use super::super::claim::{Course, Failure, claim};
 use super::super::front::Front;
 use super::super::headers::Seen;
-use super::super::upstream::{self, Demand, Sent};
+use super::super::upstream::{self, Ask, Demand, Sent};
 use super::super::view::View;
 use super::super::worker::Worker;
 use super::guest::SHADOW;
@@ -94,6 +94,9 @@ pub fn copy(
     }
     let Some(place) = local.shadows.enter(worker.part_of(shadow.most)) else { return };
     let mut request = parts.clone();
+    if let Some(told) = &outgoing.told {
+        told.enter(&mut request.headers);
+    }
     request.headers.insert(SHADOW, HeaderValue::from_static("1"));
     let (worker, front) = (Rc::clone(worker), Rc::clone(&call.front));
     let copy = Copy { view: Rc::clone(view), index, course, status, shadow: shadow.clone() };
@@ -140,7 +143,8 @@ impl Copy {
         let patience = settings.rollout.guard.patience.unwrap_or(self.shadow.timeout).min(self.shadow.timeout);
         call.begin_patience(began, patience, true, &permit);
         let demand = Demand { replayable: true, again: false, now: began, upgrade: false };
-        let sent = upstream::send(worker, &call, permit.local(), settings, (&request, ReqBody::empty), demand).await;
+        let ask = Ask { head: &request, told: None, body: ReqBody::empty };
+        let sent = upstream::send(worker, &call, permit.local(), settings, ask, demand).await;
         call.end_patience();
         let (status, answer) = match sent {
             Sent::Response(response) => {

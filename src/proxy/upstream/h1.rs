@@ -13,10 +13,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::request::Parts;
 use hyper::body::Frame;
 
-use super::{Demand, Feed, IdlePolicy, Loss, Sent};
+use super::{Ask, Demand, Feed, IdlePolicy, Loss, Sent};
 use crate::config::{self, Protocol};
 use crate::net::http1::Error;
 use crate::net::http1::response::Head;
@@ -123,14 +122,14 @@ impl Upstream {
         !quiet || idle >= self.idle_limit
     }
 
-    /// Gives the connection back after a whole response, if it can be used again.
-    pub fn give_back(mut self: Box<Self>, policy: IdlePolicy) {
+    /// Gives the connection back after a whole response, which ended at `now`, if it can be used again.
+    pub fn give_back(mut self: Box<Self>, policy: IdlePolicy, now: Instant) {
         // With a waker that wakes nobody: an idle connection must not wake the client that used it last.
         let usable = self.wire.is_idle() && self.wire.is_silent(&mut Context::from_waker(Waker::noop()));
         let local = Rc::clone(self.slot.local());
         if usable && !local.node.is_closed() {
             self.wire.rest();
-            self.idle_since = Instant::now();
+            self.idle_since = now;
             // A node that names its own limit gets a fifth of it as a margin.
             let named = self.keep_alive.map(|timeout| timeout * 4 / 5);
             self.idle_limit = named.map_or(policy.limit, |named| named.min(policy.limit));
@@ -146,13 +145,13 @@ impl Upstream {
     }
 }
 
-/// Sends a request to a node, on an idle connection or a new one. `body`: for each connection that is tried.
+/// Sends a request to a node, on an idle connection or a new one.
 pub(super) async fn send(
     worker: &Worker,
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    (head, body): (&Parts, impl Fn() -> ReqBody),
+    ask: Ask<'_, impl Fn() -> ReqBody>,
     demand: Demand,
 ) -> Sent {
     let Demand { replayable, again, mut now, .. } = demand;
@@ -173,7 +172,7 @@ pub(super) async fn send(
         let read = pulse.read();
         call.set_upstream(pulse);
         call.enter(Stage::Response, settings.timeouts.response);
-        match exchange(call, &mut upstream, reused, head, &body).await {
+        match exchange(call, &mut upstream, reused, &ask).await {
             Ok(Some(Ok(found))) => {
                 upstream.wire.receive(found.body);
                 return Sent::Response(http::Response::from_parts(found.parts, Feed::Http1(upstream)));
@@ -205,20 +204,20 @@ async fn exchange(
     call: &Call,
     upstream: &mut Upstream,
     reused: bool,
-    head: &Parts,
-    body: &impl Fn() -> ReqBody,
+    ask: &Ask<'_, impl Fn() -> ReqBody>,
 ) -> Result<Option<Result<Head, Error>>, Verdict> {
     let wire = &mut upstream.wire;
     let mut begun = false;
     call.unless_judged(poll_fn(move |cx| {
-        if !begun {
+        let first = !begun;
+        if first {
             if reused && !wire.is_silent(cx) {
                 return Poll::Ready(None);
             }
-            wire.begin(head, body());
+            wire.begin(ask.head, ask.told, (ask.body)());
             begun = true;
         }
-        wire.poll_head(cx, &head.method, call).map(Some)
+        wire.poll_head(cx, &ask.head.method, call, first && reused).map(Some)
     }))
     .await
 }

@@ -16,11 +16,10 @@ use std::task::{Context, Poll, Waker};
 
 use ::h2::Reason;
 use ::h2::client::ResponseFuture;
-use http::request::Parts;
 use http::{Response, StatusCode};
 use hyper::body::Body;
 
-use super::{Demand, Feed, Loss, Sent};
+use super::{Ask, Demand, Feed, Loss, Sent};
 use crate::config;
 use crate::proxy::body::ReqBody;
 use crate::proxy::call::{Call, Stage, Verdict};
@@ -38,7 +37,7 @@ pub(super) async fn send(
     call: &Call,
     local: &Rc<LocalNode>,
     settings: &config::Service,
-    (request, body): (&Parts, impl Fn() -> ReqBody),
+    ask: &Ask<'_, impl Fn() -> ReqBody>,
     demand: Demand,
 ) -> Sent {
     let (place, mut send) = loop {
@@ -53,13 +52,13 @@ pub(super) async fn send(
             _ => place.carrier().retire(),
         }
     };
-    let head = match head::request(request, place.carrier().is_secure()) {
+    let head = match head::request(ask.head, ask.told, place.carrier().is_secure()) {
         Ok(head) => head,
         Err(why) => return Sent::Lost(Loss::Head(why)),
     };
     call.enter(Stage::Response, settings.timeouts.response);
     let heard = place.carrier().heard();
-    let body = body();
+    let body = (ask.body)();
     let whole = body.is_end_stream();
     let (response, stream) = match send.send_request(head, whole) {
         Ok(sent) => sent,

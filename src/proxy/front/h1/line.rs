@@ -98,7 +98,7 @@ impl Line {
         if ends.body.is_some() || !ends.inbox.is_empty() {
             return false;
         }
-        matches!(ends.inbox.poll_read(cx, &mut ends.stream), Poll::Ready(Ok(0) | Err(_)))
+        matches!(ends.inbox.poll_more(cx, &mut ends.stream), Poll::Ready(Ok(0) | Err(_)))
     }
 
     /// Whether the client is to be told to send its body; once.

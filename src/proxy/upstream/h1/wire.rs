@@ -16,6 +16,7 @@ use crate::net::http1::response::{self as incoming, Head};
 use crate::net::http1::{Coding, Error, Inbox, Outbox};
 use crate::proxy::body::ReqBody;
 use crate::proxy::call::Call;
+use crate::proxy::forwarded::Told;
 
 /// Bytes of a response head. A node is ours, but a broken one must not fill the memory.
 const HEAD_SIZE: usize = 128 * 1024;
@@ -68,9 +69,9 @@ impl Wire {
     }
 
     /// Begins an exchange. Nothing is written before it is polled.
-    pub(super) fn begin(&mut self, head: &request::Parts, body: ReqBody) {
+    pub(super) fn begin(&mut self, head: &request::Parts, told: Option<&Told>, body: ReqBody) {
         let coding = (!body.is_end_stream()).then(|| outgoing::coding(head));
-        outgoing::write_head(self.outbox.head(), head, coding);
+        outgoing::write_head(self.outbox.head(), head, told.map_or(&[], Told::lines), coding);
         // All of such a body is there, whatever its sender has yet to say of its end.
         let coding = coding.filter(|coding| *coding != Coding::Length(0));
         self.interims = 0;
@@ -80,7 +81,7 @@ impl Wire {
     /// Whether the node has said nothing and not hung up, as far as the event loop knows. Nobody is woken by an earlier waker
     /// after this.
     pub(super) fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
-        self.inbox.is_empty() && self.inbox.poll_read(cx, &mut self.stream).is_pending()
+        self.inbox.is_empty() && self.inbox.poll_more(cx, &mut self.stream).is_pending()
     }
 
     /// Whether another exchange can begin on it.
@@ -97,16 +98,21 @@ impl Wire {
         self.outbox.rest();
     }
 
-    /// Sends what can be sent, and reads on until the head of the response is there.
+    /// Sends what can be sent, and reads on until the head of the response is there. `silent`: nothing was, a moment ago.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
         call: &Call,
+        silent: bool,
     ) -> Poll<Result<Head, Error>> {
         loop {
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                 return Poll::Ready(Err(error));
+            }
+            if silent {
+                // Whoever polls is woken already when something comes.
+                return Poll::Pending;
             }
             let came = !self.inbox.is_empty();
             let head = match came.then(|| incoming::read_head(&mut self.inbox, method)).transpose()?.flatten() {

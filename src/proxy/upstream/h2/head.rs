@@ -5,11 +5,16 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
+use crate::proxy::forwarded::Told;
+
 /// Turns the head as it is for an HTTP/1 node into that for an HTTP/2 one: `Host` becomes `:authority`, and what belongs to
 /// an HTTP/1 connection goes. `TE: trailers` stays, and so do joined cookies (§8.2.3). `Err`: a part that HTTP/2 has no
 /// form for.
-pub(super) fn request(parts: &Parts, secure: bool) -> Result<Request<()>, String> {
+pub(super) fn request(parts: &Parts, told: Option<&Told>, secure: bool) -> Result<Request<()>, String> {
     let mut headers = parts.headers.clone();
+    if let Some(told) = told {
+        told.enter(&mut headers);
+    }
     let host = headers.remove(HOST).ok_or("there is no host")?;
     let authority = Authority::try_from(host.as_bytes()).map_err(|error| error.to_string())?;
     let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -47,7 +52,7 @@ mod tests {
             .header("transfer-encoding", "chunked")
             .header("cookie", "a=1; b=2");
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let request = super::request(&parts, true).unwrap();
+        let request = super::request(&parts, None, true).unwrap();
         assert_eq!(request.uri(), "https://shop.test:8080/a?b");
         assert_eq!(request.headers().len(), 2);
         assert_eq!(request.headers()["te"], "trailers");
@@ -57,7 +62,7 @@ mod tests {
     #[test]
     fn the_asterisk_of_options_stays() {
         let (parts, ()) = http::Request::options("*").header("host", "a.test").body(()).unwrap().into_parts();
-        let request = super::request(&parts, false).unwrap();
+        let request = super::request(&parts, None, false).unwrap();
         assert_eq!(request.uri().path(), "*");
         assert_eq!(request.uri().scheme_str(), Some("http"));
     }
