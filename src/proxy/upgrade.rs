@@ -40,6 +40,21 @@ thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
+/// Where a direction reads.
+pub trait Readable: AsyncRead + Unpin {
+    /// Whether there may be something to read; to ask costs less than to read in vain, which half of all looks are. Who waits is
+    /// woken when there is.
+    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+impl Readable for Stream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_readable(self, cx)
+    }
+}
+
 /// One direction.
 struct Half {
     /// What the other side did not take yet.
@@ -75,7 +90,7 @@ impl Half {
     }
 
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
-    fn poll<F: AsyncRead + Unpin, T: AsyncWrite + Unpin>(
+    fn poll<F: Readable, T: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
@@ -101,12 +116,13 @@ impl Half {
             if last && self.is_at_border() {
                 return Poll::Pending;
             }
+            ready!(from.poll_readable(cx));
             ready!(SPACE.with_borrow_mut(|space| self.read(cx, from, to, last, space)))?;
         }
     }
 
     /// Reads one piece, and passes on what the other side takes at once.
-    fn read<F: AsyncRead + Unpin, T: AsyncWrite + Unpin>(
+    fn read<F: Readable, T: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
@@ -161,7 +177,7 @@ impl Tunnel {
     }
 
     /// Runs to the end of both directions.
-    pub async fn run(mut self: Box<Self>, mut client: impl AsyncRead + AsyncWrite + Unpin, client_ahead: Bytes) {
+    pub async fn run(mut self: Box<Self>, mut client: impl Readable + AsyncWrite, client_ahead: Bytes) {
         let tracked = self.call.kind() == WorkKind::WebSocket;
         let mut down = Half::new(&self.node_ahead, tracked);
         let mut up = Half::new(&client_ahead, tracked);

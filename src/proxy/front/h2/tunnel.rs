@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::super::super::upgrade::Readable;
+
 /// Both halves of a stream.
 pub struct Bytewise {
     send: SendStream<Bytes>,
@@ -42,6 +44,9 @@ impl AsyncRead for Bytewise {
         Poll::Ready(Ok(()))
     }
 }
+
+// What came of it lies in memory: to read in vain costs little.
+impl Readable for Bytewise {}
 
 impl AsyncWrite for Bytewise {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
