@@ -31,19 +31,6 @@ struct Case {
     table: Option<BTreeMap<String, String>>,
 }
 
-/// Scored cases whose verdict is not reached, each with the reason.
-const ALLOWED: &[(&str, &str)] = &[
-    ("MAL-LONG-METHOD", "hyper knows one answer to a head that is too big, 431, whatever part of it is"),
-    ("SMUG-CHUNK-BARE-SEMICOLON", "hyper skips chunk extensions unread; they are never passed on"),
-    ("SMUG-CHUNK-EXT-CTRL", "the same"),
-    ("SMUG-CHUNK-EXT-INVALID-TOKEN", "the same"),
-    (
-        "SMUG-CHUNK-SIZE-TRAILING-OWS",
-        "hyper takes blanks behind a chunk size, as RFC 9112 §7.1.1 has them before an extension",
-    ),
-    ("SMUG-CHUNK-LF-TRAILER", "hyper reads on for the end of the trailers; 408 after `timeouts.body`"),
-];
-
 fn cases(file: &str) -> Option<Vec<Case>> {
     let folder = std::env::var_os("SLUICE_VECTORS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/http1"), PathBuf::from);
@@ -150,9 +137,7 @@ async fn run(case: &Case) -> Result<String, String> {
         return Err(format!("the node got {lines:?}"));
     }
     match outcome.verdict(case) {
-        Some("Fail") if case.scored && !ALLOWED.iter().any(|(id, _)| *id == case.id) => {
-            Err(format!("{statuses:?}, closed: {}", outcome.closed))
-        }
+        Some("Fail") if case.scored => Err(format!("{statuses:?}, closed: {}", outcome.closed)),
         verdict => Ok(verdict.unwrap_or("Warn").to_owned()),
     }
 }

@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 use hyper::body::Frame;
 
+use super::extension::Extension;
 use super::fields::{MOST_FIELDS, why};
 use super::{Error, Inbox};
 use crate::net::Stream;
@@ -28,6 +29,8 @@ enum Kind {
     Chunked {
         state: Chunk,
         extensions: usize,
+        /// Only what the grammar has is taken.
+        strict: bool,
     },
     /// It ends where the connection does.
     Close,
@@ -41,7 +44,7 @@ enum Chunk {
     /// Within the digits of a size: the size so far, and how many digits it has.
     Size(u64, u8),
     /// Behind them, with what may follow.
-    Extension(u64),
+    Extension(u64, Extension),
     /// The line of the size ends.
     SizeEnd(u64),
     /// So many bytes are left of the chunk.
@@ -73,9 +76,14 @@ impl Decoder {
         Self(Kind::Length(length))
     }
 
-    /// A body in chunks.
+    /// A body in chunks. What stands between them and says nothing may be anything.
     pub(super) fn chunked() -> Self {
-        Self(Kind::Chunked { state: Chunk::Size(0, 0), extensions: 0 })
+        Self(Kind::Chunked { state: Chunk::Size(0, 0), extensions: 0, strict: false })
+    }
+
+    /// The same of somebody who may mean it to be read in two ways.
+    pub(super) fn strictly_chunked() -> Self {
+        Self(Kind::Chunked { state: Chunk::Size(0, 0), extensions: 0, strict: true })
     }
 
     /// A body that ends with its connection.
@@ -138,8 +146,8 @@ impl Decoder {
                 }
                 Ok(Piece::Data(data))
             }
-            Kind::Chunked { state, extensions } => {
-                let piece = chunked(state, extensions, inbox)?;
+            Kind::Chunked { state, extensions, strict } => {
+                let piece = chunked(state, extensions, *strict, inbox)?;
                 if matches!(piece, Piece::End | Piece::Trailers(_)) {
                     self.0 = Kind::Ended;
                 }
@@ -156,7 +164,8 @@ fn some_of(inbox: &mut BytesMut, left: &mut u64) -> Bytes {
     inbox.split_to(here).freeze()
 }
 
-fn chunked(state: &mut Chunk, extensions: &mut usize, inbox: &mut BytesMut) -> Result<Piece, Error> {
+fn chunked(state: &mut Chunk, extensions: &mut usize, strict: bool, inbox: &mut BytesMut) -> Result<Piece, Error> {
+    const EXTENSION: Error = Error::Malformed("a chunk's extension");
     loop {
         if let Chunk::Data(left) = state {
             if inbox.is_empty() {
@@ -169,7 +178,7 @@ fn chunked(state: &mut Chunk, extensions: &mut usize, inbox: &mut BytesMut) -> R
             return Ok(Piece::Data(data));
         }
         if *state == Chunk::Trailers {
-            return trailers(inbox);
+            return trailers(inbox, strict);
         }
         let Some(byte) = inbox.first().copied() else { return Ok(Piece::Nothing) };
         inbox.advance(1);
@@ -183,16 +192,17 @@ fn chunked(state: &mut Chunk, extensions: &mut usize, inbox: &mut BytesMut) -> R
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 Chunk::Size(size << 4 | u64::from(digit), digits + 1)
             }
-            (Chunk::Size(size, 1..) | Chunk::Extension(size), b'\r') => Chunk::SizeEnd(size),
-            (Chunk::Size(size, 1..), b';' | b' ' | b'\t') => Chunk::Extension(size),
-            // Whoever takes a bare end of line for one would see another chunk begin here.
-            (Chunk::Extension(_), b'\n') => return Err(Error::Malformed("an end of line in a chunk's extension")),
-            (Chunk::Extension(size), _) => {
+            (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(size),
+            (Chunk::Size(size, 1..), b';' | b' ' | b'\t') => {
+                Chunk::Extension(size, Extension::begin(byte, strict).ok_or(EXTENSION)?)
+            }
+            (Chunk::Extension(size, at), b'\r') if at.may_end() => Chunk::SizeEnd(size),
+            (Chunk::Extension(size, at), _) => {
                 *extensions += 1;
                 if *extensions > MOST_EXTENSIONS {
                     return Err(Error::Malformed("too many chunk extensions"));
                 }
-                Chunk::Extension(size)
+                Chunk::Extension(size, at.next(byte).ok_or(EXTENSION)?)
             }
             (Chunk::SizeEnd(0), b'\n') => Chunk::Trailers,
             (Chunk::SizeEnd(size), b'\n') => Chunk::Data(size),
@@ -203,7 +213,7 @@ fn chunked(state: &mut Chunk, extensions: &mut usize, inbox: &mut BytesMut) -> R
     }
 }
 
-fn trailers(inbox: &mut BytesMut) -> Result<Piece, Error> {
+fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
     if inbox.starts_with(b"\r\n") {
         inbox.advance(2);
         return Ok(Piece::End);
@@ -218,14 +228,23 @@ fn trailers(inbox: &mut BytesMut) -> Result<Piece, Error> {
                 let value = HeaderValue::from_bytes(field.value);
                 trailers.append(name, value.map_err(|_| Error::Malformed("a trailer's value"))?);
             }
-            (length, trailers)
+            (length, Some(trailers))
         }
         Ok(Status::Partial) if inbox.len() > MOST_TRAILERS => return Err(Error::Malformed("too many trailers")),
-        Ok(Status::Partial) => return Ok(Piece::Nothing),
+        Ok(Status::Partial) => (inbox.len(), None),
         Err(error) => return Err(why(error)),
     };
+    if strict && has_bare_end(&inbox[..length]) {
+        return Err(Error::Malformed("an end of line in the trailers"));
+    }
+    let Some(trailers) = trailers else { return Ok(Piece::Nothing) };
     inbox.advance(length);
     Ok(Piece::Trailers(trailers))
+}
+
+/// Whether a line ends without a carriage return.
+fn has_bare_end(text: &[u8]) -> bool {
+    text.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || text[at - 1] != b'\r'))
 }
 
 #[cfg(test)]
@@ -272,6 +291,29 @@ mod tests {
         let body = b"5;a=b\r\nhello\r\n1 \t; x\r\n!\r\n000\r\n\r\n";
         let (data, ..) = read(Decoder::chunked(), [&body[..]]).expect("in order").expect("whole");
         assert_eq!(data, b"hello!");
+    }
+
+    #[test]
+    fn of_a_client_only_what_the_grammar_has_is_passed_over() {
+        for (body, taken) in [
+            ("5\r\nhello\r\n0\r\n\r\n", true),
+            ("5;a=b ; c=\"d\"\r\nhello\r\n0;e\r\nx: y\r\n\r\n", true),
+            ("5;\r\nhello\r\n0\r\n\r\n", false),
+            ("5 \r\nhello\r\n0\r\n\r\n", false),
+            ("5;a\x01\r\nhello\r\n0\r\n\r\n", false),
+            ("5\r\nhello\r\n0\r\n\n", false),
+            ("5\r\nhello\r\n0\r\nx: y\n\r\n", false),
+            ("5\r\nhello\r\n0\r\nx: y\r\n\n", false),
+        ] {
+            let strict = read(Decoder::strictly_chunked(), [body.as_bytes()]);
+            assert_eq!(strict.as_ref().is_ok_and(Option::is_some), taken, "{body:?}: {strict:?}");
+            assert!(taken || strict.is_err_and(|error| error.is_malformed()), "{body:?}");
+            assert!(read(Decoder::chunked(), [body.as_bytes()]).is_ok_and(|read| read.is_some()), "{body:?}");
+        }
+        // Told before it has ended, whatever follows.
+        assert!(read(Decoder::strictly_chunked(), [&b"0\r\nx: y\nz"[..]]).is_err());
+        // What stands behind the trailers is nobody's business here.
+        assert!(read(Decoder::strictly_chunked(), [&b"0\r\n\r\nGET / HTTP/1.1\n\n"[..]]).is_ok());
     }
 
     #[test]
@@ -333,13 +375,15 @@ mod tests {
 
         #[test]
         fn nothing_that_comes_makes_it_panic(
-            text in "[0-9a-f;\r\n :x]{0,60}",
+            text in "[0-9a-f;\r\n :x=\"\\\\]{0,60}",
             cut in 0_usize..60,
+            strict: bool,
         ) {
             let text = text.as_bytes();
             let (one, two) = text.split_at(cut.min(text.len()));
-            let in_two = read(Decoder::chunked(), [one, two]).ok();
-            let at_once = read(Decoder::chunked(), [text]).ok();
+            let decoder = || if strict { Decoder::strictly_chunked() } else { Decoder::chunked() };
+            let in_two = read(decoder(), [one, two]).ok();
+            let at_once = read(decoder(), [text]).ok();
             // The same is found however it comes, but for an end that waits for more.
             prop_assert_eq!(in_two, at_once);
         }

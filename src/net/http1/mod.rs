@@ -4,6 +4,7 @@
 //! for each request. Here whoever asks or answers also drives the connection; most of the work of a request was that.
 
 pub mod body;
+mod extension;
 pub mod fields;
 mod inbox;
 mod outbox;

@@ -117,7 +117,7 @@ fn read_fields(head: &mut Head, text: &bytes::Bytes, places: &Places) -> Result<
                 head.parts.headers.remove(CONTENT_LENGTH);
                 head.keep_alive = false;
             }
-            Some(Decoder::chunked())
+            Some(Decoder::strictly_chunked())
         }
         (Some(false), _) => return Err(Error::Malformed("only the transfer coding `chunked`, once, is understood")),
         (None, length) => length.filter(|length| *length > 0).map(Decoder::of_length),
