@@ -34,6 +34,11 @@ impl ClientBody {
         }
         Self::Http2(Some(Box::new(Http2Body { stream, length, owed: 0 })))
     }
+
+    /// Whether the client waits to be told to send it, by being asked for it (RFC 9110 §10.1.1).
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Http1(Some(body)) if body.is_held())
+    }
 }
 
 impl Http2Body {

@@ -53,8 +53,8 @@ pub struct Front {
     waker: RefCell<Option<Waker>>,
     /// What nodes are told of the client: set with the first request, and anew when another host is asked.
     pub told: RefCell<Option<Rc<Told>>>,
-    /// Bytes read when the last call ended: what comes after belongs to the next head. Set by the call.
-    read: Cell<u64>,
+    /// HTTP/1: some of the next head is here. Set by the connection while it waits for the rest.
+    arriving: Cell<bool>,
     /// HTTP/2: what the client costs; set by the connection.
     meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
@@ -148,7 +148,7 @@ impl Front {
     }
 
     fn count_anew(&self) {
-        self.read.set(self.pulse.read());
+        self.arriving.set(false);
         self.rest.set(None);
     }
 
@@ -207,12 +207,10 @@ impl Front {
             if now - closing >= limits.head {
                 self.kill();
             }
-        } else if let Some(head) = rest.head {
-            if now - head >= limits.head {
+        } else if self.arriving.get() {
+            if now - *rest.head.get_or_insert(now) >= limits.head {
                 self.give(Order::HeadTimeout);
             }
-        } else if self.pulse.read() != self.read.get() {
-            rest.head = Some(now);
         } else if now - rest.since >= limits.idle || linger_until.is_some_and(|until| now >= until) {
             rest.closing = Some(now);
             self.close();
@@ -255,7 +253,7 @@ pub fn serve(
         order: Cell::new(None),
         waker: RefCell::new(None),
         told: RefCell::new(None),
-        read: Cell::new(0),
+        arriving: Cell::new(false),
         meter: OnceCell::new(),
         rest: Cell::new(None),
     });

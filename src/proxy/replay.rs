@@ -102,7 +102,7 @@ impl Source {
 
     /// Whether the client still waits to hear that it should send the body.
     pub fn is_held(&self) -> bool {
-        self.call.holds_body()
+        self.call.holds_body() || self.incoming.borrow().is_held()
     }
 
     /// The body for one more try.
@@ -113,7 +113,7 @@ impl Source {
     /// Reads and drops what the client still sends, up to `limit` bytes. Ends when it is complete, broken, or too much.
     pub fn poll_discard(&self, cx: &mut Context<'_>, limit: &mut usize) -> Poll<()> {
         // Reading now would tell a client that waits for `100 Continue` to go on, when it is being refused.
-        if self.call.holds_body() {
+        if self.is_held() {
             return Poll::Ready(());
         }
         while self.state.get() == State::Flowing && *limit > 0 {

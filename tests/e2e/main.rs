@@ -18,6 +18,7 @@ mod door_limits;
 mod drain;
 mod faults;
 mod framing;
+mod front_h1;
 mod grpc;
 mod h2_abuse;
 mod h2_ends;

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -139,6 +139,21 @@ fn too_large(text: &[u8], size: usize) -> Error {
     }
 }
 
+/// Drops empty lines ahead of a head (RFC 9112 §2.2): some clients send one behind a body, and many would be read anew with each.
+/// Whether there were any.
+pub fn skip_empty_lines(inbox: &mut BytesMut) -> bool {
+    let mut lines = 0;
+    loop {
+        match &inbox[lines..] {
+            [b'\n', ..] => lines += 1,
+            [b'\r', b'\n', ..] => lines += 2,
+            _ => break,
+        }
+    }
+    inbox.advance(lines);
+    lines > 0
+}
+
 /// Whether a head may be whole: its first `seen` bytes were not. To look for its end costs less than to read it anew with each
 /// byte of a client that sends them one by one.
 pub fn may_be_whole(text: &[u8], seen: usize, bounds: Bounds) -> bool {
@@ -255,6 +270,17 @@ mod tests {
             assert!(looks <= 4, "{looks} looks at {text:?}");
         }
         assert!(may_be_whole(&[b'x'; 1025], 1024, BOUNDS), "what is too large is told at once");
+    }
+
+    #[test]
+    fn empty_lines_ahead_of_a_head_are_no_part_of_it() {
+        for (text, rest) in
+            [("", ""), ("\r\n", ""), ("\n\r\n\r", "\r"), ("\r\n\nGET /\r\n", "GET /\r\n"), ("\rG", "\rG")]
+        {
+            let mut inbox = BytesMut::from(text);
+            assert_eq!(skip_empty_lines(&mut inbox), text != rest);
+            assert_eq!(inbox, rest, "{text:?}");
+        }
     }
 
     #[test]

@@ -143,7 +143,10 @@ impl Server {
         if self.closes && self.line.is_quiet() {
             return Poll::Ready(Err(Stop::End(End::Closed { unread: false })));
         }
-        let stop = match ready!(self.line.poll_head(cx, bounds)) {
+        let head = self.line.poll_head(cx, bounds);
+        // Not what was read of the request before it; but what came of this one meanwhile.
+        self.front.arriving.set(head.is_pending() && self.line.holds_more());
+        let stop = match ready!(head) {
             Ok(Some(head)) => return Poll::Ready(Ok(head)),
             Ok(None) => Stop::End(End::Closed { unread: false }),
             Err(Error::Malformed(why)) => Stop::Refused(Fault::BadRequest(why)),
@@ -209,8 +212,10 @@ impl Server {
         {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        // An answer that did not wait for all of its request: is the rest here, at least?
-        let left = self.line.has_body() && self.line.is_alone();
+        // An answer that did not wait for all of its request: is the rest here, at least? While a node sends the answer, it may
+        // still be taking the request.
+        let at_hand = matches!(body, RespBody::Empty | RespBody::Full(_));
+        let left = self.line.has_body() && (at_hand || self.line.is_alone());
         let unread = left && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await;
         let keep_alive = asked.keep_alive && !unread && !self.closes;
         let manner = Manner { version: asked.version, length, keep_alive };
@@ -236,7 +241,7 @@ impl Server {
         if self.line.has_body() && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await {
             return Some(End::Closed { unread: true });
         }
-        (!goes_on).then(|| End::Closed { unread: self.line.holds_more() })
+        (!goes_on).then(|| End::Closed { unread: !self.line.is_quiet() })
     }
 
     /// Writes what is to be written of an answer. `false`: the client cannot have all of it.
@@ -298,7 +303,9 @@ impl Server {
         let said = poll_fn(|cx| {
             let _ = ready!(self.line.poll_write(cx, &mut self.outbox));
             // Over TLS, an end without a word would look like an attack.
-            self.line.poll_shutdown(cx)
+            let _ = ready!(self.line.poll_shutdown(cx));
+            // It may still be sending, and would not read this behind a reset.
+            self.line.poll_discard(cx)
         });
         let _ = tokio::time::timeout(FAREWELL_TIME, said).await;
     }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -36,6 +36,10 @@ struct Ends {
     expectation: Expectation,
     /// What came of the body was none, or the connection ended in it.
     broken: bool,
+    /// The latter.
+    ended: bool,
+    /// The connection's task, while the body of the request is read; another one may do that.
+    watcher: Option<Waker>,
 }
 
 /// Whether the client waits to hear that it should send its body (RFC 9110 §10.1.1).
@@ -56,13 +60,25 @@ impl Line {
     pub(super) fn new(stream: Stream) -> Rc<Self> {
         let inbox = Inbox::new(MOST_ROOM);
         let expectation = Expectation::None;
-        Rc::new(Self(RefCell::new(Ends { stream, inbox, looked: 0, body: None, expectation, broken: false })))
+        Rc::new(Self(RefCell::new(Ends {
+            stream,
+            inbox,
+            looked: 0,
+            body: None,
+            expectation,
+            broken: false,
+            ended: false,
+            watcher: None,
+        })))
     }
 
     /// The next request's head. `None`: the client has ended the connection between two requests.
     pub(super) fn poll_head(&self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<Result<Option<Head>, Error>> {
         let ends = &mut *self.0.borrow_mut();
         loop {
+            if request::skip_empty_lines(&mut ends.inbox) {
+                ends.looked = 0;
+            }
             if !ends.inbox.is_empty()
                 && request::may_be_whole(&ends.inbox, ends.looked, bounds)
                 && let Some(mut head) = request::read_head(&mut ends.inbox, bounds)?
@@ -95,7 +111,13 @@ impl Line {
     /// request stays.
     pub(super) fn is_gone(&self, cx: &mut Context<'_>) -> bool {
         let ends = &mut *self.0.borrow_mut();
-        if ends.body.is_some() || !ends.inbox.is_empty() {
+        if ends.body.is_some() {
+            if !ends.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker())) {
+                ends.watcher = Some(cx.waker().clone());
+            }
+            return ends.ended;
+        }
+        if !ends.inbox.is_empty() {
             return false;
         }
         matches!(ends.inbox.poll_more(cx, &mut ends.stream), Poll::Ready(Ok(0) | Err(_)))
@@ -179,9 +201,17 @@ impl Ends {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(body.poll_frame(cx, &mut self.inbox, &mut self.stream));
+        let has_ended = body.has_ended();
         self.broken |= matches!(frame, Some(Err(_)));
-        if body.has_ended() {
+        self.ended |= matches!(frame, Some(Err(Error::Ended | Error::Io(_))));
+        if has_ended {
             self.body = None;
+        }
+        if has_ended || self.broken {
+            // From here on, it is the connection's task that looks whether the client is still there.
+            if let Some(watcher) = self.watcher.take_if(|watcher| !watcher.will_wake(cx.waker())) {
+                watcher.wake();
+            }
         }
         Poll::Ready(frame)
     }
@@ -206,6 +236,12 @@ impl LineBody {
             ends.expectation = Expectation::Wanted;
         }
         ends.poll_body(cx)
+    }
+
+    /// Whether the client waits to hear that it should send it.
+    pub fn is_held(&self) -> bool {
+        let ends = self.0.0.borrow();
+        matches!(ends.expectation, Expectation::Waits | Expectation::Wanted) && ends.body.is_some()
     }
 
     /// Whether all of it was taken.
