@@ -3,6 +3,7 @@
 //! The call is what the rest of the worker sees of a request: the watchdog finds its time limits here, the control plane
 //! learns from it what holds a node open, and a cut reaches the request through it.
 
+mod hints;
 mod note;
 mod patience;
 mod watch;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri};
 
+use self::hints::Hints;
 use self::patience::Patience;
 use super::access_log::Entry;
 use super::front::Front;
@@ -103,6 +105,7 @@ pub struct Call {
     held_since: Cell<Option<Instant>>,
     /// The body was held back and is wanted now.
     wants_body: Cell<bool>,
+    hints: Hints,
     /// Set by the stream (HTTP/2): the client takes nothing now. It has its own limit for that.
     client_stalls: Cell<bool>,
     /// Set by the watchdog: the client must not take what it got for the whole.
@@ -371,6 +374,7 @@ impl Registered {
             shielded: Cell::new(false),
             held_since: Cell::new(None),
             wants_body: Cell::new(false),
+            hints: Hints::default(),
             client_stalls: Cell::new(false),
             killed: Cell::new(false),
             beat: Cell::new(0),

@@ -12,8 +12,10 @@ use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::error::Fault;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// How long a connection is kept (RFC 2068 §19.7.1).
+pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// What some old clients say to proxies.
+pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// What the head of a request says, as far as Sluice must know.
 #[derive(Debug, Default)]
@@ -221,7 +223,8 @@ fn is_of_name(byte: u8) -> bool {
     )
 }
 
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+/// The members of a list.
+pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 

@@ -28,6 +28,7 @@ mod h2_times;
 mod h2_tls;
 mod h2_websocket;
 mod headers;
+mod hints;
 mod hold;
 mod kill;
 mod limits;

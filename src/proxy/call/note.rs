@@ -20,6 +20,7 @@ impl Call {
 
     /// Told by the handler when the request goes to a node.
     pub fn count_attempt(&self) {
+        self.forget_hints();
         self.note(Entry::count_attempt);
     }
 

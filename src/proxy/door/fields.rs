@@ -25,6 +25,13 @@ pub(super) fn carry_out(rules: &FieldRules, pass: &Pass, headers: &mut HeaderMap
     }
 }
 
+/// Has what comes before an answer say nothing of what the answer may not, or of what is said in its place.
+pub fn hide(rules: &FieldRules, headers: &mut HeaderMap) {
+    for name in rules.remove.iter().chain(rules.set.iter().map(|field| &field.name)) {
+        remove_alike(headers, name);
+    }
+}
+
 /// Removes a field, and whatever a node may take for it: CGI and its heirs turn `-` into `_`.
 pub(super) fn remove_alike(headers: &mut HeaderMap, name: &HeaderName) {
     headers.remove(name);

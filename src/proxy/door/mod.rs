@@ -42,6 +42,7 @@ use crate::pool::router::normalised;
 pub use client::{address as client_address, is_https as client_is_https, is_trusted};
 #[cfg(feature = "compression")]
 pub use compress::Compressed;
+pub use fields::hide;
 
 /// A service's policies as a worker carries them out.
 #[derive(Debug)]

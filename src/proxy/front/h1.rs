@@ -167,6 +167,10 @@ impl Server {
     async fn answer(&mut self, head: Head) -> Option<Response<RespBody>> {
         let parts = head.parts;
         let call = Registered::new(&self.worker, &self.front, None, parts.method.clone(), parts.uri.clone());
+        let state = Rc::clone(call.shared());
+        if parts.version >= Version::HTTP_11 {
+            state.want_hints();
+        }
         let request = Request::from_parts(parts, ClientBody::Http1(LineBody::of(&self.line)));
         let mut handler = pin!(handler::handle(Rc::clone(&self.worker), call, request));
         poll_fn(|cx| {
@@ -174,7 +178,11 @@ impl Server {
             if !self.takes_order() {
                 return Poll::Ready(None);
             }
-            if let Poll::Ready(response) = handler.as_mut().poll(cx) {
+            let answered = handler.as_mut().poll(cx);
+            for hint in state.take_hints() {
+                write_interim(self.outbox.head(), hint.status(), hint.headers());
+            }
+            if let Poll::Ready(response) = answered {
                 return Poll::Ready(Some(response));
             }
             if self.line.take_wanted() {

@@ -172,7 +172,7 @@ pub(super) async fn send(
         let read = pulse.read();
         call.set_upstream(pulse);
         call.enter(Stage::Response, settings.timeouts.response);
-        match exchange(call, &mut upstream, reused, &ask).await {
+        match exchange((call, settings), &mut upstream, reused, &ask).await {
             Ok(Some(Ok(found))) => {
                 upstream.wire.receive(found.body);
                 return Sent::Response(http::Response::from_parts(found.parts, Feed::Http1(upstream)));
@@ -201,7 +201,7 @@ fn introduction(call: &Call, settings: &config::Connections) -> Option<Introduct
 
 /// Until the head of the response is there. `None`: the connection had ended before anything was written.
 async fn exchange(
-    call: &Call,
+    (call, settings): (&Call, &config::Service),
     upstream: &mut Upstream,
     reused: bool,
     ask: &Ask<'_, impl Fn() -> ReqBody>,
@@ -217,7 +217,7 @@ async fn exchange(
             wire.begin(ask.head, ask.told, (ask.body)());
             begun = true;
         }
-        wire.poll_head(cx, &ask.head.method, call, first && reused).map(Some)
+        wire.poll_head(cx, &ask.head.method, (call, settings), first && reused).map(Some)
     }))
     .await
 }

@@ -67,7 +67,7 @@ pub(super) async fn send(
     drop(send);
     let upload = (!whole).then(|| Upload::new(body, stream));
     let mut exchange = Exchange { response, upload };
-    match call.unless_judged(poll_fn(|cx| exchange.poll(cx, call))).await {
+    match call.unless_judged(poll_fn(|cx| exchange.poll(cx, call, settings))).await {
         Ok(Ok(response)) => {
             let upload = exchange.upload.map(Upload::detach);
             let answer = |recv| Feed::Http2(Box::new(Answer::new(recv, upload, place)));
@@ -104,11 +104,17 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn poll(&mut self, cx: &mut Context<'_>, call: &Call) -> Poll<Result<Response<::h2::RecvStream>, Failure>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &Call,
+        settings: &config::Service,
+    ) -> Poll<Result<Response<::h2::RecvStream>, Failure>> {
         while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
             if interim.status() == StatusCode::CONTINUE {
                 call.release_body();
             }
+            call.hint(interim.status(), interim.headers(), settings);
         }
         match self.upload.as_mut().map(|upload| upload.poll(cx)) {
             Some(Poll::Ready(Err(Failure::Client))) => return Poll::Ready(Err(Failure::Client)),

@@ -7,6 +7,7 @@ pub mod any;
 pub mod client;
 pub mod control;
 pub mod h2node;
+pub mod hints;
 pub mod http2;
 pub mod node;
 pub mod tls;

@@ -138,6 +138,7 @@ async fn answer(
         Ok(request) => request,
         Err(fault) => return Some(refuse::refuse(worker, &fault)),
     };
+    state.want_hints();
     let mut handler = pin!(handler::handle(Rc::clone(worker), call, request));
     let mut said = false;
     poll_fn(|cx| {
@@ -145,10 +146,21 @@ async fn answer(
             respond.send_reset(Reason::CANCEL);
             return Poll::Ready(None);
         }
-        if let Poll::Ready(response) = handler.as_mut().poll(cx) {
+        let answered = handler.as_mut().poll(cx);
+        let hints = state.take_hints();
+        let asks = !said && answered.is_pending() && state.wants_body();
+        if (asks || !hints.is_empty()) && respond.poll_reset(cx).is_ready() {
+            // The library would send them all the same, on a stream that the client may have forgotten.
+            return Poll::Ready(None);
+        }
+        for hint in hints {
+            // Best effort, as hints are.
+            let _ = respond.send_informational(hint);
+        }
+        if let Poll::Ready(response) = answered {
             return Poll::Ready(Some(response));
         }
-        if !said && state.wants_body() {
+        if asks {
             said = true;
             let mut head = Response::new(());
             *head.status_mut() = StatusCode::CONTINUE;

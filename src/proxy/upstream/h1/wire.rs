@@ -9,6 +9,7 @@ use http::request;
 use http::{Method, StatusCode};
 use hyper::body::{Body, Frame};
 
+use crate::config;
 use crate::net::Stream;
 use crate::net::http1::body::Decoder;
 use crate::net::http1::request as outgoing;
@@ -103,7 +104,7 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
-        call: &Call,
+        (call, service): (&Call, &config::Service),
         silent: bool,
     ) -> Poll<Result<Head, Error>> {
         loop {
@@ -134,6 +135,7 @@ impl Wire {
                 if status == StatusCode::CONTINUE {
                     call.release_body();
                 }
+                call.hint(status, &head.parts.headers, service);
                 continue;
             }
             self.keep_alive = head.keep_alive;
