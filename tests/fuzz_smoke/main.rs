@@ -85,3 +85,8 @@ fn a_border_between_messages_is_found_however_the_bytes_arrive() {
 fn the_responses_of_a_node_are_the_same_however_the_bytes_arrive() {
     run("responses", targets::responses);
 }
+
+#[test]
+fn the_requests_of_a_client_are_the_same_however_the_bytes_arrive() {
+    run("requests", targets::requests);
+}

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use sluicegate::config;
 use sluicegate::net::http1::Error;
 use sluicegate::net::http1::body::{Decoder, Piece};
+use sluicegate::net::http1::request::{self, Bounds};
 use sluicegate::net::http1::response::read_head;
 use sluicegate::net::proxy_header::{Found, find};
 use sluicegate::pool::Router;
@@ -167,4 +169,126 @@ pub fn responses(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
     let piece = usize::from(*cut).max(1);
     assert_eq!(said(std::iter::once(data)), said(data.chunks(piece)));
+}
+
+/// What a client's requests may be here.
+const BOUNDS: Bounds = Bounds { size: 2048, fields: 40 };
+
+/// A request as it was found: its head, what becomes of the connection, its body, and its trailers.
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    head: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    trailers: Option<HeaderMap>,
+}
+
+/// What a client says on one connection, read as a connection does.
+#[derive(Default)]
+struct Asked {
+    inbox: BytesMut,
+    /// So much of the inbox is no whole head.
+    looked: usize,
+    body: Option<Decoder>,
+    requests: Vec<Heard>,
+}
+
+impl Asked {
+    /// Takes a head or a piece of a body. `false`: more has to come first.
+    fn take(&mut self) -> Result<bool, Error> {
+        let Some(decoder) = &mut self.body else {
+            if request::skip_empty_lines(&mut self.inbox) {
+                self.looked = 0;
+            }
+            let may_be = !self.inbox.is_empty() && request::may_be_whole(&self.inbox, self.looked, BOUNDS);
+            let head = if may_be { request::read_head(&mut self.inbox, BOUNDS)? } else { None };
+            self.looked = if head.is_some() { 0 } else { self.inbox.len() };
+            let Some(head) = head else { return Ok(false) };
+            assert!(head.parts.headers.len() <= BOUNDS.fields);
+            assert!(head.body.is_some() || !head.expects_continue, "there is nothing to send");
+            said_again(&head.parts, head.body.as_ref());
+            passed_on(&head.parts, head.body.as_ref());
+            let uri = &head.parts.uri;
+            let text = format!(
+                "{} {uri} {:?} {} {}",
+                head.parts.method, head.parts.version, head.keep_alive, head.te_trailers
+            );
+            self.requests.push(Heard { head: text, headers: head.parts.headers, ..Heard::default() });
+            self.body = head.body;
+            return Ok(true);
+        };
+        let found = self.requests.last_mut().expect("a head");
+        match decoder.take(&mut self.inbox)? {
+            Piece::Nothing => return Ok(false),
+            Piece::Data(data) => found.body.extend_from_slice(&data),
+            Piece::Trailers(trailers) => found.trailers = Some(trailers),
+            Piece::End => {}
+        }
+        if decoder.has_ended() {
+            self.body = None;
+        }
+        Ok(true)
+    }
+
+    /// Whether all that came is in order so far.
+    fn hears(&mut self, pieces: &mut dyn Iterator<Item = &[u8]>) -> bool {
+        for piece in pieces {
+            self.inbox.extend_from_slice(piece);
+            loop {
+                match self.take() {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        assert!(error.is_malformed());
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Whoever reads what is written of a request finds the same head, and a body where there is one.
+fn said_again(parts: &Parts, body: Option<&Decoder>) {
+    let mut parts = parts.clone();
+    let Ok(uri) = headers::target(&parts.uri, None) else { return };
+    parts.uri = uri;
+    let coding = body.map(|_| request::coding(&parts));
+    let mut text = Vec::new();
+    request::write_head(&mut text, &parts, b"", coding);
+    text.extend_from_slice(b"behind it");
+    let mut inbox = BytesMut::from(&text[..]);
+    let again = request::read_head(&mut inbox, Bounds { size: 2 * BOUNDS.size, fields: BOUNDS.fields + 1 });
+    let again = again.unwrap_or_else(|error| panic!("{error}: {parts:?}")).expect("a whole head");
+    assert_eq!(&inbox[..], b"behind it");
+    assert_eq!((&again.parts.method, again.parts.uri.path_and_query()), (&parts.method, parts.uri.path_and_query()));
+    assert_eq!(again.body.as_ref().map(Decoder::left), body.map(Decoder::left), "{parts:?}");
+    if parts.headers.contains_key(TRANSFER_ENCODING) || !again.parts.headers.contains_key(TRANSFER_ENCODING) {
+        assert_eq!(again.parts.headers, parts.headers);
+    }
+}
+
+/// The same of the head that a node gets, if it gets one.
+fn passed_on(parts: &Parts, body: Option<&Decoder>) {
+    let request = Request::from_parts(parts.clone(), ());
+    let Ok(seen) = headers::examine(&request, body.is_some(), |_| false) else { return };
+    let mut parts = request.into_parts().0;
+    let known = body.is_none() || parts.headers.contains_key(CONTENT_LENGTH);
+    seen.rewrite(&mut parts.headers, if known { BodyLength::Known } else { BodyLength::Unknown });
+    let framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().filter(|name| parts.headers.contains_key(*name)).count();
+    assert!(framed <= 1 && (body.is_none() || framed == 1), "{parts:?}");
+    said_again(&parts, body);
+}
+
+/// A client's requests are the same however their bytes arrive, and are said to a node as they were meant.
+pub fn requests(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let piece = usize::from(*cut).max(1);
+    let (mut whole, mut parts) = (Asked::default(), Asked::default());
+    let (whole_in_order, parts_in_order) =
+        (whole.hears(&mut std::iter::once(data)), parts.hears(&mut data.chunks(piece)));
+    assert_eq!(whole.requests, parts.requests);
+    // What is no head may be known only at its end.
+    assert!(parts_in_order == whole_in_order || (parts_in_order && parts.body.is_none() && !parts.inbox.is_empty()));
 }

@@ -214,12 +214,15 @@ fn chunked(state: &mut Chunk, extensions: &mut usize, strict: bool, inbox: &mut 
 }
 
 fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
+    const TOO_MANY: Error = Error::Malformed("too many trailers");
     if inbox.starts_with(b"\r\n") {
         inbox.advance(2);
         return Ok(Piece::End);
     }
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let (length, trailers) = match httparse::parse_headers(inbox, &mut fields) {
+        // The same however they come.
+        Ok(Status::Complete((length, _))) if length > MOST_TRAILERS => return Err(TOO_MANY),
         Ok(Status::Complete((length, fields))) => {
             let mut trailers = HeaderMap::with_capacity(fields.len());
             for field in fields {
@@ -230,7 +233,7 @@ fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
             }
             (length, Some(trailers))
         }
-        Ok(Status::Partial) if inbox.len() > MOST_TRAILERS => return Err(Error::Malformed("too many trailers")),
+        Ok(Status::Partial) if inbox.len() > MOST_TRAILERS => return Err(TOO_MANY),
         Ok(Status::Partial) => (inbox.len(), None),
         Err(error) => return Err(why(error)),
     };
@@ -321,6 +324,7 @@ mod tests {
         let long = format!("1;{}", "x".repeat(MOST_EXTENSIONS + 1));
         let many = format!("0\r\n{}\r\n", "a: b\r\n".repeat(MOST_FIELDS + 1));
         let large = format!("0\r\na: {}", "b".repeat(MOST_TRAILERS));
+        let ended = format!("{large}\r\n\r\n");
         for body in [
             "\r\n",
             "x\r\n",
@@ -338,6 +342,7 @@ mod tests {
             &long,
             &many,
             &large,
+            &ended,
         ] {
             let shown = &body[..body.len().min(40)];
             assert!(read(Decoder::chunked(), [body.as_bytes()]).is_err_and(|error| error.is_malformed()), "{shown:?}");
