@@ -35,6 +35,7 @@ impl Places {
     }
 
     /// Notes where these fields stand.
+    #[inline]
     pub(super) fn note(&mut self, fields: &[httparse::Header<'_>]) {
         let base = self.base;
         let range = |part: &[u8]| {
@@ -65,14 +66,16 @@ pub(super) fn part(text: &Bytes, (start, end): (u32, u32)) -> Bytes {
 }
 
 /// Reads the fields at these places. `keep`: whether one is to be kept, with whatever else is to be made of it.
+#[inline]
 pub(super) fn read(
     text: &Bytes,
     places: &Places,
     mut keep: impl FnMut(&HeaderName, &HeaderValue) -> Result<bool, Error>,
 ) -> Result<HeaderMap, Error> {
     let mut headers = spare();
-    // With room for what is added on the way.
-    headers.reserve(places.count + places.rest.len() + 6);
+    // With room for `Via`. More would often be more than there is in a spare one, and cost two allocations; less than the
+    // smallest table holds would leave one that is too small for the next head.
+    headers.reserve(SMALLEST.max(places.count + places.rest.len() + 1));
     for place in places.few[..places.count].iter().chain(&places.rest) {
         let name = HeaderName::from_bytes(&text[place.name.0 as usize..place.name.1 as usize]);
         let name = name.map_err(|_| Error::Malformed("a field's name"))?;
@@ -93,6 +96,9 @@ thread_local! {
 /// So many of them are kept, none with more room than for this many fields.
 const SPARES: usize = 64;
 const SPARE_FIELDS: usize = 2 * MOST_FIELDS;
+
+/// Fields for which a table of eight places has room.
+const SMALLEST: usize = 6;
 
 fn spare() -> HeaderMap {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()

@@ -38,7 +38,8 @@ pub fn prepare(request: Request<RecvStream>, known: &mut KnownHost) -> Prepared 
     if head.method == Method::CONNECT && protocol.is_none() {
         return prepared(Err(Fault::MethodNotAllowed));
     }
-    if let Err(fault) = set_host(&mut head.headers, scheme.as_ref(), authority, known) {
+    let seen = Seen::of(&head.headers);
+    if let Err(fault) = set_host(&mut head.headers, scheme.as_ref(), (authority, seen.host), known) {
         return prepared(Err(fault));
     }
     let mut target = Parts::default();
@@ -47,10 +48,11 @@ pub fn prepare(request: Request<RecvStream>, known: &mut KnownHost) -> Prepared 
         Ok(uri) => head.uri = uri,
         Err(_) => return prepared(Err(Fault::BadRequest("the request target is malformed"))),
     }
-    join_cookies(&mut head.headers);
+    if seen.cookies > 1 {
+        join_cookies(&mut head.headers);
+    }
     let Some(protocol) = protocol else {
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        return prepared(Ok(Request::from_parts(head, ClientBody::http2(body, length))));
+        return prepared(Ok(Request::from_parts(head, ClientBody::http2(body, seen.length))));
     };
     if !protocol.as_str().eq_ignore_ascii_case("websocket") {
         return prepared(Err(Fault::UnknownProtocol));
@@ -68,11 +70,34 @@ pub fn prepare(request: Request<RecvStream>, known: &mut KnownHost) -> Prepared 
     Prepared { request, websocket: Some((key, body)), is_head: false }
 }
 
+/// What is looked for in a head: one walk over it costs less than to look three names up.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    host: bool,
+    cookies: usize,
+    length: Option<u64>,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match *name {
+                HOST => seen.host = true,
+                COOKIE => seen.cookies += 1,
+                CONTENT_LENGTH => seen.length = value.to_str().ok().and_then(|length| length.parse().ok()),
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
 /// `:authority` is what counts. A `Host` beside it must say the same, or nodes and the routing could disagree (§8.3.1).
 fn set_host(
     headers: &mut HeaderMap,
     scheme: Option<&Scheme>,
-    authority: Option<Authority>,
+    (authority, beside): (Option<Authority>, bool),
     known: &mut KnownHost,
 ) -> Result<(), Fault> {
     let Some(authority) = authority else { return Ok(()) };
@@ -80,7 +105,7 @@ fn set_host(
     if !scheme.is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS) {
         return Err(Fault::BadRequest("the request target is malformed"));
     }
-    if let Some(host) = headers.get(HOST)
+    if let Some(host) = beside.then(|| headers.get(HOST)).flatten()
         && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
     {
         return Err(Fault::BadRequest("`Host` and `:authority` differ"));
