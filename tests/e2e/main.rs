@@ -19,6 +19,7 @@ mod drain;
 mod faults;
 mod framing;
 mod front_h1;
+mod front_h1_mix;
 mod grpc;
 mod h2_abuse;
 mod h2_ends;

@@ -40,8 +40,7 @@ impl Extension {
         match (self, byte) {
             // Whoever takes a bare end of line for one would see another chunk begin here.
             (_, b'\n') => None,
-            (Self::Any, _) => Some(self),
-            (Self::Blank | Self::Start | Self::NameBlank | Self::Value, b' ' | b'\t') => Some(self),
+            (Self::Any, _) | (Self::Blank | Self::Start | Self::NameBlank | Self::Value, b' ' | b'\t') => Some(self),
             (Self::Blank | Self::Name | Self::NameBlank | Self::Token | Self::Closed, b';') => Some(Self::Start),
             (Self::Name | Self::NameBlank, b'=') => Some(Self::Value),
             (Self::Name, b' ' | b'\t') => Some(Self::NameBlank),
