@@ -244,6 +244,22 @@ async fn trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_that_no_head_announced_reach_a_client_who_takes_them() {
+    let node = saying(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 7\r\nhost: evil\r\n\r\n",
+        false,
+    )
+    .await;
+    let proxy = Proxy::with(&app(&[node.address], ""));
+    let mut client = Client::connect(proxy.address).await;
+    for (te, trailers) in [("te: trailers\r\n", 1), ("", 0)] {
+        client.send(format!("GET / HTTP/1.1\r\nhost: app.test\r\n{te}\r\n")).await;
+        let response = client.response("GET").await.expect("an answer");
+        assert_eq!((response.text().as_str(), response.trailers.len(), response.truncated), ("abc", trailers, false));
+    }
+}
+
+#[tokio::test]
 async fn a_prefix_is_stripped_if_the_service_wants_it() {
     let node = TestNode::answering("").await;
     let nodes = format!("nodes = [\"{}\"]", node.address);
