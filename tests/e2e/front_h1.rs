@@ -7,8 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::node_h2::H2C;
 use crate::support::client::{Client, Response};
 use crate::support::control::{BlackHole, single};
+use crate::support::h2node::H2Node;
 use crate::support::node::TestNode;
 use crate::support::{PATIENCE, Proxy, app, settled, until};
 
@@ -305,7 +307,8 @@ async fn a_node_is_free_while_a_client_takes_nothing_of_a_small_answer() {
     .await;
     let proxy = proxy(&node, "", "timeouts = { body = \"60s\" }");
     let mut client = Client::connect(proxy.address).await;
-    let requests = 250;
+    socket2::SockRef::from(&client.stream).set_recv_buffer_size(256 * 1024).expect("a socket option");
+    let requests = 130;
     client.send(GET.repeat(requests)).await;
     let asked = settled(&count, Duration::from_millis(500)).await;
     assert!(asked < requests, "its buffers hold everything");
@@ -393,4 +396,16 @@ async fn a_client_that_goes_while_its_request_and_its_answer_flow_frees_the_node
         until("the node is free", || proxy.node(node.address).inflight() == 0).await;
         assert!(began.elapsed() < Duration::from_secs(5), "{end:?}: after {:?}", began.elapsed());
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_a_node_of_http_2_answers_early_ends_the_connection_too() {
+    // Whatever it is sent, it does not want it: the stream is reset behind the answer.
+    let node = H2Node::start(|mut exchange| async move { exchange.respond(413, "") }).await;
+    let proxy = single(&[node.address], H2C);
+    let mut client = Client::connect(proxy.address).await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{}", "x".repeat(50_000))).await;
+    let response = client.response("POST").await.expect("an answer");
+    assert_eq!((response.status, response.header("connection")), (413, Some("close")));
+    assert!(client.closed().await.is_empty());
 }

@@ -4,12 +4,19 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use fastrand::Rng;
-use tokio::io::AsyncWriteExt;
+use socket2::{SockRef, Socket};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::support::client::Client;
 use crate::support::node::TestNode;
+use crate::support::tls::{self, Authority, listener};
 use crate::support::{PATIENCE, Proxy, app, until};
 
 /// What is sent, the method, and what is to come back.
@@ -51,9 +58,26 @@ fn ask(random: &mut Rng, name: &str) -> Asked {
     Asked { text: text.into_bytes(), method, status, body }
 }
 
+trait Both: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Both for T {}
+
+/// A connection, over TLS if it has something to do that with, and its socket.
+async fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> (Client<Box<dyn Both>>, Socket) {
+    let socket = |tcp: &TcpStream| SockRef::from(tcp).try_clone().expect("a second handle");
+    if let Some(config) = tls {
+        let stream = tls::connect(config, address, "app.test").await.expect("a handshake");
+        let socket = socket(stream.get_ref().0);
+        return (Client::over(Box::new(stream)), socket);
+    }
+    let stream = Client::connect(address).await.stream;
+    let socket = socket(&stream);
+    (Client::over(Box::new(stream)), socket)
+}
+
 /// One client: how many answers it got.
-async fn converse(address: std::net::SocketAddr, name: String, mut random: Rng) -> usize {
-    let mut client = Client::connect(address).await;
+async fn converse(address: SocketAddr, tls: Option<Arc<ClientConfig>>, name: String, mut random: Rng) -> usize {
+    let (mut client, mut socket) = connect(address, tls.as_ref()).await;
     let mut answers = 0;
     for turn in 0..15 {
         // Several behind one another, unless one of them may end the connection.
@@ -72,7 +96,7 @@ async fn converse(address: std::net::SocketAddr, name: String, mut random: Rng) 
             // It goes in the middle.
             let _ = client.stream.write_all(&text[..random.usize(..text.len())]).await;
             if random.bool() {
-                let _ = socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+                let _ = socket.set_linger(Some(Duration::ZERO));
             }
             return answers;
         }
@@ -92,7 +116,7 @@ async fn converse(address: std::net::SocketAddr, name: String, mut random: Rng) 
             if response.header("connection") == Some("close") {
                 assert_eq!(one.status, 404, "for no reason");
                 assert!(client.closed().await.is_empty());
-                client = Client::connect(address).await;
+                (client, socket) = connect(address, tls.as_ref()).await;
             }
         }
     }
@@ -100,7 +124,18 @@ async fn converse(address: std::net::SocketAddr, name: String, mut random: Rng) 
 }
 
 #[tokio::test]
+async fn every_client_over_tls_gets_the_answers_to_what_it_asked_and_nothing_else() {
+    let mut ca = Authority::new();
+    let files = ca.issue("app", &["app.test"]);
+    mix(&listener(&[&files], ""), Some(Arc::new(ca.client()))).await;
+}
+
+#[tokio::test]
 async fn every_client_gets_the_answers_to_what_it_asked_and_nothing_else() {
+    mix("", None).await;
+}
+
+async fn mix(listener: &str, tls: Option<Arc<ClientConfig>>) {
     let seed =
         std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SLUICE_SEED={seed}");
@@ -125,10 +160,10 @@ async fn every_client_gets_the_answers_to_what_it_asked_and_nothing_else() {
         }
     })
     .await;
-    let proxy = Proxy::with_workers(&app(&[node.address], "").replace("\"*\"", "\"app.test\""), 1);
+    let proxy = Proxy::listening(&app(&[node.address], "").replace("\"*\"", "\"app.test\""), listener, 1);
     let mut clients = tokio::task::JoinSet::new();
     for name in 0..30 {
-        clients.spawn(converse(proxy.address, name.to_string(), random.fork()));
+        clients.spawn(converse(proxy.address, tls.clone(), name.to_string(), random.fork()));
     }
     let answers: usize = clients.join_all().await.into_iter().sum();
     assert!(answers > 300, "{answers} answers");
