@@ -105,9 +105,7 @@ fn routes_timeouts_and_limits_change_for_the_next_request() {
     let fat = format!("/app?{}", "x".repeat(20_000));
     assert_ne!(get(proxy.address(), "shop.test", &fat).expect("an answer").status, 414);
     site.write(&text("limits = { head_size = \"8KiB\" }", "").replace("\"shop.test\"", "\"shop.test/app\""));
-    eventually("the limit is lower", || {
-        (get(proxy.address(), "shop.test", &fat).ok()?.status == 414).then_some(())
-    });
+    eventually("the limit is lower", || (get(proxy.address(), "shop.test", &fat).ok()?.status == 414).then_some(()));
     let after = proxy.service("shop").expect("a status");
     assert_eq!(after.nodes[0].since, before.nodes[0].since, "the node was touched");
     assert_eq!(after.change, before.change);
