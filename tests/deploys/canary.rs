@@ -75,7 +75,9 @@ fn a_broken_release_is_sent_back_and_deploy_puts_the_file_back() {
         options.rates = Rates { get: RATE * 0.8, post: RATE * 0.2, ..Rates::default() };
     });
     more(&load, 100);
-    let v2 = origins(&stage, "v2", Faults { fail: 0.5, ..Faults::default() });
+    // Half of them would do, but for the one run in some hundred in which a machine under load brings a dozen requests to a step, and
+    // three of them fail: that much the guard has to allow.
+    let v2 = origins(&stage, "v2", Faults { fail: 0.8, ..Faults::default() });
     let nodes: Vec<_> = v2.iter().map(|node| node.address().to_string()).collect();
     let config = stage.config.to_string_lossy().into_owned();
     let deployed = stage.sluice(&[
