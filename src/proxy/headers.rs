@@ -12,10 +12,11 @@ use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::error::Fault;
 
-/// How long a connection is kept (RFC 2068 §19.7.1).
-pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// What some old clients say to proxies.
-pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields that hold for one connection, besides those that `Connection` names (RFC 9110 §7.6.1).
+pub const HOP_BY_HOP: [HeaderName; 6] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// What the head of a request says, as far as Sluice must know.
 #[derive(Debug, Default)]
@@ -245,7 +246,7 @@ impl Seen {
 
     /// Removes what belongs to the client's connection, for a message of our own that repeats the rest.
     pub fn strip(&self, headers: &mut HeaderMap) {
-        for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        for name in HOP_BY_HOP {
             headers.remove(name);
         }
         for name in &self.drop {

@@ -3,12 +3,12 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use httparse::Status;
 use hyper::body::Frame;
 
 use super::extension::Extension;
-use super::fields::{MOST_FIELDS, why};
+use super::fields::{self, MOST_FIELDS, Places, why};
 use super::{Error, Inbox};
 use crate::net::Stream;
 
@@ -220,18 +220,13 @@ fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
         return Ok(Piece::End);
     }
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let (length, trailers) = match httparse::parse_headers(inbox, &mut fields) {
+    let (length, places) = match httparse::parse_headers(inbox, &mut fields) {
         // The same however they come.
         Ok(Status::Complete((length, _))) if length > MOST_TRAILERS => return Err(TOO_MANY),
         Ok(Status::Complete((length, fields))) => {
-            let mut trailers = HeaderMap::with_capacity(fields.len());
-            for field in fields {
-                let name = HeaderName::from_bytes(field.name.as_bytes());
-                let name = name.map_err(|_| Error::Malformed("a trailer's name"))?;
-                let value = HeaderValue::from_bytes(field.value);
-                trailers.append(name, value.map_err(|_| Error::Malformed("a trailer's value"))?);
-            }
-            (length, Some(trailers))
+            let mut places = Places::within(inbox);
+            places.note(fields);
+            (length, Some(places))
         }
         Ok(Status::Partial) if inbox.len() > MOST_TRAILERS => return Err(TOO_MANY),
         Ok(Status::Partial) => (inbox.len(), None),
@@ -240,9 +235,9 @@ fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
     if strict && has_bare_end(&inbox[..length]) {
         return Err(Error::Malformed("an end of line in the trailers"));
     }
-    let Some(trailers) = trailers else { return Ok(Piece::Nothing) };
-    inbox.advance(length);
-    Ok(Piece::Trailers(trailers))
+    let Some(places) = places else { return Ok(Piece::Nothing) };
+    let text = inbox.split_to(length).freeze();
+    fields::read(&text, &places, |_, _| Ok(true)).map(Piece::Trailers)
 }
 
 /// Whether a line ends without a carriage return.
@@ -256,6 +251,7 @@ mod tests {
 
     use super::*;
     use crate::net::http1::outbox::{write_chunk_size, write_end};
+    use http::header::{HeaderName, HeaderValue};
 
     /// A body's data, its trailers, and what is left behind it.
     type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);

@@ -38,12 +38,10 @@ impl Places {
     #[inline]
     pub(super) fn note(&mut self, fields: &[httparse::Header<'_>]) {
         let base = self.base;
-        let range = |part: &[u8]| {
-            let start = part.as_ptr() as usize - base;
-            (start as u32, (start + part.len()) as u32)
+        let place = |field: &httparse::Header<'_>| Place {
+            name: range(base, field.name.as_bytes()),
+            value: range(base, field.value),
         };
-        let place =
-            |field: &httparse::Header<'_>| Place { name: range(field.name.as_bytes()), value: range(field.value) };
         for (at, field) in self.few.iter_mut().zip(fields) {
             *at = place(field);
         }
@@ -55,9 +53,14 @@ impl Places {
 
     /// Where a part of the text stands.
     pub(super) fn range(&self, part: &[u8]) -> (u32, u32) {
-        let start = part.as_ptr() as usize - self.base;
-        (start as u32, (start + part.len()) as u32)
+        range(self.base, part)
     }
+}
+
+/// Where a part of a text stands that begins at `base`.
+fn range(base: usize, part: &[u8]) -> (u32, u32) {
+    let start = part.as_ptr() as usize - base;
+    (start as u32, (start + part.len()) as u32)
 }
 
 /// The part of a text at a place.
@@ -171,6 +174,12 @@ pub(super) fn may_trail(name: &HeaderName) -> bool {
 /// Whether a list names this option (RFC 9110 §7.6.1).
 pub(super) fn lists(list: &HeaderValue, option: &str) -> bool {
     list.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+}
+
+/// Whether the last of these transfer codings is `chunked`, which alone tells the end of a body (RFC 9112 §6.3).
+pub(super) fn is_chunked(codings: &HeaderValue) -> bool {
+    let last = codings.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// Digits and nothing else: `+3` is no length (RFC 9110 §8.6).

@@ -79,14 +79,9 @@ impl Outbox {
         }
     }
 
-    /// What is written last.
-    fn end_of_line(&mut self) -> &mut Vec<u8> {
+    /// What is written last: where a head goes, and what is copied of a body.
+    pub fn back(&mut self) -> &mut Vec<u8> {
         if self.has_piece() { &mut self.more } else { &mut self.bytes }
-    }
-
-    /// What a head is written to.
-    pub fn head(&mut self) -> &mut Vec<u8> {
-        self.end_of_line()
     }
 
     /// Gives back memory that an idle connection does not need.
@@ -127,22 +122,29 @@ impl Outbox {
 
     /// Takes the whole of a body whose length its head has told.
     pub fn push_whole(&mut self, body: Bytes) {
-        if body.len() <= COPIED || self.has_piece() {
-            self.end_of_line().extend_from_slice(&body);
+        self.put(body, b"");
+    }
+
+    /// Takes bytes of a body, and what ends their chunk.
+    fn put(&mut self, data: Bytes, tail: &'static [u8]) {
+        if data.len() <= COPIED || self.has_piece() {
+            let back = self.back();
+            back.extend_from_slice(&data);
+            back.extend_from_slice(tail);
         } else {
-            self.piece = body;
+            (self.piece, self.tail) = (data, tail);
         }
     }
 
     /// Takes a piece; whether that was all.
     fn push(&mut self, data: Bytes, coding: &mut Coding, last: bool) -> Result<bool, Error> {
-        let (mut ended, mut tail): (_, &'static [u8]) = (last, b"");
         if data.is_empty() {
             if last {
                 self.end(*coding, None)?;
             }
             return Ok(last);
         }
+        let (mut ended, mut tail): (_, &'static [u8]) = (last, b"");
         match coding {
             // The peer would take what is too much for another message.
             Coding::Length(left) => {
@@ -153,18 +155,12 @@ impl Outbox {
                 ended |= *left == 0;
             }
             Coding::Chunked { .. } => {
-                write_chunk_size(self.end_of_line(), data.len());
+                write_chunk_size(self.back(), data.len());
                 tail = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
             }
             Coding::Close => {}
         }
-        if data.len() <= COPIED || self.has_piece() {
-            let line = self.end_of_line();
-            line.extend_from_slice(&data);
-            line.extend_from_slice(tail);
-        } else {
-            (self.piece, self.tail) = (data, tail);
-        }
+        self.put(data, tail);
         Ok(ended)
     }
 
@@ -175,7 +171,7 @@ impl Outbox {
             // Less came than the head promises.
             Coding::Length(_) => Err(Error::Body),
             Coding::Chunked { trailers: said } => {
-                write_end(self.end_of_line(), trailers.filter(|_| said));
+                write_end(self.back(), trailers.filter(|_| said));
                 Ok(())
             }
         }
@@ -203,11 +199,11 @@ impl Outbox {
     fn write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
         let head = &self.bytes[self.written..];
         let stream = Pin::new(stream);
-        let mut written = if self.piece.is_empty() && self.tail.is_empty() {
-            ready!(stream.poll_write(cx, head))?
-        } else {
+        let mut written = if self.has_piece() {
             let all = [IoSlice::new(head), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
             ready!(stream.poll_write_vectored(cx, &all))?
+        } else {
+            ready!(stream.poll_write(cx, head))?
         };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

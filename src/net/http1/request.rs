@@ -10,7 +10,7 @@ use http::{Method, Request, Uri, Version};
 use httparse::Status;
 
 use super::body::Decoder;
-use super::fields::{self, MOST_FIELDS, Places, digits, lists};
+use super::fields::{self, MOST_FIELDS, Places, digits, is_chunked, lists};
 use super::{Coding, Error};
 
 /// The longest target that the `http` crate has room for.
@@ -88,10 +88,7 @@ fn read_fields(head: &mut Head, text: &bytes::Bytes, places: &Places) -> Result<
     head.parts.headers = fields::read(text, places, |name, value| {
         match *name {
             TRANSFER_ENCODING if !modern => return Err(Error::Malformed("a transfer coding in HTTP/1.0")),
-            TRANSFER_ENCODING => {
-                let last = value.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
-                chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-            }
+            TRANSFER_ENCODING => chunked = Some(is_chunked(value)),
             CONTENT_LENGTH => {
                 let one = digits(value.as_bytes()).ok_or(Error::Malformed("the content length is no number"))?;
                 if length.is_some_and(|length| length != one) {
@@ -190,7 +187,6 @@ pub fn write_head(out: &mut Vec<u8>, head: &Parts, more: &[u8], coding: Option<C
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     const CHUNKED: Coding = Coding::Chunked { trailers: true };

@@ -11,7 +11,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::Error;
 use super::body::Decoder;
-use super::fields::{self, MOST_FIELDS, Places, digits, lists};
+use super::fields::{self, MOST_FIELDS, Places, digits, is_chunked, lists};
 
 /// A head that was read.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ fn read_fields(
 ) -> Result<Head, Error> {
     let mut closes = head.version == Version::HTTP_10;
     // Whether the last coding of the last field is `chunked`.
-    let (mut coding, mut length, mut lengths) = (None, None, 0);
+    let (mut chunked, mut length, mut lengths) = (None, None, 0);
     head.headers = fields::read(text, places, |name, value| {
         match *name {
             CONTENT_LENGTH => {
@@ -74,10 +74,7 @@ fn read_fields(
                     length = Some(one);
                 }
             }
-            TRANSFER_ENCODING => {
-                let last = value.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
-                coding = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-            }
+            TRANSFER_ENCODING => chunked = Some(is_chunked(value)),
             CONNECTION => {
                 closes |= lists(value, "close");
                 // What a node says of every connection it says for us alone.
@@ -94,7 +91,7 @@ fn read_fields(
     let empty = *method == Method::HEAD
         || head.status.is_informational()
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let body = match (coding, length) {
+    let body = match (chunked, length) {
         _ if empty => None,
         (Some(_), _) if head.version == Version::HTTP_10 => {
             return Err(Error::Malformed("a transfer coding in HTTP/1.0"));

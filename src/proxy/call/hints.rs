@@ -6,11 +6,11 @@
 
 use std::cell::{Cell, RefCell};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::super::door;
-use super::super::headers::{KEEP_ALIVE, PROXY_CONNECTION, tokens};
+use super::super::headers::{HOP_BY_HOP, tokens};
 use super::Call;
 use crate::config;
 
@@ -91,12 +91,11 @@ impl Call {
 /// The fields without those that hold for one connection (RFC 9110 §7.6.1), and as copies: they may wait for longer than a node's
 /// connection needs the buffer that it reads into.
 fn for_client(headers: &HeaderMap) -> HeaderMap {
-    const HOP: [HeaderName; 7] =
-        [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, CONTENT_LENGTH];
     let named: Vec<&str> = headers.get_all(CONNECTION).iter().flat_map(tokens).collect();
     let mut kept = HeaderMap::new();
     for (name, value) in headers {
-        if HOP.contains(name) || named.iter().any(|option| option.eq_ignore_ascii_case(name.as_str())) {
+        let is_named = || named.iter().any(|option| option.eq_ignore_ascii_case(name.as_str()));
+        if HOP_BY_HOP.contains(name) || *name == CONTENT_LENGTH || is_named() {
             continue;
         }
         if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {

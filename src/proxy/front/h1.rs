@@ -180,13 +180,13 @@ impl Server {
             }
             let answered = handler.as_mut().poll(cx);
             for hint in state.take_hints() {
-                write_interim(self.outbox.head(), hint.status(), hint.headers());
+                write_interim(self.outbox.back(), hint.status(), hint.headers());
             }
             if let Poll::Ready(response) = answered {
                 return Poll::Ready(Some(response));
             }
             if self.line.take_wanted() {
-                write_interim(self.outbox.head(), StatusCode::CONTINUE, &HeaderMap::new());
+                write_interim(self.outbox.back(), StatusCode::CONTINUE, &HeaderMap::new());
             }
             let broken =
                 !self.outbox.is_empty() && matches!(self.line.poll_write(cx, &mut self.outbox), Poll::Ready(Err(_)));
@@ -210,7 +210,7 @@ impl Server {
         let (mut head, mut body) = response.into_parts();
         if let RespBody::Tunnel(tunnel) = body {
             let manner = Manner { version: asked.version, length: Length::None, keep_alive: true };
-            write_head(self.outbox.head(), &head, manner, date::now);
+            write_head(self.outbox.back(), &head, manner, date::now);
             let whole = poll_fn(|cx| self.poll_body(cx, &mut RespBody::Empty, &mut None)).await;
             return Some(if whole { End::Tunnel(tunnel) } else { End::Dropped });
         }
@@ -227,7 +227,7 @@ impl Server {
         let unread = left && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await;
         let keep_alive = asked.keep_alive && !unread && !self.closes;
         let manner = Manner { version: asked.version, length, keep_alive };
-        let goes_on = write_head(self.outbox.head(), &head, manner, date::now);
+        let goes_on = write_head(self.outbox.back(), &head, manner, date::now);
         recycle(head.headers);
         self.told_by_end = length == Length::Close;
         // What a body holds is let go before the client has read all of it.
@@ -304,7 +304,7 @@ impl Server {
 
     /// Tells a client whose head does not come to an end.
     async fn time_out(&mut self) {
-        self.outbox.head().extend_from_slice(
+        self.outbox.back().extend_from_slice(
             b"HTTP/1.1 408 Request Timeout\r\nx-sluice-error: head-timeout\r\n\
             content-length: 0\r\nconnection: close\r\n\r\n",
         );

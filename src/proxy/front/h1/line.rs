@@ -250,12 +250,8 @@ impl LineBody {
     }
 
     /// The bytes that are still to come, where that is known.
-    pub fn left(&self) -> Option<u64> {
-        self.0.0.borrow().body.as_ref().map_or(Some(0), Decoder::left)
-    }
-
-    /// [`Self::left`], as bodies say it.
     pub fn size_hint(&self) -> SizeHint {
-        self.left().map_or_else(SizeHint::new, SizeHint::with_exact)
+        let left = self.0.0.borrow().body.as_ref().map_or(Some(0), Decoder::left);
+        left.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }

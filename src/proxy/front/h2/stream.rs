@@ -20,6 +20,7 @@ use super::super::super::body::RespBody;
 use super::super::super::call::{Call, Registered};
 use super::super::super::client_body::ClientBody;
 use super::super::super::error::Fault;
+use super::super::super::headers::HOP_BY_HOP;
 use super::super::super::worker::Worker;
 use super::super::super::{date, grpc, handler, refuse};
 use super::super::Front;
@@ -345,8 +346,7 @@ impl Pump {
 
 /// Trailers without what frames a message of HTTP/1 (RFC 9110 §6.5.1, RFC 9113 §8.2.2).
 fn allowed(mut trailers: HeaderMap) -> HeaderMap {
-    for name in ["connection", "content-length", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"]
-    {
+    for name in HOP_BY_HOP.into_iter().chain([CONTENT_LENGTH]) {
         trailers.remove(name);
     }
     trailers

@@ -72,7 +72,7 @@ impl Wire {
     /// Begins an exchange. Nothing is written before it is polled.
     pub(super) fn begin(&mut self, head: &request::Parts, told: Option<&Told>, body: ReqBody) {
         let coding = (!body.is_end_stream()).then(|| outgoing::coding(head));
-        outgoing::write_head(self.outbox.head(), head, told.map_or(&[], Told::lines), coding);
+        outgoing::write_head(self.outbox.back(), head, told.map_or(&[], Told::lines), coding);
         // All of such a body is there, whatever its sender has yet to say of its end.
         let coding = coding.filter(|coding| *coding != Coding::Length(0));
         self.interims = 0;

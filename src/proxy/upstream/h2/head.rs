@@ -1,11 +1,12 @@
 //! A request's head and trailers, said in HTTP/2 (RFC 9113 §8).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
 use crate::proxy::forwarded::Told;
+use crate::proxy::headers::HOP_BY_HOP;
 
 /// Turns the head as it is for an HTTP/1 node into that for an HTTP/2 one: `Host` becomes `:authority`, and what belongs to
 /// an HTTP/1 connection goes. `TE: trailers` stays, and so do joined cookies (§8.2.3). `Err`: a part that HTTP/2 has no
@@ -34,9 +35,7 @@ pub(super) fn request(parts: &Parts, told: Option<&Told>, secure: bool) -> Resul
 /// Removes from trailers what would frame or address a message if it stood in its head (RFC 9110 §6.5.1), and what HTTP/2
 /// forbids.
 pub(super) fn clean(trailers: &mut HeaderMap) {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, HOST, CONTENT_LENGTH, KEEP_ALIVE, PROXY_CONNECTION] {
+    for name in HOP_BY_HOP.into_iter().chain([HOST, CONTENT_LENGTH]) {
         trailers.remove(name);
     }
 }
