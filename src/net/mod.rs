@@ -3,6 +3,7 @@
 pub mod ask;
 mod connect;
 pub mod http1;
+pub mod http2;
 pub mod listener;
 pub mod proxy_header;
 pub mod stream;
