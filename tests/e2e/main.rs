@@ -23,6 +23,7 @@ mod front_h1_mix;
 mod grpc;
 mod h2_abuse;
 mod h2_ends;
+mod h2_frames;
 mod h2_grpc;
 mod h2_requests;
 mod h2_times;

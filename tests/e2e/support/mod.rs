@@ -6,10 +6,13 @@
 pub mod any;
 pub mod client;
 pub mod control;
+pub mod frames;
 pub mod h2node;
 pub mod hints;
+pub mod hpack;
 pub mod http2;
 pub mod node;
+pub mod strict;
 pub mod tls;
 pub mod trial;
 

@@ -1,0 +1,191 @@
+//! What HTTP/2 asks of a server, frame by frame (RFC 9113, RFC 7541), at a connection's end: every case has one of its own, and
+//! says by what it must be answered.
+
+mod compression;
+mod connection;
+mod messages;
+mod streams;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::support::PATIENCE;
+use crate::support::frames::{PING, PROTOCOL_ERROR};
+use crate::support::http2::{frame, get};
+use crate::support::node::TestNode;
+use crate::support::strict::{Heard, Strict};
+
+/// What has to come of it.
+#[derive(Clone, Copy, Debug)]
+enum Want {
+    /// GOAWAY with one of these codes, and the end of the connection.
+    Goodbye(&'static [u32]),
+    /// The stream is reset with one of these codes, and the connection serves on. A server may always end the connection instead
+    /// (§5.4.1), with the same code.
+    Reset(u32, &'static [u32]),
+    /// The request on this stream is malformed: 400, or a reset (§8.1.1), and no node sees it.
+    Malformed(u32),
+    /// The request on this stream is answered with this status, and the connection serves on.
+    Answer(u32, u16),
+    /// Nothing, and the connection serves on.
+    Nothing,
+    /// Nothing, or an error of one of these codes: the standard leaves it open. No node sees it.
+    Whatever(u32, &'static [u32]),
+}
+
+use Want::{Answer, Goodbye, Malformed, Nothing, Reset, Whatever};
+
+/// Whether every error has to have the code that the standard gives it, or PROTOCOL_ERROR will do for all; and whether those
+/// cases are tried too where the server is known to be less strict than the standard.
+const EXACT: bool = false;
+
+/// One thing that a client does on a fresh connection.
+struct Case {
+    /// The section, and what is done.
+    what: String,
+    sends: Vec<u8>,
+    want: Want,
+    /// Tried only if the server is [`EXACT`].
+    exact: bool,
+}
+
+impl Case {
+    fn exact(self) -> Self {
+        Self { exact: true, ..self }
+    }
+}
+
+fn case(what: &str, sends: impl Into<Vec<u8>>, want: Want) -> Case {
+    Case { what: what.to_owned(), sends: sends.into(), want, exact: false }
+}
+
+/// `/fine` and `/next` are answered at once, `/echo` with its body, `/slow` never. Nothing else may come to a node.
+async fn node() -> TestNode {
+    TestNode::start(|mut peer| async move {
+        while let Some(request) = peer.request().await {
+            match request.line.split(' ').nth(1) {
+                Some("/fine" | "/next" | "*") => peer.respond(200, "fine").await,
+                Some("/slow") => return peer.closed().await,
+                Some("/echo") => peer.respond(200, &String::from_utf8_lossy(&request.body)).await,
+                _ => panic!("this came through: {}", request.line),
+            }
+        }
+    })
+    .await
+}
+
+/// The stream of the request that shows whether a connection goes on.
+const NEXT: u32 = 9_001;
+
+/// Tries every case, all at once, and panics with the list of those that came out differently.
+async fn check(address: SocketAddr, node: &TestNode, cases: Vec<Case>) {
+    let cases: Vec<Case> = cases.into_iter().filter(|case| EXACT || !case.exact).collect();
+    let tried = cases.iter().map(|case| try_one(address, case));
+    let mut failures = Vec::new();
+    for (case, (came, fine)) in cases.iter().zip(join_all(tried).await) {
+        // The table of what was seen: `--nocapture`.
+        println!("{} {}: {came}", if fine { "ok    " } else { "FAILED" }, case.what);
+        if !fine {
+            failures.push(format!("{}: wanted {:?}, and what came was {came}", case.what, case.want));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    // It was asked for nothing but what is fine.
+    node.requests();
+}
+
+/// What came of a case, and whether that is fine.
+async fn try_one(address: SocketAddr, case: &Case) -> (String, bool) {
+    let mut client = Strict::connect(address, &[]).await;
+    client.send(&case.sends).await;
+    let came = match case.want {
+        Goodbye(_) => {
+            // Whoever does not mind answers a PING meanwhile; asked at once, it might cost us the GOAWAY.
+            if !client.run_for(Duration::from_secs(1), |client| client.is_over).await {
+                client.send(frame(PING, 0, 0, &[1; 8])).await;
+            }
+            client.run_for(PATIENCE, |client| client.is_over || !client.pongs.is_empty()).await;
+            Outcome::Open
+        }
+        Nothing => Outcome::Open,
+        Reset(id, _) | Malformed(id) | Answer(id, _) => {
+            client.run_for(PATIENCE / 4, |client| client.ended(id) || client.goodbye.is_some()).await;
+            Outcome::of(&client.heard(id))
+        }
+        Whatever(id, _) => {
+            client.send(frame(PING, 0, 0, &[1; 8])).await;
+            client.run_for(PATIENCE, |client| client.is_over || !client.pongs.is_empty()).await;
+            Outcome::of(&client.heard(id))
+        }
+    };
+    let serves = !matches!(case.want, Goodbye(_)) && serves_on(&mut client).await;
+    if !serves && client.goodbye.is_some() {
+        client.run_for(PATIENCE, |client| client.is_over).await;
+    }
+    let code = client.goodbye.filter(|_| client.is_over).map(|(_, code)| code);
+    let fine = match (case.want, code) {
+        (Goodbye(codes) | Reset(_, codes) | Whatever(_, codes), Some(code)) => allows(codes, code),
+        (Malformed(_), Some(code)) => code == PROTOCOL_ERROR,
+        (Goodbye(_), None) | (Answer(..) | Nothing, Some(_)) => false,
+        (_, None) if !serves => false,
+        (Nothing, None) => true,
+        (Reset(_, codes), None) => matches!(came, Outcome::Reset(code) if allows(codes, code)),
+        (Whatever(_, codes), None) => !matches!(came, Outcome::Reset(code) if !allows(codes, code)),
+        // No CONNECT is served, well formed or not.
+        (Malformed(_), None) => matches!(came, Outcome::Reset(PROTOCOL_ERROR) | Outcome::Status(400 | 405)),
+        (Answer(_, status), None) => matches!(came, Outcome::Status(seen) if seen == status),
+    };
+    let end = match client.goodbye {
+        Some((_, code)) if client.is_over => format!("GOAWAY {code}"),
+        Some((_, code)) => format!("GOAWAY {code} and no end"),
+        None if client.is_over => "the end without a word".into(),
+        None if serves => "served on".into(),
+        None => "ignored".into(),
+    };
+    (format!("{came}{end}"), fine)
+}
+
+/// Whether a code will do where the standard names these.
+fn allows(codes: &[u32], code: u32) -> bool {
+    codes.contains(&code) || (!EXACT && code == PROTOCOL_ERROR)
+}
+
+/// Whether a connection answers one more request.
+async fn serves_on(client: &mut Strict) -> bool {
+    if client.goodbye.is_none() && !client.is_over {
+        client.send(get(NEXT, "/next")).await;
+        client.run_for(PATIENCE, |client| client.ended(NEXT) || client.goodbye.is_some()).await;
+    }
+    client.heard(NEXT).text() == "fine"
+}
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Status(u16),
+    Reset(u32),
+    Open,
+}
+
+impl Outcome {
+    fn of(heard: &Heard) -> Self {
+        match heard.reset {
+            // An answer that is whole counts, whatever comes behind it.
+            Some(code) if !heard.ended => Self::Reset(code),
+            _ if heard.ended => Self::Status(heard.status()),
+            _ => Self::Open,
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}, "),
+            Self::Reset(code) => write!(f, "RST_STREAM {code}, "),
+            Self::Open => Ok(()),
+        }
+    }
+}
