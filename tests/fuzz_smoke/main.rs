@@ -90,3 +90,8 @@ fn the_responses_of_a_node_are_the_same_however_the_bytes_arrive() {
 fn the_requests_of_a_client_are_the_same_however_the_bytes_arrive() {
     run("requests", targets::requests);
 }
+
+#[test]
+fn a_head_in_hpack_is_the_same_when_it_is_said_again() {
+    run("hpack", targets::hpack);
+}

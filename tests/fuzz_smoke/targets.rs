@@ -5,12 +5,13 @@ use std::path::Path;
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use sluicegate::config;
 use sluicegate::net::http1::Error;
 use sluicegate::net::http1::body::{Decoder, Piece};
 use sluicegate::net::http1::request::{self, Bounds};
 use sluicegate::net::http1::response::read_head;
+use sluicegate::net::http2::hpack::{self, Encoder, Name};
 use sluicegate::net::proxy_header::{Found, find};
 use sluicegate::pool::Router;
 use sluicegate::pool::router::normalised;
@@ -291,4 +292,44 @@ pub fn requests(data: &[u8]) {
     assert_eq!(whole.requests, parts.requests);
     // What is no head may be known only at its end.
     assert!(parts_in_order == whole_in_order || (parts_in_order && parts.body.is_none() && !parts.inbox.is_empty()));
+}
+
+/// What is read of field blocks, each behind a byte with its length, is read again when we say it: as a head, or as trailers. That
+/// length, in steps of 32 bytes, is also the size of the table that the reader lets us have.
+pub fn hpack(data: &[u8]) {
+    let (mut decoder, mut reader) =
+        (hpack::Decoder::new(hpack::DEFAULT_TABLE), hpack::Decoder::new(hpack::DEFAULT_TABLE));
+    let (mut encoder, mut rest) = (Encoder::new(), data);
+    while let Some((length, behind)) = rest.split_first() {
+        let (block, behind) = behind.split_at(behind.len().min(usize::from(*length)));
+        rest = behind;
+        let (mut fields, mut most) = (Vec::new(), 0);
+        let whole = decoder.decode(block, |name, value, size| {
+            most = most.max(size);
+            if let (Name::Regular(name), Some(value)) = (name, value) {
+                assert_eq!(size, name.as_str().len() + value.len() + 32);
+                fields.push((name, value));
+            }
+        });
+        // The shortest code has five bits, and a table no field that is larger than itself.
+        assert!(most <= hpack::DEFAULT_TABLE + 2 * block.len());
+        if whole.is_err() {
+            return;
+        }
+        encoder.resize(32 * u32::from(*length));
+        let mut out = Vec::new();
+        let is_head = length % 2 == 0;
+        if is_head {
+            encoder.status(&mut out, StatusCode::OK);
+        }
+        for (name, value) in &fields {
+            encoder.field(&mut out, name, value);
+        }
+        let mut again = Vec::new();
+        let read = reader.decode(&out, |name, value, _| again.push((name, value)));
+        assert_eq!(read, Ok(()));
+        let status = is_head.then(|| (Name::Status, Some(HeaderValue::from_static("200"))));
+        let said = fields.into_iter().map(|(name, value)| (Name::Regular(name), Some(value)));
+        assert!(again.into_iter().eq(status.into_iter().chain(said)));
+    }
 }

@@ -16,12 +16,29 @@ const MOST_ROOM: usize = 4 * ROOM;
 /// one that holds now (RFC 7541 §4.2).
 const MOST_UPDATES: usize = 2;
 
+/// The static index of `:path`.
+const PATH: usize = 4;
+
+/// A path of more bytes than this is not looked at whether it is that of the last request.
+const MOST_PATH: usize = 128;
+
+/// The path of the last request. Most clients keep paths out of the table, so that one who asks for the same thing again says all of
+/// it again.
+#[derive(Debug, Default)]
+struct Path {
+    /// As it was said, with its length.
+    said: Vec<u8>,
+    /// What that means, once it was said twice.
+    value: Option<(Option<HeaderValue>, usize)>,
+}
+
 /// Decodes the field blocks of one connection, in the order in which they came.
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
     /// Where strings are decoded that the table does not keep. Empty between two of them: whoever got one has its part.
     room: BytesMut,
+    path: Path,
     /// What the table may have at most.
     most: usize,
 }
@@ -30,7 +47,7 @@ impl Decoder {
     /// For a connection on which we announced a table of `most` bytes (`SETTINGS_HEADER_TABLE_SIZE`). Until the peer has heard of
     /// that and says so itself, the table may have [`DEFAULT_TABLE`](super::DEFAULT_TABLE) bytes, as RFC 9113 has it.
     pub fn new(most: usize) -> Self {
-        Self { table: Table::new(), room: BytesMut::new(), most }
+        Self { table: Table::new(), room: BytesMut::new(), path: Path::default(), most }
     }
 
     /// Decodes a whole block, and calls `take` with each field in its order: its name, its value, and its size as RFC 7541 §4.1
@@ -49,7 +66,9 @@ impl Decoder {
         mut take: impl FnMut(Name, Option<HeaderValue>, usize),
     ) -> Result<(), Malformed> {
         let mut input = block;
-        self.update(&mut input)?;
+        if input.first().is_some_and(|first| first & 0xe0 == 0x20) {
+            self.update(&mut input)?;
+        }
         while let Some((&first, rest)) = input.split_first() {
             input = rest;
             if first & 0x80 != 0 {
@@ -57,8 +76,7 @@ impl Decoder {
                 let field = self.table.field(index)?;
                 take(field.name.clone(), field.value.clone(), field.size as usize);
             } else {
-                let (name, value, size) = self.literal(first, &mut input)?;
-                take(name, value, size);
+                self.literal(first, &mut input, &mut take)?;
             }
         }
         if self.room.capacity() > MOST_ROOM {
@@ -68,7 +86,7 @@ impl Decoder {
     }
 
     /// Takes what a block begins with if the peer changed the size of its table (RFC 7541 §6.3).
-    #[inline]
+    #[cold]
     fn update(&mut self, input: &mut &[u8]) -> Result<(), Malformed> {
         let mut count = 0;
         while let Some((&first, rest)) = input.split_first()
@@ -89,7 +107,13 @@ impl Decoder {
     }
 
     /// A field that is said in full, or all but its name (RFC 7541 §6.2).
-    fn literal(&mut self, first: u8, input: &mut &[u8]) -> Result<(Name, Option<HeaderValue>, usize), Malformed> {
+    #[inline]
+    fn literal(
+        &mut self,
+        first: u8,
+        input: &mut &[u8],
+        take: &mut impl FnMut(Name, Option<HeaderValue>, usize),
+    ) -> Result<(), Malformed> {
         let kept = first & 0x40 != 0;
         if !kept && first & 0x20 != 0 {
             return Err(Malformed("the table's size changes behind a field"));
@@ -101,7 +125,8 @@ impl Decoder {
             let field = self.table.field(index)?;
             (field.name.clone(), field.name_length)
         };
-        let (mut value, value_length) = self.value(kept, input)?;
+        let (mut value, value_length) =
+            if index == PATH && first & 0xf0 == 0 { self.path(input)? } else { self.value(kept, input)? };
         let size = name_length as usize + value_length + OVERHEAD;
         if kept {
             self.table.insert(Field { name: name.clone(), value: value.clone(), name_length, size: size as u32 });
@@ -111,7 +136,8 @@ impl Decoder {
             // Whoever says this again must not let it be indexed either (RFC 7541 §6.2.3).
             value.set_sensitive(true);
         }
-        Ok((name, value, size))
+        take(name, value, size);
+        Ok(())
     }
 
     fn name(&mut self, input: &mut &[u8]) -> Result<(Name, u32), Malformed> {
@@ -123,6 +149,31 @@ impl Decoder {
         let name = Name::of(&self.room[..length]);
         self.room.clear();
         Ok((name, length as u32))
+    }
+
+    /// The value of a path that the table does not keep, and its length.
+    fn path(&mut self, input: &mut &[u8]) -> Result<(Option<HeaderValue>, usize), Malformed> {
+        let text = *input;
+        let path = &self.path;
+        let again = !path.said.is_empty() && text.starts_with(&path.said);
+        if again && let Some(found) = &path.value {
+            *input = &text[path.said.len()..];
+            return Ok(found.clone());
+        }
+        // What is kept for the next requests has memory of its own.
+        let found = self.value(again, input)?;
+        let path = &mut self.path;
+        if again {
+            path.value = Some(found.clone());
+        } else {
+            path.value = None;
+            path.said.clear();
+            let said = &text[..text.len() - input.len()];
+            if said.len() <= MOST_PATH {
+                path.said.extend_from_slice(said);
+            }
+        }
+        Ok(found)
     }
 
     /// A value and its length. `kept`: the table keeps it, and so it has memory of its own, or it would keep a whole block's.

@@ -1,6 +1,7 @@
 //! What we say.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -22,9 +23,16 @@ const STATUS: u8 = 8;
 struct Entry {
     name: HeaderName,
     value: Box<[u8]>,
+    /// The number of the field that was said behind this one.
+    next: u32,
 }
 
 impl Entry {
+    #[inline]
+    fn is(&self, name: &HeaderName, value: &[u8]) -> bool {
+        self.name == *name && is_same(&self.value, value)
+    }
+
     fn size(&self) -> usize {
         self.name.as_str().len() + self.value.len() + OVERHEAD
     }
@@ -54,6 +62,12 @@ pub struct Encoder {
     entries: VecDeque<Entry>,
     /// Of the newest.
     number: u32,
+    /// Of the field in the table that was said last in this block, if there is one.
+    last: Option<u32>,
+    /// Of the one that most likely comes next: most heads have the same fields in the same order.
+    next: u32,
+    /// Of the one that a head began with.
+    first: u32,
     size: usize,
     limit: usize,
     /// The sizes that the peer has to hear of with the next block: the smallest since the last one, and the one that holds.
@@ -73,6 +87,9 @@ impl Encoder {
         Self {
             entries: VecDeque::new(),
             number: 0,
+            last: None,
+            next: 0,
+            first: 0,
             size: 0,
             limit: DEFAULT_TABLE,
             untold: None,
@@ -101,6 +118,8 @@ impl Encoder {
     #[inline]
     pub fn status(&mut self, out: &mut Vec<u8>, status: StatusCode) {
         self.begin(out);
+        self.last = None;
+        self.next = self.first;
         let index = match status.as_u16() {
             200 => 8,
             204 => 9,
@@ -121,15 +140,45 @@ impl Encoder {
     #[inline]
     pub fn field(&mut self, out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
         self.begin(out);
-        let mark = statics::mark(name.as_str().as_bytes());
-        let text = value.as_bytes();
-        let hash = hash(mark, text);
         if !value.is_sensitive()
-            && let Some(index) = self.find(hash, name, text)
+            && let at = self.number.wrapping_sub(self.next) as usize
+            && let Some(entry) = self.entries.get(at)
+            && entry.is(name, value.as_bytes())
         {
-            return integer::write(out, 0x80, 7, index);
+            self.last = Some(self.next);
+            self.next = entry.next;
+            return integer::write(out, 0x80, 7, statics::COUNT + 1 + at);
         }
-        self.literal(out, name, value, mark, hash);
+        self.search(out, name, value);
+    }
+
+    /// Says a field that was not the next one.
+    fn search(&mut self, out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+        let text = value.as_bytes();
+        let hash = hash(name, text);
+        if !value.is_sensitive()
+            && let Some(at) = self.find(hash, name, text)
+        {
+            self.follow(at);
+            return integer::write(out, 0x80, 7, statics::COUNT + 1 + at);
+        }
+        self.literal(out, name, value, hash);
+    }
+
+    /// Notes that this field of the table came behind the last one.
+    fn follow(&mut self, at: usize) {
+        let number = self.number.wrapping_sub(at as u32);
+        match self.last {
+            None => self.first = number,
+            Some(last) => {
+                let before = self.number.wrapping_sub(last) as usize;
+                if let Some(before) = self.entries.get_mut(before) {
+                    before.next = number;
+                }
+            }
+        }
+        self.last = Some(number);
+        self.next = self.entries[at].next;
     }
 
     /// Tells of the table's size, if that has changed.
@@ -151,29 +200,22 @@ impl Encoder {
         }
     }
 
-    /// The index of this field, if it is in the table.
-    #[inline]
+    /// Where this field is in the table.
     fn find(&mut self, hash: u32, name: &HeaderName, value: &[u8]) -> Option<usize> {
         let set = &mut self.sets[place(hash)];
-        for way in 0..WAYS {
-            if set.hashes[way] == hash {
-                let at = self.number.wrapping_sub(set.numbers[way]) as usize;
-                if let Some(entry) = self.entries.get(at)
-                    && entry.name == *name
-                    && *entry.value == *value
-                {
-                    set.hits[way] = true;
-                    return Some(statics::COUNT + 1 + at);
-                }
-            }
+        let way = set.hashes.iter().position(|known| *known == hash)?;
+        let at = self.number.wrapping_sub(set.numbers[way]) as usize;
+        if !self.entries.get(at)?.is(name, value) {
+            return None;
         }
-        None
+        set.hits[way] = true;
+        Some(at)
     }
 
     /// A field that is in no table.
-    fn literal(&mut self, out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, mark: u32, hash: u32) {
-        let index = usize::from(statics::index(name, mark));
+    fn literal(&mut self, out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue, hash: u32) {
         let (name_text, text) = (name.as_str().as_bytes(), value.as_bytes());
+        let index = usize::from(statics::index(name));
         // With the lengths, each of at most five bytes, and the index.
         out.reserve(name_text.len() + text.len() + 12);
         if value.is_sensitive() || SECRETS >> index & 1 != 0 {
@@ -204,7 +246,9 @@ impl Encoder {
         }
         let (number, count) = (self.number, self.entries.len());
         let is_gone = |way: &usize| number.wrapping_sub(set.numbers[*way]) as usize >= count;
-        let Some(way) = (0..WAYS).find(is_gone).or_else(|| (0..WAYS).find(|way| !set.hits[*way])) else {
+        let known = set.hashes.iter().position(|known| *known == hash);
+        let way = known.or_else(|| (0..WAYS).find(is_gone)).or_else(|| (0..WAYS).find(|way| !set.hits[*way]));
+        let Some(way) = way else {
             // All of them are said all the time, and would put each other out for ever.
             set.hits = [false; WAYS];
             return false;
@@ -215,7 +259,8 @@ impl Encoder {
         set.hits[way] = true;
         self.evict(self.limit - size);
         self.size += size;
-        self.entries.push_front(Entry { name: name.clone(), value: value.into() });
+        self.entries.push_front(Entry { name: name.clone(), value: value.into(), next: 0 });
+        self.follow(0);
         true
     }
 
@@ -240,9 +285,11 @@ fn place(hash: u32) -> usize {
     (hash >> (u32::BITS - SETS.trailing_zeros())) as usize
 }
 
-/// Of a field whose name has this mark. That two have the same costs bytes on the wire, and no more.
+/// That two fields have the same costs bytes on the wire, and no more.
 #[inline]
-fn hash(mark: u32, value: &[u8]) -> u32 {
+fn hash(name: &HeaderName, value: &[u8]) -> u32 {
+    let mut mark = Mark(0);
+    name.hash(&mut mark);
     let length = value.len() as u64;
     let ends = if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk()) {
         u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
@@ -251,9 +298,50 @@ fn hash(mark: u32, value: &[u8]) -> u32 {
     } else {
         value.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))
     };
-    // The upper half of a product depends on all of its factors' bits.
-    let product = u128::from(ends ^ u64::from(mark) << 32 ^ length).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((product >> 64) as u64 ^ product as u64 >> 32) as u32
+    // The upper bits of a product depend on all of its factors' bits.
+    ((ends ^ mark.0 << 32 ^ length).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// What tells most names apart: for the well-known ones of `http` that is a number, and no text.
+struct Mark(u64);
+
+impl Hasher for Mark {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = self.0 << 8 ^ u64::from(statics::mark(bytes));
+    }
+
+    #[inline]
+    fn write_isize(&mut self, number: isize) {
+        self.write_usize(number.cast_unsigned());
+    }
+
+    #[inline]
+    fn write_usize(&mut self, number: usize) {
+        self.0 = self.0 << 8 ^ number as u64;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Whether these are the same, as `==` says, but without a call for those that most are: two pieces that overlap are looked at.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    #[inline]
+    fn are<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+        one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
+    }
+    one.len() == other.len()
+        && match one.len() {
+            0..4 => one.iter().zip(other).all(|(one, other)| one == other),
+            4..8 => are::<4>(one, other),
+            8..16 => are::<8>(one, other),
+            16..=32 => are::<16>(one, other),
+            _ => one == other,
+        }
 }
 
 /// A string without Huffman's code: it is a copy, and what comes often is an index the next time.

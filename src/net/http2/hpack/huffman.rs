@@ -81,86 +81,78 @@ const fn code() -> Code {
     code
 }
 
-/// The most bytes that so many are the code of, and what [`decode`] needs to have space for.
+/// So many codes are decoded of what is loaded at once, which has 57 bits at least.
+const AT_ONCE: usize = 7;
+
+/// The most bytes that so many are the code of, and what [`decode`] needs to have room for.
 pub(super) const fn most(length: usize) -> usize {
-    // The shortest codes have five bits. Bytes are written in eights.
+    // The shortest codes have five bits. The last ones may be more than there are, before that is known.
     length * 8 / 5 + 8
 }
 
 /// Decodes a string into `out`, which has room for [`most`]. Returns how many bytes it has.
-pub(super) fn decode(mut input: &[u8], out: &mut [u8]) -> Result<usize, Malformed> {
-    // What was not decoded yet, in the upper bits; and how many they are. What is below them is nothing, or the same as what
-    // comes next of the input.
-    let (mut bits, mut have) = (0_u64, 0_u32);
-    let mut at = 0;
-    while let Some(next) = input.first_chunk::<8>() {
-        bits |= u64::from_be_bytes(*next) >> have;
-        let taken = (63 - have) / 8;
-        input = &input[taken as usize..];
-        have += 8 * taken;
-        // 56 bits at least: seven short codes are in them, or some and one of any length.
-        let Some(room) = out.get_mut(at..).and_then(|out| out.first_chunk_mut::<8>()) else {
+pub(super) fn decode(input: &[u8], out: &mut [u8]) -> Result<usize, Malformed> {
+    let total = 8 * input.len();
+    // Bits that are decoded, and bytes that they were.
+    let (mut done, mut length) = (0, 0);
+    while done < total {
+        let mut bits = load(input, done / 8) << (done % 8);
+        let Some(room) = out.get_mut(length..).and_then(|out| out.first_chunk_mut::<8>()) else {
             return Err(Malformed("a string is longer than it can be"));
         };
-        let mut count = 0;
-        while count < 56 / QUICK {
+        for (count, room) in room[..AT_ONCE].iter_mut().enumerate() {
             let found = CODE.quick[(bits >> (64 - QUICK)) as usize];
             if found.length == 0 {
-                if have < LONGEST as u32 {
-                    break;
+                if count == 0 {
+                    // The end, or one code that may have all the bits that were loaded.
+                    if is_padding(bits, total - done) {
+                        return Ok(length);
+                    }
+                    let (symbol, more) = long(bits)?;
+                    *room = symbol;
+                    length += 1;
+                    done += more;
                 }
-                let (symbol, length) = long(bits)?;
-                room[count] = symbol;
-                bits <<= length;
-                have -= length;
-                count += 1;
                 break;
             }
-            room[count] = found.symbol;
+            *room = found.symbol;
+            length += 1;
+            done += usize::from(found.length);
             bits <<= found.length;
-            have -= u32::from(found.length);
-            count += 1;
         }
-        at += count;
     }
-    // What is below is taken anew.
-    bits &= !(u64::MAX >> have);
-    loop {
-        while have <= 56
-            && let Some((byte, rest)) = input.split_first()
-        {
-            bits |= u64::from(*byte) << (56 - have);
-            have += 8;
-            input = rest;
-        }
-        let found = CODE.quick[(bits >> (64 - QUICK)) as usize];
-        let (symbol, length) =
-            if found.length == 0 && have > 8 { long(bits)? } else { (found.symbol, u32::from(found.length)) };
-        if length > have || length == 0 {
-            break;
-        }
-        let Some(room) = out.get_mut(at) else { return Err(Malformed("a string is longer than it can be")) };
-        *room = symbol;
-        at += 1;
-        bits <<= length;
-        have -= length;
+    // What is behind the end was taken for ones.
+    if done > total { Err(Malformed("a string ends within a code")) } else { Ok(length) }
+}
+
+/// The 64 bits from this byte on; ones behind the end.
+#[inline]
+fn load(input: &[u8], at: usize) -> u64 {
+    let next = &input[at..];
+    if let Some(next) = next.first_chunk() {
+        u64::from_be_bytes(*next)
+    } else if let Some(last) = input.last_chunk() {
+        let missing = 64 - 8 * next.len();
+        (u64::from_be_bytes(*last) << missing) | ((1 << missing) - 1)
+    } else {
+        next.iter().rev().fold(u64::MAX, |bits, byte| bits >> 8 | u64::from(*byte) << 56)
     }
-    // RFC 7541 §5.2: filled up with the beginning of the end's code, which is ones, and with no whole byte of it.
-    if have >= 8 || bits.leading_ones() < have {
-        return Err(Malformed("a string does not end with its padding"));
-    }
-    Ok(at)
+}
+
+/// Whether so many bits that are left are the beginning of the end's code, which is ones, and no whole byte of it (RFC 7541 §5.2).
+fn is_padding(bits: u64, left: usize) -> bool {
+    left < 8 && bits.leading_ones() as usize >= left
 }
 
 /// The symbol whose code is more than [`QUICK`] bits, and its length.
-fn long(bits: u64) -> Result<(u8, u32), Malformed> {
+fn long(bits: u64) -> Result<(u8, usize), Malformed> {
     let next = bits >> 32;
     for length in QUICK + 1..=LONGEST {
         if next < CODE.ends[length] {
             let place = ((next >> (32 - length)) as u32).wrapping_add(CODE.places[length]);
             let symbol = CODE.symbols[place as usize];
             return u8::try_from(symbol)
-                .map(|symbol| (symbol, length as u32))
+                .map(|symbol| (symbol, length))
                 .map_err(|_| Malformed("a string has an end within"));
         }
     }

@@ -239,6 +239,31 @@ fn a_name_is_known_though_its_own_field_evicts_it() {
 }
 
 #[test]
+fn a_path_that_is_said_again_is_the_same_and_another_is_not() {
+    let mut decoder = Decoder::new(DEFAULT_TABLE);
+    let path = |text: &str, compressed| [&[0x04][..], &string(text.as_bytes(), compressed)].concat();
+    let long = "/".repeat(300);
+    for text in
+        ["/a", "/a", "/a", "/a", "/ab", "/a", "/ab", "/ab", "/ab", "/ab", "/", "", "", "", "/ab", &long, &long, &long]
+    {
+        for compressed in [true, false, true, true, true] {
+            assert_eq!(hear(&mut decoder, &path(text, compressed)), Ok(said(&[(":path", text)])));
+            // And with something behind it.
+            let block = [path(text, compressed), vec![0x82]].concat();
+            assert_eq!(hear(&mut decoder, &block), Ok(said(&[(":path", text), (":method", "GET")])));
+        }
+    }
+    for _ in 0..4 {
+        assert_eq!(hear(&mut decoder, &path(" /", true)), Ok(vec![(":path".to_owned(), None)]));
+    }
+    let whole = path("/a-path", true);
+    for _ in 0..4 {
+        hear(&mut decoder, &whole).expect("in order");
+    }
+    assert!((1..whole.len()).all(|end| hear(&mut decoder, &whole[..end]).is_err()));
+}
+
+#[test]
 fn fields_that_are_named_again_and_again_share_their_memory() {
     let mut decoder = Decoder::new(DEFAULT_TABLE);
     let large = vec![b'x'; 4000];
