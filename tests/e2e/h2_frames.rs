@@ -4,7 +4,10 @@
 mod compression;
 mod connection;
 mod messages;
+mod pieces;
 mod streams;
+mod uploads;
+mod windows;
 
 use std::net::SocketAddr;
 use std::time::Duration;

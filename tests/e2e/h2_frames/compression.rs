@@ -193,6 +193,53 @@ async fn heads_of_requests_that_fail_count_for_the_table_too() {
     }
 }
 
+#[tokio::test]
+async fn a_head_that_is_too_large_counts_for_the_table_or_ends_the_connection() {
+    let node = TestNode::echoing().await;
+    let proxy = single(&[node.address], "");
+    let usual = [(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", "/echo")];
+    let most = "z".repeat(3_000);
+    // Above the limit by a little, by much, and by one field.
+    for (count, size) in [(25, 3_000), (100, 3_000), (1, 70_000)] {
+        let mut client = Strict::connect(proxy.address, &[]).await;
+        let mut encoder = Encoder::new(4_096);
+        let large = "y".repeat(size);
+        let names: Vec<String> = (0..count).map(|number| format!("x-{number}")).collect();
+        let mut fields = usual.to_vec();
+        fields.extend(names.iter().map(|name| (name.as_str(), large.as_str())));
+        // The last of the table, which the next request names by its number.
+        fields.push(("x-own", &most));
+        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| encoder.field(name, value)).collect();
+        let pieces = block.chunks(16_000).enumerate().map(|(number, piece)| {
+            let kind = if number == 0 { HEADERS } else { CONTINUATION };
+            let flags = if number == 0 { END_STREAM } else { 0 };
+            let last = (number + 1) * 16_000 >= block.len();
+            frame(kind, if last { flags | END_HEADERS } else { flags }, 1, piece)
+        });
+        let all: Vec<Vec<u8>> = pieces.collect();
+        client.send(all.concat()).await;
+        client.run_for(PATIENCE, |client| client.ended(1) || client.is_over).await;
+        let heard = client.heard(1);
+        println!("10.5.1 {count} fields of {size}: {}, {:?}, {:?}", heard.status(), heard.reset, client.goodbye);
+        assert!(client.is_over || heard.status() == 431 || heard.reset.is_some(), "{heard:?}");
+        assert!(node.requests().iter().all(|request| request.header("x-0").is_none()));
+        if client.is_over {
+            continue;
+        }
+        let mut ask = usual.to_vec();
+        ask.push(("x-own", &most));
+        let sent = packed(&mut encoder, 3, END_STREAM, &ask);
+        assert!(sent.len() < 100, "it names what the other one brought");
+        client.send(sent).await;
+        client.run_for(PATIENCE, |client| client.ended(3) || client.is_over).await;
+        if client.is_over {
+            continue;
+        }
+        assert_eq!(client.answer(3).await.status(), 200);
+        assert_eq!(node.requests().pop().expect("a request").header("x-own"), Some(most.as_str()));
+    }
+}
+
 /// Asks for some answers whose fields are worth a place in a table.
 async fn ask_some(client: &mut Strict, ids: std::ops::Range<u32>) {
     for id in ids.map(|number| 2 * number + 1) {

@@ -72,6 +72,7 @@ async fn frames_have_their_form() {
     let mut cases = vec![
         case("4.1 a type that nobody knows", frame(0x42, 0, 0, &[1; 100]), Nothing),
         case("4.1 ... with all flags", frame(0xFF, 0xFF, 0, &[]), Nothing),
+        case("9218 7.1 PRIORITY_UPDATE", frame(0x10, 0, 0, b"\0\0\0\x01u=3"), Nothing),
         case(
             "4.1 ... on an open stream",
             after(post(1, "/echo"), after(frame(0x42, 0xFF, 1, b"x"), frame(0, 1, 1, b"y"))),

@@ -65,6 +65,7 @@ async fn pseudo_fields_are_those_that_there_are_each_once_and_first() {
         bad("8441 4 :protocol with GET", &[METHOD, SCHEME, HOST, PATH, (":protocol", "websocket")]),
         bad("8441 4 :protocol without :path", &[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, HOST]),
         bad("8441 4 :protocol without :scheme", &[(":method", "CONNECT"), (":protocol", "websocket"), PATH, HOST]),
+        case("8.3.1 a :method that nobody knows", frame(HEADERS, 5, 1, &head("BREW", "/fine", &[])), Answer(1, 200)),
         case("8.5 CONNECT", frame(HEADERS, 5, 1, &block(&[(":method", "CONNECT"), HOST])), Answer(1, 405)),
         case(
             "8.3.1 OPTIONS of *",

@@ -115,6 +115,12 @@ async fn data_and_headers_have_their_form() {
     let (first, rest) = fine.split_at(20);
     let bytes: Vec<u8> = fine.iter().flat_map(|byte| frame(CONTINUATION, 0, 1, &[*byte])).take(4 * 10).collect();
     let cases = vec![
+        case("6.1 DATA of nothing", ask([frame(DATA, 0, 1, &[]), frame(DATA, 1, 1, &[])].concat()), Answer(1, 200)),
+        case(
+            "6.1 DATA of a GET",
+            [frame(HEADERS, 4, 1, &head("GET", "/echo", &[])), frame(DATA, 1, 1, b"x")].concat(),
+            Answer(1, 200),
+        ),
         case("6.1 DATA of stream 0", ask(frame(DATA, 1, 0, b"x")), Goodbye(&[PROTOCOL_ERROR])),
         case("6.1 DATA, padded", ask(frame(DATA, 9, 1, &padded(5, b"x", 5))), Answer(1, 200)),
         case("6.1 DATA, padded by nothing", ask(frame(DATA, 9, 1, &padded(0, b"x", 0))), Answer(1, 200)),

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::PATIENCE;
 use super::frames::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADER_TABLE_SIZE, HEADERS, INITIAL_WINDOW_SIZE, PADDED,
-    PING, PRIORITIZED, RST_STREAM, SETTINGS, WINDOW_UPDATE, settings, window_update,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADER_TABLE_SIZE, HEADERS, INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE, PADDED, PING, PRIORITIZED, RST_STREAM, SETTINGS, WINDOW_UPDATE, settings, window_update,
 };
 use super::hpack::{Decoder, Fields};
 use super::http2::{PREFACE, frame};
@@ -85,6 +85,8 @@ pub struct Strict {
     initial: i64,
     /// What the proxy may still send over all streams.
     room: i64,
+    /// The largest frame that we ever allowed.
+    largest: u32,
     /// What we may still send: over all streams, and what the proxy gave and we used on each.
     credit: i64,
     credits: BTreeMap<u32, i64>,
@@ -117,6 +119,7 @@ impl Strict {
             unsettled: VecDeque::new(),
             initial: WINDOW,
             room: WINDOW,
+            largest: 16_384,
             credit: WINDOW,
             credits: BTreeMap::new(),
         }
@@ -135,6 +138,8 @@ impl Strict {
 
     /// Says that SETTINGS are sent by other means.
     pub fn expect_ack(&mut self, values: &[(u16, u32)]) {
+        let sizes = values.iter().filter(|(name, _)| *name == MAX_FRAME_SIZE).map(|(_, size)| *size);
+        self.largest = sizes.fold(self.largest, u32::max);
         self.unsettled.push_back(values.to_vec());
     }
 
@@ -200,14 +205,15 @@ impl Strict {
         self.run("a PING's answer", |this| this.pongs.len() > count).await;
     }
 
-    /// How much may be sent on a stream now.
+    /// How much may be sent on a stream now; for stream 0, as far as the connection goes.
     pub fn credit(&self, stream: u32) -> usize {
         let initial = self.settings.get(&INITIAL_WINDOW_SIZE).map_or(WINDOW, |size| i64::from(*size));
         let own = initial + self.credits.get(&stream).copied().unwrap_or(0);
-        own.min(self.credit).max(0) as usize
+        let least = if stream == 0 { self.credit } else { own.min(self.credit) };
+        usize::try_from(least).unwrap_or(0)
     }
 
-    /// Counts DATA that is sent by other means.
+    /// Counts DATA that is sent by other means; for stream 0, what it costs the connection alone.
     pub fn spend(&mut self, stream: u32, size: usize) {
         self.credit -= signed(size);
         *self.credits.entry(stream).or_default() -= signed(size);
@@ -247,7 +253,7 @@ impl Strict {
     pub async fn step(&mut self) {
         loop {
             if let Some(length) = self.inbox.first_chunk::<9>().map(|h| u32::from_be_bytes([0, h[0], h[1], h[2]])) {
-                assert!(length <= 16_384, "a frame of {length}, and nobody allowed more than 16,384");
+                assert!(length <= self.largest, "a frame of {length}, and we allowed no more than {}", self.largest);
                 let end = 9 + length as usize;
                 if self.inbox.len() >= end {
                     let bytes: Vec<u8> = self.inbox.drain(..end).collect();
@@ -282,9 +288,9 @@ impl Strict {
                 self.take_head(flags);
             }
             RST_STREAM => {
-                let heard = self.streams.entry(id).or_default();
-                assert!(payload.len() == 4 && id != 0 && heard.reset.is_none(), "a second reset of {id}, or a bad one");
-                heard.reset = Some(word(0));
+                assert!(payload.len() == 4 && id != 0, "a bad RST_STREAM");
+                // A second one may answer what we sent since (§5.4.2).
+                self.streams.entry(id).or_default().reset.get_or_insert(word(0));
             }
             SETTINGS => self.take_settings(id, flags, payload).await,
             PING => {
