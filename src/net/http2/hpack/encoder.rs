@@ -45,7 +45,7 @@ struct Set {
     hashes: [u32; WAYS],
     /// Their numbers. Whether one is still there, and is what is looked for, tells only the table.
     numbers: [u32; WAYS],
-    /// Whether they were said since another one wanted a place here.
+    /// Whether they were looked for here since another one wanted a place.
     hits: [bool; WAYS],
     /// The last fields that were said once and are not in the table: 16 bits of the hash of each. They get there when they are said
     /// again.

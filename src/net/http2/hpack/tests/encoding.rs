@@ -35,7 +35,34 @@ fn a_field_that_is_never_said_again_does_not_get_into_the_table() {
 }
 
 #[test]
-fn fields_that_want_the_same_slot_do_not_put_each_other_out_for_ever() {
+fn a_value_that_differs_in_one_byte_is_another() {
+    for length in 1..70 {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(DEFAULT_TABLE));
+        let usual = "a".repeat(length);
+        for changed in 0..length {
+            let mut other = usual.clone();
+            other.replace_range(changed..=changed, "b");
+            for value in [&usual, &usual, &usual, &other] {
+                let field = (header::VIA, HeaderValue::try_from(value).expect("a value"));
+                let block = encoded(&mut encoder, &[field]);
+                assert_eq!(hear(&mut decoder, &block), Ok(said(&[(":status", "200"), ("via", value)])));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_takes_new_fields_for_ever() {
+    let mut encoder = Encoder::new();
+    for n in 0..5_000 {
+        let field = (header::ETAG, HeaderValue::try_from(format!("\"{n}\"")).expect("a value"));
+        let lengths = [(); 4].map(|()| encoded(&mut encoder, std::slice::from_ref(&field)).len());
+        assert!(lengths[0] > 4 && lengths[3] == 2, "{lengths:?} at {n}");
+    }
+}
+
+#[test]
+fn fields_that_want_the_same_place_do_not_put_each_other_out_for_ever() {
     let fields: Vec<_> =
         (0..40).map(|n| (header::VARY, HeaderValue::try_from(format!("value-{n}")).expect("a value"))).collect();
     let mut encoder = Encoder::new();
