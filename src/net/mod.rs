@@ -11,4 +11,4 @@ pub mod tls;
 
 pub use connect::{ConnectError, Dial, connect};
 pub use proxy_header::Introduction;
-pub use stream::{Pulse, Stream};
+pub use stream::{Pulse, Stream, Waiting};

@@ -1,6 +1,8 @@
 //! The one transport type. Everything above reads and writes a [`Stream`] and never learns what is below it, so that TLS
 //! or another kernel interface can take its place here.
 
+mod direct;
+
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+pub use self::direct::Waiting;
 use super::tls::session::{self, Counted, Session};
 use crate::config::Protocol;
 

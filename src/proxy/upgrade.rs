@@ -4,9 +4,9 @@
 //! anything else can only be closed.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -18,9 +18,12 @@ use super::claim::Permit;
 use super::view::Slot;
 use super::websocket::{CLOSE_SERVICE_RESTART, FrameTracker};
 use crate::model::WorkKind;
-use crate::net::Stream;
+use crate::net::{Stream, Waiting};
 
 const BUFFER: usize = 16 * 1024;
+
+/// So many times a direction reads before others have their turn.
+const PIECES: usize = 32;
 
 /// A tunnel that waits for its client's side.
 #[derive(Debug)]
@@ -40,23 +43,57 @@ thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
-/// Where a direction reads.
-pub trait Readable: AsyncRead + Unpin {
-    /// Whether there may be something to read; to ask costs less than to read in vain, which half of all looks are. Who waits is
-    /// woken when there is.
-    fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+/// An end of a tunnel.
+pub trait Readable: AsyncRead + AsyncWrite + Unpin {
+    /// Whether a read may find something.
+    #[inline]
+    fn is_readable(&self) -> bool {
+        true
+    }
+
+    /// Reads once; zero at the end.
+    fn poll_take(&mut self, cx: &mut Context<'_>, _: &mut Waiting, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut space = ReadBuf::new(space);
+        ready!(Pin::new(self).poll_read(cx, &mut space))?;
+        Poll::Ready(Ok(space.filled().len()))
+    }
+
+    /// Writes what is taken at once.
+    fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, data)
+    }
+
+    /// Whether what was written may have to be flushed.
+    #[inline]
+    fn is_buffered(&self) -> bool {
+        true
     }
 }
 
 impl Readable for Stream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        Self::poll_readable(self, cx)
+    #[inline]
+    fn is_readable(&self) -> bool {
+        Self::is_readable(self)
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>, waiting: &mut Waiting, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        Self::poll_take(self, cx, waiting, space)
+    }
+
+    fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_give(self, cx, data)
+    }
+
+    #[inline]
+    fn is_buffered(&self) -> bool {
+        self.is_tls()
     }
 }
 
 /// One direction.
 struct Half {
+    /// Whether the source will wake the tunnel. Each time one direction has something the other one is looked at too.
+    waiting: Waiting,
     /// What the other side did not take yet.
     rest: Bytes,
     tracker: Option<FrameTracker>,
@@ -77,7 +114,7 @@ impl Half {
             tracker.advance(ahead);
         }
         let rest = Bytes::copy_from_slice(ahead);
-        Self { rest, tracker, ended: false, unflushed: false, shut: false, moved: 0 }
+        Self { waiting: Waiting::default(), rest, tracker, ended: false, unflushed: false, shut: false, moved: 0 }
     }
 
     fn is_drained(&self) -> bool {
@@ -90,14 +127,34 @@ impl Half {
     }
 
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
-    fn poll<F: Readable, T: AsyncWrite + Unpin>(
+    #[inline]
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut F,
-        to: &mut T,
+        from: &mut impl Readable,
+        to: &mut impl Readable,
         last: bool,
     ) -> Poll<io::Result<()>> {
-        loop {
+        // A message wakes the tunnel for one of its directions; this is the other.
+        if self.is_idle() && self.waiting.is_entered(cx) && !from.is_readable() {
+            return Poll::Pending;
+        }
+        self.work(cx, from, to, last)
+    }
+
+    /// Whether there is nothing to do but to read.
+    fn is_idle(&self) -> bool {
+        self.is_drained() && !self.unflushed && !self.ended
+    }
+
+    fn work(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Readable,
+        to: &mut impl Readable,
+        last: bool,
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..PIECES {
             while !self.is_drained() {
                 let written = ready!(self.write(cx, to, &self.rest.clone()))?;
                 self.rest.advance(written);
@@ -116,23 +173,27 @@ impl Half {
             if last && self.is_at_border() {
                 return Poll::Pending;
             }
-            ready!(from.poll_readable(cx));
             ready!(SPACE.with_borrow_mut(|space| self.read(cx, from, to, last, space)))?;
+            if self.is_idle() && self.waiting.is_entered(cx) {
+                return Poll::Pending;
+            }
         }
+        // Others have their turn, and the runtime a look at their sockets, before this task goes on.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
+        Poll::Pending
     }
 
     /// Reads one piece, and passes on what the other side takes at once.
-    fn read<F: Readable, T: AsyncWrite + Unpin>(
+    fn read(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut F,
-        to: &mut T,
+        from: &mut impl Readable,
+        to: &mut impl Readable,
         last: bool,
         space: &mut [u8],
     ) -> Poll<io::Result<()>> {
-        let mut space = ReadBuf::new(space);
-        ready!(Pin::new(&mut *from).poll_read(cx, &mut space))?;
-        let mut data = space.filled();
+        let read = ready!(from.poll_take(cx, &mut self.waiting, space))?;
+        let mut data = &space[..read];
         self.ended = data.is_empty();
         if let Some(tracker) = &mut self.tracker {
             let whole = tracker.advance(data);
@@ -154,17 +215,12 @@ impl Half {
         Poll::Ready(Ok(()))
     }
 
-    fn write<T: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut T,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(to).poll_write(cx, data))?;
+    fn write(&mut self, cx: &mut Context<'_>, to: &mut impl Readable, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(to.poll_give(cx, data))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.unflushed = true;
+        self.unflushed = to.is_buffered();
         self.moved += written;
         Poll::Ready(Ok(written))
     }
@@ -177,7 +233,7 @@ impl Tunnel {
     }
 
     /// Runs to the end of both directions.
-    pub async fn run(mut self: Box<Self>, mut client: impl Readable + AsyncWrite, client_ahead: Bytes) {
+    pub async fn run(mut self: Box<Self>, mut client: impl Readable, client_ahead: Bytes) {
         let tracked = self.call.kind() == WorkKind::WebSocket;
         let mut down = Half::new(&self.node_ahead, tracked);
         let mut up = Half::new(&client_ahead, tracked);

@@ -26,7 +26,20 @@ impl FrameTracker {
     }
 
     /// Takes the next piece. Returns how much of it belongs to whole messages, if one ends in it.
-    pub fn advance(&mut self, mut data: &[u8]) -> Option<usize> {
+    pub fn advance(&mut self, data: &[u8]) -> Option<usize> {
+        // Nearly always a piece is one whole frame.
+        if self.have == 0
+            && self.payload == 0
+            && let Some((length, payload)) = header_of(data)
+            && payload == (data.len() - length) as u64
+        {
+            self.begin(data[0], 0);
+            return (!self.in_message).then_some(data.len());
+        }
+        self.follow(data)
+    }
+
+    fn follow(&mut self, mut data: &[u8]) -> Option<usize> {
         let all = data.len();
         let mut whole = None;
         while !data.is_empty() {

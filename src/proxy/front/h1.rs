@@ -78,7 +78,8 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
         End::HeadTimeout => Box::pin(server.time_out()).await,
         End::Tunnel(tunnel) => {
             if let Some((stream, ahead)) = server.line.into_stream() {
-                tunnel.run(stream, ahead).await;
+                // A task of its own: each message would come through all that a connection may be.
+                let _ = tokio::task::spawn_local(tunnel.run(stream, ahead)).await;
             }
         }
     }

@@ -1,0 +1,281 @@
+//! Reading and writing for whom each instruction counts, as a tunnel does with each message: of the runtime only what it
+//! knows of the socket is asked, and the system call is made here.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::coop;
+
+use super::{Socket, Stream};
+
+/// What a reader remembers, so that a task that waits for several things enters itself anew only where it was woken from.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Whether `task` is entered and will be woken.
+    entered: bool,
+    task: Option<Waker>,
+}
+
+impl Waiting {
+    /// Whether the task will be woken when there is something to read.
+    #[inline]
+    pub fn is_entered(&self, cx: &Context<'_>) -> bool {
+        self.entered && self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()))
+    }
+
+    /// Enters the task with a socket.
+    fn poll(&mut self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+        let readable = tcp.poll_read_ready(cx);
+        if readable.is_pending() {
+            // A task that had its turn is woken at once instead, and is entered nowhere.
+            self.entered = coop::has_budget_remaining();
+            if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+                self.task = Some(cx.waker().clone());
+            }
+        }
+        readable
+    }
+}
+
+/// What one system call came to.
+enum Tried {
+    /// The runtime knows that there is nothing to do, or the kernel said so.
+    NotReady,
+    /// So many bytes, and there may be more to do.
+    Some(usize),
+    /// So many bytes, and no more for now: the runtime was told.
+    Last(usize),
+}
+
+impl Stream {
+    /// Whether a read may find something. No system call, and nobody is entered.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(tcp) => tcp.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            // It may hold what it has decrypted already.
+            Socket::Tls(_) => true,
+        }
+    }
+
+    /// Reads once; zero at the end. Nobody else reads while `waiting` is in use, which tells afterwards whether there was more.
+    /// Takes no part in the runtime's budget: who reads in a loop has to end it.
+    pub fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: &mut Waiting,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = match &mut self.socket {
+            Socket::Plain(tcp) => ready!(poll_recv(tcp, cx, waiting, space))?,
+            Socket::Tls(tls) => {
+                let mut space = ReadBuf::new(space);
+                ready!(Pin::new(&mut **tls).poll_read(cx, &mut space))?;
+                space.filled().len()
+            }
+        };
+        self.pulse.read.set(self.pulse.read.get() + read as u64);
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes what is taken at once. As little as [`Self::poll_take`] does it look at the budget.
+    pub fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let result = match &mut self.socket {
+            Socket::Plain(tcp) => poll_send(tcp, cx, data),
+            Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write(cx, data),
+        };
+        self.pulse.count_written(result, self.forgiving, || data.len())
+    }
+}
+
+fn poll_recv(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    waiting: &mut Waiting,
+    space: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        let size = space.len();
+        let tried = attempt(tcp, Interest::READABLE, size, || {
+            // Whoever was entered has been woken.
+            waiting.entered = false;
+            Ok(rustix::net::recv(tcp, &mut *space, RecvFlags::empty())?.0)
+        })?;
+        match tried {
+            Tried::Some(read) => return Poll::Ready(Ok(read)),
+            Tried::Last(read) => {
+                // Nothing can have come since; if it had, the next read would tell.
+                let _ = waiting.poll(cx, tcp);
+                return Poll::Ready(Ok(read));
+            }
+            Tried::NotReady if waiting.is_entered(cx) => return Poll::Pending,
+            Tried::NotReady => ready!(waiting.poll(cx, tcp))?,
+        }
+    }
+}
+
+fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        let tried =
+            attempt(tcp, Interest::WRITABLE, data.len(), || Ok(rustix::net::send(tcp, data, SendFlags::NOSIGNAL)?))?;
+        match tried {
+            Tried::Some(written) | Tried::Last(written) => return Poll::Ready(Ok(written)),
+            Tried::NotReady => ready!(tcp.poll_write_ready(cx))?,
+        }
+    }
+}
+
+/// Moves bytes unless the runtime knows that none can be moved.
+#[inline]
+fn attempt(
+    tcp: &TcpStream,
+    interest: Interest,
+    size: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<Tried> {
+    let mut last = None;
+    let result = tcp.try_io(interest, || match call() {
+        // Fewer than there is room for: the socket is empty, or full, and the next event will tell of a change.
+        Ok(moved) if moved > 0 && moved < size => {
+            last = Some(moved);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        result => result,
+    });
+    match (last, result) {
+        (Some(moved), _) => Ok(Tried::Last(moved)),
+        (None, Ok(moved)) => Ok(Tried::Some(moved)),
+        (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(Tried::NotReady),
+        (None, Err(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> io::Result<(Stream, TcpStream)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let client = TcpStream::connect(listener.local_addr()?).await?;
+        Ok((Stream::new(listener.accept().await?.0), client))
+    }
+
+    async fn take(stream: &mut Stream, waiting: &mut Waiting, space: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| stream.poll_take(cx, waiting, space)).await
+    }
+
+    #[tokio::test]
+    async fn who_has_read_all_is_woken_for_more_without_having_asked_again() -> io::Result<()> {
+        let (mut stream, mut client) = pair().await?;
+        let (mut waiting, mut space) = (Waiting::default(), [0; 64]);
+        for round in 1..=20 {
+            client.write_all(&[round; 40]).await?;
+            assert_eq!(take(&mut stream, &mut waiting, &mut space).await?, 40);
+            assert_eq!(space[..40], [round; 40]);
+            poll_fn(|cx| {
+                assert!(waiting.is_entered(cx) && !stream.is_readable());
+                assert!(stream.poll_take(cx, &mut waiting, &mut space).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        assert_eq!(stream.pulse().read(), 800);
+        drop(client);
+        assert_eq!(take(&mut stream, &mut waiting, &mut space).await?, 0);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_read_next_and_the_end_behind_it() -> io::Result<()> {
+        let (mut stream, mut client) = pair().await?;
+        client.write_all(&[7; 100]).await?;
+        client.shutdown().await?;
+        let (mut waiting, mut space, mut sizes) = (Waiting::default(), [0; 64], Vec::new());
+        loop {
+            match take(&mut stream, &mut waiting, &mut space).await? {
+                0 => break,
+                read => sizes.push(read),
+            }
+        }
+        assert_eq!(sizes, [64, 36]);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_task_that_had_its_turn_is_entered_when_it_comes_again() -> io::Result<()> {
+        let (mut stream, mut client) = pair().await?;
+        let (mut waiting, mut space) = (Waiting::default(), [0; 64]);
+        client.write_all(b"first").await?;
+        assert_eq!(take(&mut stream, &mut waiting, &mut space).await?, 5);
+        waiting = Waiting::default();
+        let mut looks = 0;
+        poll_fn(|cx| {
+            looks += 1;
+            if looks == 1 {
+                while let Poll::Ready(spent) = coop::poll_proceed(cx) {
+                    spent.made_progress();
+                }
+            }
+            assert!(stream.poll_take(cx, &mut waiting, &mut space).is_pending());
+            assert_eq!(waiting.is_entered(cx), looks == 2);
+            if looks == 2 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        client.write_all(b"second").await?;
+        assert_eq!(take(&mut stream, &mut waiting, &mut space).await?, 6);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn another_task_is_woken_too() -> io::Result<()> {
+        let (mut stream, mut client) = pair().await?;
+        let (mut waiting, mut space) = (Waiting::default(), [0; 64]);
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(stream.poll_take(&mut nobody, &mut waiting, &mut space).is_pending());
+        let (read, written) = tokio::join!(take(&mut stream, &mut waiting, &mut space), async {
+            tokio::task::yield_now().await;
+            client.write_all(b"data").await
+        });
+        written?;
+        assert_eq!(read?, 4);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_is_waited_for_and_nothing_is_lost() -> io::Result<()> {
+        const ALL: usize = 16 << 20;
+        let (mut stream, mut client) = pair().await?;
+        let pulse = stream.pulse();
+        let sender = async {
+            let (data, mut sent) = (vec![5; 100_000], 0);
+            while sent < ALL {
+                let piece = &data[..data.len().min(ALL - sent)];
+                sent += poll_fn(|cx| stream.poll_give(cx, piece)).await?;
+            }
+            drop(stream);
+            Ok::<_, io::Error>(())
+        };
+        let reader = async {
+            // It begins when the other one cannot go on.
+            while !pulse.is_blocked() {
+                tokio::task::yield_now().await;
+            }
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).await?;
+            Ok::<_, io::Error>(all.len())
+        };
+        let (sent, read) = tokio::join!(sender, reader);
+        sent?;
+        assert_eq!((read?, pulse.written()), (ALL, ALL as u64));
+        Ok(())
+    }
+}
