@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{Fault, Findings};
+use super::named::Files;
 use super::reader::{At, Table};
-use super::tls::{CertificateSource, ClientAuth, EXPIRY, Files, ServerTls, TlsVersion, pair};
+use super::tls::{CertificateSource, ClientAuth, EXPIRY, ServerTls, TlsVersion, pair};
 use super::tokens::{Role, Token};
 use super::{Listener, words};
 

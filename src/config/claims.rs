@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::{Fault, Findings};
 use super::validate::Checked;
-use super::{Match, Service};
+use super::{ClientTls, Match, Service};
 use crate::model::ServiceName;
 
 /// What earlier files, and earlier services of the same file, have taken.
@@ -25,7 +25,41 @@ pub(super) struct Placed {
     match_lines: Vec<usize>,
 }
 
-/// Where something was taken: the file and the line.
+impl Placed {
+    pub(super) fn new(one: Checked, findings: &Findings<'_>) -> Self {
+        Self {
+            name_line: findings.line(one.name_at.start),
+            match_lines: one.matches_at.iter().map(|at| findings.line(at.start)).collect(),
+            service: Arc::new(one.service),
+        }
+    }
+
+    pub(super) fn name(&self) -> &ServiceName {
+        &self.service.name
+    }
+
+    pub(super) fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The same, so many lines further down.
+    pub(super) fn moved(&self, by: isize) -> Self {
+        let mut moved = self.clone();
+        if by != 0 {
+            for line in std::iter::once(&mut moved.name_line).chain(&mut moved.match_lines) {
+                *line = line.saturating_add_signed(by);
+            }
+            if self.service.tls != ClientTls::default() {
+                let tls = &mut Arc::make_mut(&mut moved.service).tls;
+                tls.files_mut().for_each(|file| file.move_lines(by));
+            }
+        }
+        moved
+    }
+}
+
+/// Where something was taken: the file and the line. A file of which only a part was read again has stale lines in here,
+/// which nobody is told: if anything is taken twice, all is read anew.
 #[derive(Clone, Debug)]
 struct Place(Arc<Path>, usize);
 
@@ -39,7 +73,12 @@ impl Claims {
     }
 
     /// Adds what is free to the services of the files before.
-    pub(super) fn take(&mut self, placed: &[Placed], path: &Path, services: &mut BTreeMap<ServiceName, Arc<Service>>) {
+    pub(super) fn take<'a>(
+        &mut self,
+        placed: impl IntoIterator<Item = &'a Placed>,
+        path: &Path,
+        services: &mut BTreeMap<ServiceName, Arc<Service>>,
+    ) {
         let here: Arc<Path> = Arc::from(path);
         for Placed { service, name_line, match_lines } in placed {
             let name = &service.name;
@@ -52,8 +91,47 @@ impl Claims {
         }
     }
 
+    /// The same, but for what is taken already: then none is added, and it is for others to tell.
+    pub(super) fn try_take(
+        &mut self,
+        placed: &[&Placed],
+        path: &Path,
+        services: &mut BTreeMap<ServiceName, Arc<Service>>,
+    ) -> bool {
+        let here: Arc<Path> = Arc::from(path);
+        for (at, one) in placed.iter().enumerate() {
+            if !self.try_take_one(one, &here) {
+                self.release(placed[..at].iter().copied(), services);
+                return false;
+            }
+            services.insert(one.service.name.clone(), Arc::clone(&one.service));
+        }
+        true
+    }
+
+    fn try_take_one(&mut self, Placed { service, name_line, match_lines }: &Placed, here: &Arc<Path>) -> bool {
+        if self.names.contains_key(&service.name) {
+            return false;
+        }
+        for (at, (pattern, line)) in service.matches.iter().zip(match_lines).enumerate() {
+            let Entry::Vacant(entry) = self.matches.entry(pattern.clone()) else {
+                for pattern in &service.matches[..at] {
+                    self.matches.remove(pattern);
+                }
+                return false;
+            };
+            entry.insert((service.name.clone(), Place(Arc::clone(here), *line)));
+        }
+        self.names.insert(service.name.clone(), Place(Arc::clone(here), *name_line));
+        true
+    }
+
     /// Takes a file's services back, before another state of the file is read.
-    pub(super) fn release(&mut self, placed: &[Placed], services: &mut BTreeMap<ServiceName, Arc<Service>>) {
+    pub(super) fn release<'a>(
+        &mut self,
+        placed: impl IntoIterator<Item = &'a Placed>,
+        services: &mut BTreeMap<ServiceName, Arc<Service>>,
+    ) {
         for Placed { service, .. } in placed {
             self.names.remove(&service.name);
             services.remove(&service.name);
@@ -108,12 +186,7 @@ impl Claims {
             services.extend(checked.into_iter().map(|one| (one.service.name.clone(), Arc::new(one.service))));
             return None;
         }
-        let place = |one: Checked| Placed {
-            name_line: findings.line(one.name_at.start),
-            match_lines: one.matches_at.iter().map(|at| findings.line(at.start)).collect(),
-            service: Arc::new(one.service),
-        };
-        let placed: Vec<_> = checked.into_iter().map(place).collect();
+        let placed: Vec<_> = checked.into_iter().map(|one| Placed::new(one, findings)).collect();
         self.take(&placed, path, services);
         Some(placed)
     }

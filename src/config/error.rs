@@ -55,6 +55,8 @@ impl Fault {
 /// Everything found wrong with one file so far. Shared by its readers, hence the cells.
 pub(super) struct Findings<'t> {
     text: &'t str,
+    /// Lines of the file above the text.
+    above: usize,
     starts: OnceCell<Vec<usize>>,
     list: RefCell<Vec<(Option<Span>, Fault)>>,
     unlisted: Cell<usize>,
@@ -65,8 +67,14 @@ pub(super) struct Findings<'t> {
 
 impl<'t> Findings<'t> {
     pub(super) fn new(text: &'t str) -> Self {
+        Self::of_part(text, 0)
+    }
+
+    /// Of a part of a file that begins with a line, below so many others.
+    pub(super) fn of_part(text: &'t str, above: usize) -> Self {
         Self {
             text,
+            above,
             starts: OnceCell::new(),
             list: RefCell::default(),
             unlisted: Cell::new(0),
@@ -97,8 +105,13 @@ impl<'t> Findings<'t> {
         self.list.borrow().is_empty()
     }
 
-    /// The line that an offset is in, from 1.
+    /// The line of the file that an offset is in, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
+        self.above + self.own_line(offset)
+    }
+
+    /// The line of the text.
+    fn own_line(&self, offset: usize) -> usize {
         let starts = self.starts.get_or_init(|| {
             let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
             std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect()
@@ -109,7 +122,7 @@ impl<'t> Findings<'t> {
     /// Where something stands, as a problem without a message: for what is found wrong with it later.
     pub(super) fn place(&self, path: &Path, span: &Span) -> Problem {
         let offset = self.text.floor_char_boundary(span.start);
-        let line = self.line(offset);
+        let line = self.own_line(offset);
         let start = self.starts.get().and_then(|starts| starts.get(line - 1)).copied().unwrap_or(0);
         self.shown(path, span, (line, start, self.text[start..offset].chars().count() + 1))
     }
@@ -121,7 +134,7 @@ impl<'t> Findings<'t> {
         let end = self.text.ceil_char_boundary(span.end).clamp(offset, offset + rest.len());
         Problem {
             path: path.to_owned(),
-            line,
+            line: self.above + line,
             column,
             text: quote(&self.text[start..offset], rest, column),
             width: self.text[offset..end].chars().count().clamp(1, LINE),
@@ -144,7 +157,7 @@ impl<'t> Findings<'t> {
                 continue;
             };
             let offset = self.text.floor_char_boundary(span.start);
-            let line = self.line(offset);
+            let line = self.own_line(offset);
             let start = self.starts.get().and_then(|starts| starts.get(line - 1)).copied().unwrap_or(0);
             if counted.0 != line {
                 counted = (line, start, 1);

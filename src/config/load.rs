@@ -10,12 +10,15 @@ use std::time::SystemTime;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::again::load_changed;
+use super::attached::{Attached, Attachment, attach};
+use super::blocks::Blocks;
 use super::cache::{Cache, Known, Whole};
-use super::claims::{Claims, Placed};
-use super::door::Attachments;
+use super::claims::Claims;
 use super::error::{Fault, Findings, whole};
-use super::file::{self, RawService};
+use super::file;
 use super::include::Patterns;
+use super::patch::Patch;
+use super::validate::Checked;
 use super::{Config, Match, Service, Stamp};
 use super::{syntax, validate};
 use crate::api::Problem;
@@ -68,17 +71,12 @@ pub fn load(path: &Path) -> Loaded {
 /// The same, when it was read before: included files that are as they were are not read again, and their services are the
 /// same ones (`Arc::ptr_eq`).
 pub fn load_again(path: &Path, mut cache: Cache) -> Loaded {
-    let main = read(path);
-    if let Ok(Read { hash, .. }) = main
-        && let Some(loaded) = load_changed(path, hash, &mut cache)
-    {
-        return loaded;
-    }
     let mut digest = Xxh3::new();
-    let mut loaded = match main {
-        Ok(Read { text, hash, .. }) => {
-            note(&mut digest, path, hash);
-            assemble(&text, path, Some((hash, &mut digest)), cache)
+    let mut loaded = match read(path).map(|main| load_changed(path, main, &mut cache)) {
+        Ok(Ok(loaded)) => return loaded,
+        Ok(Err(main)) => {
+            note(&mut digest, path, main.hash);
+            assemble(main, path, Some(&mut digest), cache)
         }
         Err(unread) => {
             note(&mut digest, path, unread.hash);
@@ -92,54 +90,57 @@ pub fn load_again(path: &Path, mut cache: Cache) -> Loaded {
 /// Reads a configuration from memory, as if it stood in the file `path`. Nothing is read from disk: `include` is checked for
 /// its type and left aside.
 pub fn load_str(text: &str, path: &Path) -> Loaded {
-    Loaded { digest: xxh3_64(text.as_bytes()), ..assemble(text, path, None, Cache::default()) }
+    let main = Read { text: text.to_owned(), stamp: None, hash: xxh3_64(text.as_bytes()) };
+    Loaded { digest: main.hash, ..assemble(main, path, None, Cache::default()) }
 }
 
-/// `disk` is the hash of the main file and the digest of what is read from the disk; without it nothing is.
-fn assemble(text: &str, path: &Path, mut disk: Option<(u64, &mut Xxh3)>, cache: Cache) -> Loaded {
+/// `disk` is the digest of what is read from the disk; without it nothing is.
+fn assemble(main: Read, path: &Path, mut disk: Option<&mut Xxh3>, cache: Cache) -> Loaded {
+    let Read { text, stamp, hash } = main;
     let mut loaded = Loaded { cache, ..Loaded::unread(path) };
     let mut files = vec![path.to_owned()];
-    let mut attachments = 0;
-    let findings = Findings::new(text);
-    let Some(table) = syntax::parse(text, &findings) else {
+    let findings = Findings::new(&text);
+    let Some(table) = syntax::parse(&text, &findings) else {
         loaded.problems = findings.into_problems(path);
         return loaded;
     };
     let mut claims = Claims::default();
-    let (mut config, patterns, included) = {
+    let mut attached = Vec::new();
+    let (mut config, patterns, included, placed, starts) = {
         let mut file = file::read(&table, path, &findings);
-        if let Some((_, digest)) = &mut disk {
-            let mut attached = Attached { digest, files: &mut files, count: 0 };
+        let mut asked = Vec::new();
+        if let Some(digest) = &mut disk {
+            let mut files = Attached::new(digest, &mut files);
             if let Some(errors) = &mut file.errors {
-                errors.attach(path, &mut attached, &findings);
+                errors.attach(path, &mut files, &findings);
             }
-            attach(&mut file.services, path, &mut attached, &findings);
-            attachments += attached.count;
+            asked = attach(&mut file.services, path, &mut files, &findings);
+            attached = files.found;
         }
         let mut config = validate::settings(&file, &findings);
         let patterns = Patterns::new(&file.include, path, &findings);
         let included =
             if disk.is_some() { patterns.files(|span, fault| findings.add(span, fault)) } else { Vec::new() };
         let services = validate::services(&file.services, path, &findings);
-        claims.claim(services, path, !included.is_empty(), &findings, &mut config.services);
-        (config, patterns, included)
+        let starts = starts(&services, asked);
+        let more = disk.is_some() && (!included.is_empty() || Blocks::are_for(&text));
+        let placed = claims.claim(services, path, more, &findings, &mut config.services);
+        (config, patterns, included, placed, starts)
     };
     let usable = findings.is_empty();
     drop(table);
     loaded.problems = findings.into_problems(path);
 
-    if let Some((main, digest)) = disk {
+    if let Some(digest) = disk {
         let mut known = Vec::with_capacity(included.len());
         for path in included {
-            let mut attached = Attached { digest: &mut *digest, files: &mut files, count: 0 };
-            let found = include(&path, &mut attached, &loaded.cache, &mut claims, &mut config.services);
-            // A file that names others is read again with them: it alone does not say whether they are as they were.
-            attachments += attached.count;
-            let alone = attached.count == 0;
-            match found {
-                Ok(found) if alone => known.push((path.clone(), found)),
-                Ok(_) => {}
+            let mut attached = Attached::new(digest, &mut files);
+            match include(&path, &mut attached, &loaded.cache, &mut claims, &mut config.services) {
+                Ok(found) => known.push((path.clone(), found)),
                 Err(problems) => {
+                    // The edit that mends it will be a change to the same.
+                    let before = loaded.cache.get(&path).filter(|known| known.blocks.is_some());
+                    known.extend(before.map(|known| (path.clone(), known.clone())));
                     loaded.problems.extend(problems);
                     loaded.held_back.insert(path.clone());
                 }
@@ -148,49 +149,22 @@ fn assemble(text: &str, path: &Path, mut disk: Option<(u64, &mut Xxh3)>, cache: 
         }
         loaded.files = files.into();
         loaded.folders = patterns.folders().into();
-        loaded.cache = Cache { files: known, whole: None };
-        if usable && loaded.problems.is_empty() && attachments == 0 && loaded.files.len() > 1 {
-            let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
-            let whole = Whole { main, patterns, files, folders, config: config.clone(), claims };
-            loaded.cache.whole = Some(Box::new(whole));
+        if usable || loaded.cache.whole.is_none() {
+            loaded.cache = Cache { files: known, whole: None };
+        }
+        if usable && loaded.problems.is_empty() {
+            let blocks = Blocks::of(text, &starts).map(Arc::new);
+            if blocks.is_some() || loaded.files.len() > 1 {
+                let services = placed.unwrap_or_default().into();
+                let main = Known { stamp, hash, services, blocks, attached: attached.into() };
+                let (files, folders) = (Arc::clone(&loaded.files), Arc::clone(&loaded.folders));
+                let whole = Whole { main, patterns, files, folders, config: config.clone(), claims };
+                loaded.cache.whole = Some(Box::new(whole));
+            }
         }
     }
     loaded.config = usable.then_some(config);
     loaded
-}
-
-/// The files that settings name: what they hold is a part of the configuration, so an edit to one is an edit to it.
-pub(super) struct Attached<'a> {
-    pub(super) digest: &'a mut Xxh3,
-    pub(super) files: &'a mut Vec<PathBuf>,
-    /// How many were read.
-    pub(super) count: usize,
-}
-
-impl Attachments for Attached<'_> {
-    fn read(&mut self, base: &Path, file: &Path, largest: u64) -> Option<Result<Vec<u8>, String>> {
-        let path = base.parent().unwrap_or(Path::new("")).join(file);
-        if !self.files.contains(&path) {
-            self.files.push(path.clone());
-        }
-        self.count += 1;
-        let read = read_bytes(&path, largest).map(|(bytes, _)| bytes).map_err(|error| error.to_string());
-        let hash = match &read {
-            Ok(bytes) => xxh3_64(bytes),
-            Err(error) => !xxh3_64(error.as_bytes()),
-        };
-        note(self.digest, &path, hash);
-        Some(read)
-    }
-}
-
-fn attach(services: &mut [RawService<'_>], base: &Path, attached: &mut Attached<'_>, findings: &Findings<'_>) {
-    for errors in services.iter_mut().filter_map(|service| service.door.as_mut()?.errors.as_mut()) {
-        errors.attach(base, attached, findings);
-    }
-    for trial in services.iter_mut().filter_map(|service| service.trial.as_mut()) {
-        trial.attach(base, attached, findings);
-    }
 }
 
 /// Adds the services of an included file, if all is well with it: the same as last time if the file is the same.
@@ -201,44 +175,59 @@ fn include(
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
 ) -> Result<Known, Vec<Problem>> {
-    let known = cache.get(path).filter(|known| claims.are_free(&known.services));
+    let known = cache
+        .get(path)
+        .filter(|known| claims.are_free(&known.services) && known.attached.iter().all(Attachment::is_same));
     if let Some(known) = known
         && known.stamp.is_some()
         && fs::metadata(path).is_ok_and(|meta| known.stamp == Some(Stamp::of(&meta)))
     {
         note(attached.digest, path, known.hash);
-        claims.take(&known.services, path, services);
+        known.attached.iter().for_each(|one| attached.add(one.clone()));
+        claims.take(&*known.services, path, services);
         return Ok(known.clone());
     }
-    let Read { text, stamp, hash } = match read(path) {
+    let new = match read(path) {
         Ok(read) => read,
         Err(unread) => {
             note(attached.digest, path, unread.hash);
             return Err(vec![*unread.problem]);
         }
     };
-    note(attached.digest, path, hash);
-    if let Some(known) = known.filter(|known| known.hash == hash) {
-        claims.take(&known.services, path, services);
-        return Ok(Known { stamp, ..known.clone() });
+    note(attached.digest, path, new.hash);
+    if let Some(known) = known {
+        if known.hash == new.hash {
+            known.attached.iter().for_each(|one| attached.add(one.clone()));
+            claims.take(&*known.services, path, services);
+            return Ok(Known { stamp: new.stamp, ..known.clone() });
+        }
+        let patch = Patch::new(known, &new.text, path);
+        if let Some(patch) = patch.filter(|patch| patch.apply_all(path, claims, services)) {
+            known.attached.iter().for_each(|one| attached.add(one.clone()));
+            return Ok(patch.into_known(known, new));
+        }
     }
-    let placed = parse_included(&text, path, attached, claims, services)?;
-    Ok(Known { stamp, hash, services: placed.into() })
+    parse_included(new, path, attached, claims, services)
+}
+
+/// Where the services' names stand, and which of the services name files.
+fn starts(services: &[Checked], asked: Vec<bool>) -> Vec<(usize, bool)> {
+    services.iter().map(|one| one.name_at.start).zip(asked).collect()
 }
 
 /// Reads the text of an included file, and adds its services.
 pub(super) fn parse_included(
-    text: &str,
+    Read { text, stamp, hash }: Read,
     path: &Path,
     attached: &mut Attached<'_>,
     claims: &mut Claims,
     services: &mut BTreeMap<ServiceName, Arc<Service>>,
-) -> Result<Vec<Placed>, Vec<Problem>> {
-    let findings = Findings::new(text);
-    let mut placed = None;
-    if let Some(table) = syntax::parse(text, &findings) {
+) -> Result<Known, Vec<Problem>> {
+    let findings = Findings::new(&text);
+    let mut found = None;
+    if let Some(table) = syntax::parse(&text, &findings) {
         let mut raw = file::read_included(&table, path, &findings);
-        attach(&mut raw, path, attached, &findings);
+        let asked = attach(&mut raw, path, attached, &findings);
         if raw.is_empty() && findings.is_empty() {
             // An editor that writes in place shows an empty file for a moment. That must not remove the services.
             findings.add_whole(
@@ -246,9 +235,15 @@ pub(super) fn parse_included(
             );
         }
         let checked = validate::services(&raw, path, &findings);
-        placed = claims.claim(checked, path, true, &findings, services);
+        let starts = starts(&checked, asked);
+        let placed = claims.claim(checked, path, true, &findings, services);
+        found = placed.map(|placed| (placed, starts));
     }
-    placed.ok_or_else(|| findings.into_problems(path))
+    let Some((placed, starts)) = found else {
+        return Err(findings.into_problems(path));
+    };
+    let blocks = Blocks::of(text, &starts).map(Arc::new);
+    Ok(Known { stamp, hash, services: placed.into(), blocks, attached: std::mem::take(&mut attached.found).into() })
 }
 
 /// A file as it was read.
@@ -297,7 +292,7 @@ pub(super) fn note(digest: &mut Xxh3, path: &Path, hash: u64) {
     digest.update(&hash.to_le_bytes());
 }
 
-fn read_bytes(path: &Path, largest: u64) -> io::Result<(Vec<u8>, Option<Stamp>)> {
+pub(super) fn read_bytes(path: &Path, largest: u64) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     // Opening a pipe would wait for its writer, perhaps for ever.
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
@@ -306,9 +301,10 @@ fn read_bytes(path: &Path, largest: u64) -> io::Result<(Vec<u8>, Option<Stamp>)>
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut bytes = Vec::new();
     let file = fs::File::open(path)?;
-    let stamp = Stamp::of(&file.metadata()?).settled(SystemTime::now());
+    let metadata = file.metadata()?;
+    let stamp = Stamp::of(&metadata).settled(SystemTime::now());
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(largest) + 1).unwrap_or_default());
     file.take(largest + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > largest {
         return Err(io::Error::other(format!("it is larger than {} MiB", largest >> 20)));

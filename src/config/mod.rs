@@ -3,12 +3,14 @@
 //! Three steps, each a file: `file` reads TOML as it is written and keeps where each value stands (`syntax` parses,
 //! `reader` does the types, `units` and `words` the values), `validate` turns that into a [`Config`] and collects every error on the way,
 //! `error` shows them. `claims` sets services against each other; `load` adds the file system: the main file, what it includes (`include`), and which of them are
-//! held back; `again` reads only what changed.
+//! held back; `again` reads only the files that changed, and `patch` only what changed in a large one (`blocks`).
 //! Nothing past this module asks whether a value makes sense.
 
 mod admin;
 mod again;
+mod attached;
 mod balance;
+mod blocks;
 mod cache;
 mod claims;
 mod defaults;
@@ -21,7 +23,9 @@ mod lists;
 mod load;
 mod log;
 mod metrics;
+mod named;
 mod nodes;
+mod patch;
 mod protocol;
 mod reader;
 mod rollout;
@@ -48,12 +52,11 @@ pub use judges::{Endpoint, Events, Judge, Question, Unavailable};
 pub use load::{Loaded, load, load_again, load_str};
 pub use log::{AccessLog, LogField, LogFormat, LogPiece, LogTarget};
 pub use metrics::Metrics;
+pub use named::NamedFile;
 pub use protocol::NodeProtocol;
 pub use rollout::{Control, Guard, Quantiles, Rollout, Shield, Step, Strategy, TooFew};
 pub use stamp::Stamp;
-pub use tls::{
-    Accepting, CertificateSource, ClientAuth, ClientTls, NamedFile, Protocol, ProxyVersion, ServerTls, TlsVersion,
-};
+pub use tls::{Accepting, CertificateSource, ClientAuth, ClientTls, Protocol, ProxyVersion, ServerTls, TlsVersion};
 pub use tokens::{Role, Token};
 pub use tracing::{Export, Tracing};
 pub use trial::*;

@@ -2,8 +2,7 @@
 //!
 //! Files are named here and read elsewhere: a configuration stays valid while a certificate is being replaced.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +10,11 @@ use ipnet::IpNet;
 
 use super::error::{Fault, Findings, listed, nearest};
 use super::lists::Item;
+use super::named::{Files, NamedFile};
 use super::protocol::NodeProtocol;
 use super::reader::{At, Field, Table};
 use super::units::shorten;
 use super::words;
-use crate::api::Problem;
 
 /// What a connection speaks after its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,37 +46,6 @@ impl Protocol {
         vec![Self::Http2, Self::Http1]
     }
 }
-
-/// A file that the configuration names, and where it does. Two are equal if they are the same file.
-#[derive(Clone)]
-pub struct NamedFile {
-    /// The file; a relative path was resolved against the folder of the file that names it.
-    pub path: PathBuf,
-    /// Where it is named, as a problem without a message.
-    place: Arc<Problem>,
-}
-
-impl NamedFile {
-    /// A problem with the file, shown where the configuration names it.
-    pub fn problem(&self, message: String, hint: Option<String>) -> Problem {
-        Problem { message, hint, ..Problem::clone(&self.place) }
-    }
-}
-
-/// Without the place, as in the comparison: outlines are made from this.
-impl fmt::Debug for NamedFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.path, f)
-    }
-}
-
-impl PartialEq for NamedFile {
-    fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
-    }
-}
-
-impl Eq for NamedFile {}
 
 /// `[listener.tls]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +119,14 @@ pub struct ClientTls {
     pub insecure_skip_verify: bool,
 }
 
+impl ClientTls {
+    /// The files that it names.
+    pub(super) fn files_mut(&mut self) -> impl Iterator<Item = &mut NamedFile> {
+        let own = self.certificate.iter_mut().flat_map(|(chain, key)| [chain, key]);
+        self.ca.iter_mut().chain(own)
+    }
+}
+
 /// A version of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyVersion {
@@ -221,22 +197,6 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// The default of `expiry_warning`: a month to act, a week to hurry, a day to panic.
 pub(super) const EXPIRY: [Duration; 3] = [DAY.saturating_mul(30), DAY.saturating_mul(7), DAY];
-
-/// Resolves file names, and tells where they stand.
-pub(super) struct Files<'a> {
-    pub(super) source: &'a Path,
-    pub(super) findings: &'a Findings<'a>,
-}
-
-impl Files<'_> {
-    pub(super) fn named(&self, at: &At<&str>) -> NamedFile {
-        if at.value.is_empty() || at.value.contains('\0') {
-            self.findings.add(&at.span, Fault::new("this is not a path"));
-        }
-        let base = self.source.parent().unwrap_or(Path::new(""));
-        NamedFile { path: base.join(at.value), place: Arc::new(self.findings.place(self.source, &at.span)) }
-    }
-}
 
 /// Reads everything of a listener but its name and address.
 pub(super) fn accepting(t: &mut Table<'_>, source: &Path) -> Accepting {

@@ -2,6 +2,7 @@
 
 mod again;
 mod files;
+mod patch;
 mod reference;
 mod refused;
 mod taken;
