@@ -16,8 +16,8 @@ use http::HeaderValue;
 use tokio::net::TcpStream;
 
 pub use self::h1::LineBody;
-pub use self::h2::Runners;
 use self::h2::meter::Meter;
+pub use self::h2::{Runners, StreamBody};
 use super::accept;
 use super::forwarded::Told;
 use super::worker::{Connected, Worker};

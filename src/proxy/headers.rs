@@ -1,6 +1,6 @@
 //! What a request's head must be, what of it a node sees, and what of a response's head the client sees.
 //!
-//! `net/http1` and `h2` parse; this decides. It refuses what could be read in two ways (RFC 9112 §3.2, §6), so that nothing ambiguous
+//! `net/http1` and `front/h2` parse; this decides. It refuses what could be read in two ways (RFC 9112 §3.2, §6), so that nothing ambiguous
 //! reaches a node, and removes what belongs to one connection only (RFC 9110 §7.6.1).
 
 use http::header::{

@@ -106,8 +106,8 @@ async fn frames_without_a_use_end_their_sender() {
         let sent = flood(&mut client, 20_000, |_| pieces.clone()).await;
         assert!(sent < 20_000, "{what}: never ended");
     }
-    // The others are those that `h2` ends by itself.
-    assert!(abusive(&proxy) >= 5, "{}", abusive(&proxy));
+    // One of a head's frames never ends is over by its size.
+    assert!(abusive(&proxy) >= 7, "{}", abusive(&proxy));
     bystander.stays_fine().await;
     assert_eq!(proxy.node(node.address).inflight(), 0);
 }

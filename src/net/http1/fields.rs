@@ -103,7 +103,8 @@ const SPARE_FIELDS: usize = 2 * MOST_FIELDS;
 /// Fields for which a table of eight places has room.
 const SMALLEST: usize = 6;
 
-fn spare() -> HeaderMap {
+/// Room for the fields of a head.
+pub fn spare() -> HeaderMap {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
@@ -183,7 +184,7 @@ pub(super) fn is_chunked(codings: &HeaderValue) -> bool {
 }
 
 /// Digits and nothing else: `+3` is no length (RFC 9110 §8.6).
-pub(super) fn digits(text: &[u8]) -> Option<u64> {
+pub fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -13,7 +13,7 @@ pub mod response;
 
 use std::io;
 
-pub use fields::recycle;
+pub use fields::{digits, recycle, spare};
 pub use inbox::Inbox;
 pub use outbox::{Coding, Outbox};
 

@@ -1,3 +1,4 @@
-//! HTTP/2 (RFC 9113), for the side that serves.
+//! HTTP/2 (RFC 9113), for the side that serves: frames, and the compression of heads.
 
+pub mod frame;
 pub mod hpack;

@@ -1,143 +1,166 @@
-//! An HTTP/2 connection: the frames are `h2`'s, each stream is a task of its own (`stream`), and `meter` ends a client
-//! that costs more than it is worth.
+//! An HTTP/2 connection (RFC 9113): `link` holds what its task and those of its streams share, `frames` takes what the client
+//! says, each stream is a task of its own (`stream`), and `meter` ends a client that costs more than it is worth.
 //!
-//! hyper's server is not used here: it cannot reset a stream whose window the client keeps shut, says no `100 Continue`, and
-//! gives a tunnel only through a channel.
+//! The `h2` crate is not used here: it queues each frame of each stream behind a lock, looks every field up in tables of its own
+//! and keeps the streams that it refuses to itself; a third of a request's work was that.
 
+mod frames;
+mod handle;
+mod link;
 pub mod meter;
 mod request;
 mod runners;
 mod stream;
+mod stream_state;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod wire;
 
-use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::pin;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::server::Connection;
-use h2::{Ping, Reason};
-
-use self::meter::{Meter, Metered};
-use self::request::KnownHost;
+pub use self::handle::StreamBody;
+use self::link::Link;
+use self::meter::Meter;
 pub use self::runners::Runners;
 use self::stream::Work;
-use self::wire::Wire;
 use super::super::worker::Worker;
 use super::{Front, Order, Rest};
 use crate::config::Limits;
 use crate::net::Stream;
+use crate::net::http2::frame::Reason;
 
-/// How much a client may send on one stream ahead of its node.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// And on all of a connection's streams together.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// How much of one response is handed to the connection ahead of the client.
-const SEND_BUFFER: usize = 128 * 1024;
-/// Streams that may be refused in a connection's life; `meter` ends it sooner, but not for those that a client began before
-/// it knew how many it may have.
-const LOCAL_RESETS: usize = 1024;
+/// How long a client that was told why its connection ends may take to read that.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// Bytes that it may still send meanwhile.
+const FAREWELL_BYTES: usize = 1024 * 1024;
+
+/// A connection's task.
+struct Server {
+    worker: Rc<Worker>,
+    front: Rc<Front>,
+    meter: Rc<Meter>,
+    link: Rc<Link>,
+}
+
+/// How a connection ends.
+enum End {
+    /// Broken, or dropped on order.
+    Dropped,
+    /// In order: the client knows.
+    Closed,
+    /// It was told what it did wrong, and may not expect that.
+    Told,
+}
 
 /// Serves an HTTP/2 connection to its end.
 pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
-    let limits = worker.view().edge().limits.clone();
     let meter = front.meter.get_or_init(Rc::default).clone();
-    let mut builder = h2::server::Builder::new();
-    builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(limits.streams as u32)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS))
-        // RFC 9113 §6.5.2 counts 32 bytes for each field beyond its text.
-        .max_header_list_size(2 * limits.head_size as u32)
-        .enable_connect_protocol();
-    let mut close = false;
-    let wire = Wire::new(stream);
-    let mut handshake = pin!(builder.handshake(Metered::new(wire.clone(), Rc::clone(&meter))));
-    let connection = poll_fn(|cx| {
-        front.keep_waker(cx.waker());
-        match front.order.take() {
-            Some(Order::Kill | Order::HeadTimeout) => return Poll::Ready(None),
-            Some(Order::Close) => close = true,
-            Some(Order::Ping) | None => {}
-        }
-        let done = handshake.as_mut().poll(cx);
-        if let Poll::Ready(Err(_)) = wire.poll_send(cx) {
-            return Poll::Ready(None);
-        }
-        done.map(Result::ok)
-    })
-    .await;
-    let Some(mut connection) = connection else { return };
-    if close {
-        connection.graceful_shutdown();
-    }
-    if let Err(error) = drive(&worker, &front, &meter, &wire, &mut connection).await {
-        tracing::debug!(client = %front.remote(), %error, "client connection broke");
+    let link = Link::new(stream, &worker.view().edge().limits, Rc::clone(&meter));
+    let server = Server { worker, front, meter, link };
+    let end = poll_fn(|cx| server.poll(cx)).await;
+    // In a box, as every rare path: its state would lie in each connection.
+    match end {
+        End::Dropped => {}
+        End::Closed => Box::pin(server.say_goodbye(false)).await,
+        End::Told => Box::pin(server.say_goodbye(true)).await,
     }
 }
 
-async fn drive(
-    worker: &Rc<Worker>,
-    front: &Rc<Front>,
-    meter: &Rc<Meter>,
-    wire: &Wire,
-    connection: &mut Connection<Metered, Bytes>,
-) -> io::Result<()> {
-    let mut pings = connection.ping_pong();
-    let mut host = KnownHost::default();
-    let mut ended = false;
-    poll_fn(|cx| {
-        front.keep_waker(cx.waker());
-        match front.order.take() {
-            Some(Order::Kill) => return Poll::Ready(Ok(())),
-            Some(Order::HeadTimeout) => {
-                ended = true;
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            }
-            Some(Order::Close) => connection.graceful_shutdown(),
-            Some(Order::Ping) => {
-                // One that is still unanswered is as good.
-                let _ = pings.as_mut().map(|pings| pings.send_ping(Ping::opaque()));
-            }
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its streams' tasks may live on for a moment.
+        self.link.end();
+    }
+}
+
+impl Server {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<End> {
+        self.front.keep_waker(cx.waker());
+        self.link.begin_turn(cx.waker());
+        match self.front.order.take() {
+            Some(Order::Kill) => return Poll::Ready(End::Dropped),
+            Some(Order::HeadTimeout) => return self.abort(Reason::ENHANCE_YOUR_CALM),
+            Some(Order::Close) => self.link.close(),
+            // Any byte from the client counts as life, so what the answer says does not matter.
+            Some(Order::Ping) => self.link.ping(),
             None => {}
         }
-        loop {
-            match connection.poll_accept(cx).map_err(io::Error::other)? {
-                Poll::Ready(Some((request, respond))) => {
-                    meter.accepted();
-                    let request = request::prepare(request, &mut host);
-                    let (worker, front, meter) = (Rc::clone(worker), Rc::clone(front), Rc::clone(meter));
-                    runners::start(Work { worker, front, meter, request, respond });
-                }
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    meter.settle();
-                    if ended || !meter.is_exhausted() {
-                        break;
-                    }
-                    ended = true;
-                    worker.stats().abusive.add_one();
-                    tracing::debug!(client = %front.remote(), "HTTP/2 connection ended: more trouble than requests");
-                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                }
-            }
+        if let Poll::Ready(end) = self.poll_requests(cx) {
+            return Poll::Ready(end);
         }
-        if let Some(pings) = &mut pings {
-            // Any byte from the client counts as life, so what the answer says does not matter.
-            let _ = pings.poll_pong(cx);
-        }
-        match wire.poll_send(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        match self.link.end_turn(cx) {
+            Poll::Ready(Err(error)) => self.broke(&error),
+            Poll::Ready(Ok(())) if self.link.is_finished() => Poll::Ready(End::Closed),
             _ => Poll::Pending,
         }
-    })
-    .await
+    }
+
+    /// Begins what the client asks for.
+    fn poll_requests(&self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let begun = self.link.borrow().next_request();
+            match begun {
+                Ok(Some(begun)) => {
+                    let (sender, body) = handle::ends(&self.link, begun.key, begun.receives, begun.request.length);
+                    let (worker, front, meter) =
+                        (Rc::clone(&self.worker), Rc::clone(&self.front), Rc::clone(&self.meter));
+                    runners::start(Work { worker, front, meter, request: begun.request, body, sender });
+                    continue;
+                }
+                Ok(None) => {}
+                Err(reason) => {
+                    tracing::debug!(client = %self.front.remote(), code = reason.0, "HTTP/2 connection ended: broke the rules");
+                    return self.abort(reason);
+                }
+            }
+            if self.meter.is_exhausted() {
+                self.worker.stats().abusive.add_one();
+                tracing::debug!(client = %self.front.remote(), "HTTP/2 connection ended: more trouble than requests");
+                return self.abort(Reason::ENHANCE_YOUR_CALM);
+            }
+            match ready!(self.link.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(End::Dropped),
+                Ok(_) => {}
+                Err(error) => return self.broke(&error),
+            }
+        }
+    }
+
+    fn broke(&self, error: &dyn std::error::Error) -> Poll<End> {
+        tracing::debug!(client = %self.front.remote(), %error, "client connection broke");
+        Poll::Ready(End::Dropped)
+    }
+
+    fn abort(&self, reason: Reason) -> Poll<End> {
+        self.link.abort(reason);
+        // Who is to calm down knows what it sends.
+        Poll::Ready(if reason == Reason::ENHANCE_YOUR_CALM { End::Closed } else { End::Told })
+    }
+
+    /// Sends what is left to say, and the end. Who does not expect it may be sending: to close on unread bytes would reset the
+    /// connection, which can destroy what was said before the client reads it.
+    async fn say_goodbye(&self, surprises: bool) {
+        let mut left = FAREWELL_BYTES;
+        let said = poll_fn(|cx| {
+            if self.front.poll_killed(cx.waker()).is_ready()
+                || ready!(self.link.poll_shutdown(cx)).is_err()
+                || !surprises
+            {
+                return Poll::Ready(());
+            }
+            loop {
+                match ready!(self.link.poll_discard(cx)) {
+                    Ok(bytes @ 1..) if bytes < left => left -= bytes,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        });
+        let _ = tokio::time::timeout(FAREWELL_TIME, said).await;
+    }
 }
 
 /// The watchdog's look at an HTTP/2 connection.

@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, DATE, HeaderValue, SEC_WEBSOCKET_ACCEPT};
 use http::response::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -24,19 +22,19 @@ use super::super::super::headers::HOP_BY_HOP;
 use super::super::super::worker::Worker;
 use super::super::super::{date, grpc, handler, refuse};
 use super::super::Front;
+use super::handle::{Gone, Sender, StreamBody};
 use super::meter::{Meter, NOT_TAKEN, RESET_EARLY};
 use super::request::{CONNECTION_FIELDS, Prepared};
 use super::tunnel::Bytewise;
 use crate::model::WorkKind;
+use crate::net::http1::recycle;
+use crate::net::http2::frame::Reason;
 
-/// How much of a window a stream asks for at once: what waits for it stays with the stream, where a reset finds it.
-const PIECE: usize = 16 * 1024;
+/// Pieces of a body that are handed over before others get their turn.
+const PIECES: usize = 8;
 /// A client that takes too little of a stream still gets more time if it takes this much for each of the others meanwhile:
 /// then the line is slow, and not the client.
 const FAIR: u64 = 1024;
-
-/// The client reset the stream or is gone.
-struct Gone;
 
 /// A stream that is to be served.
 pub struct Work {
@@ -48,40 +46,45 @@ pub struct Work {
     pub meter: Rc<Meter>,
     /// What is asked.
     pub request: Prepared,
+    /// With this body, if there is one.
+    pub body: Option<StreamBody>,
     /// Where the answer goes.
-    pub respond: SendResponse<Bytes>,
+    pub sender: Sender,
 }
 
 /// Serves one request.
 pub async fn run(work: Work) {
-    let Work { worker, front, meter, request, mut respond } = work;
-    let Prepared { request, websocket, is_head } = request;
+    let Work { worker, front, meter, request, mut body, mut sender } = work;
+    let Prepared { request, websocket, is_head, .. } = request;
     let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let (method, uri) = match &request {
-        Ok(request) => (request.method().clone(), request.uri().clone()),
+        Ok(head) => (head.method.clone(), head.uri.clone()),
         Err(_) => (Method::CONNECT, Uri::default()),
     };
     let call = Registered::new(&worker, &front, Some(task), method, uri);
     let state = Rc::clone(call.shared());
-    let grpc = request.as_ref().is_ok_and(|request| grpc::is_grpc(request.headers()));
-    if let (true, Ok(request)) = (grpc, &request) {
+    let grpc = request.as_ref().is_ok_and(|head| grpc::is_grpc(&head.headers));
+    if let (true, Ok(head)) = (grpc, &request) {
         state.set_kind(WorkKind::Stream);
-        if let Some(timeout) = grpc::timeout(request.headers()) {
+        if let Some(timeout) = grpc::timeout(&head.headers) {
             state.set_timeout(timeout);
         }
     }
     // In the connection's count until the client has it all, which is longer than a node works on it.
     let _open = Open::new(&front);
+    // The rest of an extended CONNECT is what goes through the tunnel.
+    let asked = if websocket.is_some() { None } else { body.take() };
+    let request = request.map(|head| Request::from_parts(head, ClientBody::Http2(asked)));
     // Pinned first, it is made in its place; awaited at once, it would be made elsewhere and moved.
-    let Some(response) = pin!(answer(&worker, call, &state, request, &mut respond)).await else {
+    let Some(response) = pin!(answer(&worker, call, &state, request, &sender)).await else {
         meter.spend(RESET_EARLY);
         return;
     };
     let mut response = told(response, grpc);
-    if let Some((key, received)) = websocket {
+    if let Some(key) = websocket {
         let switched = matches!(response.body(), RespBody::Tunnel(_));
         if switched && is_accepted(response.headers(), &key) {
-            return open_tunnel(response, received, &mut respond).await;
+            return open_tunnel(response, body, sender).await;
         }
         if switched || response.status().is_success() {
             // The client would take it for an open WebSocket (RFC 8441 §5).
@@ -98,15 +101,15 @@ pub async fn run(work: Work) {
     } else {
         Some(body)
     };
-    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
-        respond.send_reset(Reason::INTERNAL_ERROR);
+    if sender.send_head(head.status, &head.headers, ends).is_err() {
         return;
-    };
+    }
+    recycle(head.headers);
     let Some(body) = body else { return meter.answered() };
     let mut pump = Pump { body, waiting: Bytes::new(), last: false, stalled: None };
-    match poll_fn(|cx| pump.poll(cx, &mut stream, &state, &front, &meter)).await {
+    match poll_fn(|cx| pump.poll(cx, &mut sender, &state, &front, &meter)).await {
         Ok(None) => meter.answered(),
-        Ok(Some(reason)) => stream.send_reset(reason),
+        Ok(Some(reason)) => sender.reset(reason),
         Err(Gone) => {}
     }
 }
@@ -133,7 +136,7 @@ async fn answer(
     call: Registered,
     state: &Call,
     request: Result<Request<ClientBody>, Fault>,
-    respond: &mut SendResponse<Bytes>,
+    sender: &Sender,
 ) -> Option<Response<RespBody>> {
     let request = match request {
         Ok(request) => request,
@@ -144,31 +147,26 @@ async fn answer(
     let mut said = false;
     poll_fn(|cx| {
         if state.poll_killed(cx).is_ready() {
-            respond.send_reset(Reason::CANCEL);
+            sender.reset(Reason::CANCEL);
+            return Poll::Ready(None);
+        }
+        // First: one that is reset at once shall not reach a node.
+        if sender.poll_gone(cx).is_ready() {
             return Poll::Ready(None);
         }
         let answered = handler.as_mut().poll(cx);
-        let hints = state.take_hints();
-        let asks = !said && answered.is_pending() && state.wants_body();
-        if (asks || !hints.is_empty()) && respond.poll_reset(cx).is_ready() {
-            // The library would send them all the same, on a stream that the client may have forgotten.
-            return Poll::Ready(None);
-        }
-        for hint in hints {
-            // Best effort, as hints are.
-            let _ = respond.send_informational(hint);
+        for hint in state.take_hints() {
+            sender.send_interim(hint.status(), hint.headers());
         }
         if let Poll::Ready(response) = answered {
             return Poll::Ready(Some(response));
         }
-        if asks {
+        if !said && state.wants_body() {
             said = true;
-            let mut head = Response::new(());
-            *head.status_mut() = StatusCode::CONTINUE;
-            // Best effort: a client that hears nothing sends its body after a while.
-            let _ = respond.send_informational(head);
+            // A client that hears nothing sends its body after a while.
+            sender.send_interim(StatusCode::CONTINUE, &HeaderMap::new());
         }
-        respond.poll_reset(cx).map(|_| None)
+        Poll::Pending
     })
     .await
 }
@@ -211,15 +209,14 @@ fn is_accepted(headers: &HeaderMap, key: &HeaderValue) -> bool {
 }
 
 /// A WebSocket: 200 instead of 101 (RFC 8441 §5), and then its bytes as DATA.
-async fn open_tunnel(response: Response<RespBody>, received: RecvStream, respond: &mut SendResponse<Bytes>) {
+async fn open_tunnel(response: Response<RespBody>, received: Option<StreamBody>, sender: Sender) {
     let (mut head, body) = response.into_parts();
     let RespBody::Tunnel(tunnel) = body else { return };
     head.headers.remove(SEC_WEBSOCKET_ACCEPT);
     head.status = StatusCode::OK;
     rewrite(&mut head, &RespBody::Empty);
-    match respond.send_response(Response::from_parts(head, ()), false) {
-        Ok(stream) => tunnel.run(Bytewise::new(stream, received), Bytes::new()).await,
-        Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
+    if sender.send_head(head.status, &head.headers, false).is_ok() {
+        tunnel.run(Bytewise::new(sender, received), Bytes::new()).await;
     }
 }
 
@@ -248,7 +245,7 @@ impl Pump {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut SendStream<Bytes>,
+        stream: &mut Sender,
         call: &Call,
         front: &Front,
         meter: &Meter,
@@ -256,31 +253,27 @@ impl Pump {
         if call.poll_killed(cx).is_ready() {
             return Poll::Ready(Ok(Some(Reason::CANCEL)));
         }
-        if stream.poll_reset(cx).is_ready() {
+        if stream.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
-        loop {
-            while !self.waiting.is_empty() {
-                stream.reserve_capacity(self.waiting.len().min(PIECE));
-                if stream.capacity() == 0 {
-                    match stream.poll_capacity(cx) {
-                        Poll::Ready(Some(Ok(_))) => continue,
-                        Poll::Ready(_) => return Poll::Ready(Err(Gone)),
-                        Poll::Pending => return self.poll_stalled(cx, call, front, meter),
-                    }
-                }
-                let piece = self.waiting.split_to(stream.capacity().min(self.waiting.len()));
-                let (size, whole) = (piece.len(), self.waiting.is_empty());
-                if stream.send_data(piece, whole && self.last).is_err() {
-                    return Poll::Ready(Err(Gone));
-                }
+        for _ in 0..PIECES {
+            if !self.waiting.is_empty() {
+                let Poll::Ready(sent) = stream.poll_data(cx, &self.waiting, self.last) else {
+                    return self.poll_stalled(cx, call, front, meter);
+                };
+                let size = sent?;
+                self.waiting.advance(size);
+                let whole = self.waiting.is_empty();
                 meter.taken(size, whole);
                 if whole {
                     if self.stalled.take().is_some() {
                         call.set_client_stalls(false);
                     }
-                } else if let Some(stall) = &mut self.stalled {
-                    stall.own += size as u64;
+                } else {
+                    if let Some(stall) = &mut self.stalled {
+                        stall.own += size as u64;
+                    }
+                    continue;
                 }
             }
             if self.last {
@@ -289,31 +282,29 @@ impl Pump {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Some(done) = self.take(frame, stream) {
-                        return Poll::Ready(done);
+                        return Poll::Ready(done.map(|()| None));
                     }
                 }
                 Some(Err(_)) => return Poll::Ready(Ok(Some(Reason::INTERNAL_ERROR))),
-                None => return Poll::Ready(stream.send_data(Bytes::new(), true).map(|()| None).map_err(|_| Gone)),
+                None => return Poll::Ready(stream.send_end().map(|()| None)),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
-    fn take(&mut self, frame: Frame<Bytes>, stream: &mut SendStream<Bytes>) -> Option<Result<Option<Reason>, Gone>> {
+    /// Takes over a piece. `Some`: it was the end.
+    fn take(&mut self, frame: Frame<Bytes>, stream: &Sender) -> Option<Result<(), Gone>> {
         match frame.into_data() {
             Ok(data) => {
                 self.last = self.body.is_end_stream();
                 if data.is_empty() && self.last {
-                    return Some(stream.send_data(data, true).map(|()| None).map_err(|_| Gone));
+                    return Some(stream.send_end());
                 }
                 self.waiting = data;
                 None
             }
-            Err(frame) => {
-                let trailers = allowed(frame.into_trailers().unwrap_or_default());
-                // No more data: what was asked for goes to other streams.
-                stream.reserve_capacity(0);
-                Some(stream.send_trailers(trailers).map(|()| None).map_err(|_| Gone))
-            }
+            Err(frame) => Some(stream.send_trailers(&allowed(frame.into_trailers().unwrap_or_default()))),
         }
     }
 

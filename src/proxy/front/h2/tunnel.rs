@@ -5,42 +5,41 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::super::upgrade::Readable;
+use super::handle::{Sender, StreamBody};
 
 /// Both halves of a stream.
 pub struct Bytewise {
-    send: SendStream<Bytes>,
-    receive: RecvStream,
+    send: Sender,
+    /// None: the client has ended its half.
+    receive: Option<StreamBody>,
     /// What was received and not read yet.
     ahead: Bytes,
-    /// Our end was sent, perhaps behind what the client has not taken yet.
-    shut: bool,
 }
 
 impl Bytewise {
     /// Over a stream whose head has been sent.
-    pub fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
-        Self { send, receive, ahead: Bytes::new(), shut: false }
+    pub fn new(send: Sender, receive: Option<StreamBody>) -> Self {
+        Self { send, receive, ahead: Bytes::new() }
     }
 }
 
 impl AsyncRead for Bytewise {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.ahead.is_empty() {
-            match ready!(self.receive.poll_data(cx)) {
-                Some(Ok(data)) => self.ahead = data,
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-                None => return Poll::Ready(Ok(())),
+            let Some(body) = &mut self.receive else { return Poll::Ready(Ok(())) };
+            match ready!(body.poll_frame(cx)) {
+                // Trailers say nothing here.
+                Some(Ok(frame)) => self.ahead = frame.into_data().unwrap_or_default(),
+                Some(Err(_)) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                None => self.receive = None,
             }
         }
         let size = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..size]);
         self.ahead.advance(size);
-        // Fails only for a stream that has ended.
-        let _ = self.receive.flow_control().release_capacity(size);
         Poll::Ready(Ok(()))
     }
 }
@@ -50,20 +49,8 @@ impl Readable for Bytewise {}
 
 impl AsyncWrite for Bytewise {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.send.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        self.send.reserve_capacity(buf.len());
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-        let size = self.send.capacity().min(buf.len());
-        self.send.send_data(Bytes::copy_from_slice(&buf[..size]), false).map_err(io::Error::other)?;
-        Poll::Ready(Ok(size))
+        let sent = ready!(self.send.poll_data(cx, buf, false));
+        Poll::Ready(sent.map_err(|_| io::ErrorKind::ConnectionReset.into()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -71,17 +58,7 @@ impl AsyncWrite for Bytewise {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shut = true;
-        Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(io::Error::other))
-    }
-}
-
-impl Drop for Bytewise {
-    fn drop(&mut self) {
-        // The peer must not wait for more (RFC 8441 §5). A reset drops what is on its way, so there is none behind an end.
-        if !self.shut {
-            self.send.send_reset(Reason::CANCEL);
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.send.send_end().map_err(|_| io::ErrorKind::ConnectionReset.into()))
     }
 }

@@ -1,22 +1,24 @@
-//! Frames that are written in one turn of a connection leave together.
-//!
-//! `h2` writes each DATA frame of more than 255 bytes by itself, which is a system call and a record of TLS for every small
-//! answer. Here they are gathered, and sent when the turn is over: [`Wire::poll_send`].
+//! Frames that are written in one turn of a connection leave together: one system call, and one record of TLS, for all of its
+//! small answers.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use crate::net::Stream;
+use crate::net::http1::Inbox;
 
-/// No more than this is gathered: what one record of TLS can hold (RFC 8446 §5.1).
-const MOST: usize = 16 * 1024;
+/// Room for what most turns gather: what one record of TLS can hold (RFC 8446 §5.1).
+const ROOM: usize = 16 * 1024;
 /// What is longer would fill the better part of a record, and is not copied if nothing waits before it.
-const LONG: usize = MOST / 2;
+const LONG: usize = ROOM / 2;
+/// Data waits once this much is gathered.
+const MOST: usize = 64 * 1024;
+/// Answers to frames (of PING, of SETTINGS) that wait for a client that sends and does not take; then it is not read either.
+const TOO_MUCH: usize = 2 * MOST;
 
 thread_local! {
     /// Where a worker's connections gather, one after the other: what the client takes at once, which is nearly everything,
@@ -24,32 +26,69 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A stream that is written to by turns. `h2` has one end, and the connection, which knows when a turn is over, the other.
-#[derive(Clone, Debug)]
-pub struct Wire(Rc<RefCell<Gathered>>);
-
+/// A connection's transport, written to by turns.
 #[derive(Debug)]
-struct Gathered {
-    stream: Stream,
+pub struct Wire {
+    /// None when the connection is over.
+    stream: Option<Stream>,
     /// What was written and not sent yet, and how much of it was sent.
     held: Vec<u8>,
     sent: usize,
 }
 
-impl Gathered {
-    fn hold(&mut self, bufs: &[IoSlice<'_>]) {
+impl Wire {
+    /// Over a stream.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream: Some(stream), held: Vec::new(), sent: 0 }
+    }
+
+    /// Where frames are appended.
+    #[inline]
+    pub fn back(&mut self) -> &mut Vec<u8> {
         if self.held.capacity() == 0 {
             self.held = SPARE.take();
-            self.held.reserve_exact(MOST);
+            self.held.reserve(ROOM);
         }
-        for buf in bufs {
-            self.held.extend_from_slice(buf);
+        &mut self.held
+    }
+
+    /// Whether data may be appended.
+    pub fn has_room(&self) -> bool {
+        self.held.len() - self.sent < MOST
+    }
+
+    /// Whether the client takes too little to be read from.
+    pub fn is_stuffed(&self) -> bool {
+        self.held.len() - self.sent >= TOO_MUCH
+    }
+
+    /// Appends a frame of data; a long one is sent at once if nothing waits before it. A failure shows at the end of the turn.
+    pub fn put(&mut self, cx: &mut Context<'_>, header: &[u8], data: &[u8]) {
+        let mut sent = 0;
+        if data.len() > LONG
+            && self.held.is_empty()
+            && let Some(stream) = &mut self.stream
+            && let Poll::Ready(Ok(written)) =
+                Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(header), IoSlice::new(data)])
+        {
+            sent = written;
+        }
+        let whole = header.len() + data.len();
+        if sent < whole {
+            let held = self.back();
+            held.extend_from_slice(header.get(sent..).unwrap_or_default());
+            held.extend_from_slice(&data[sent.saturating_sub(header.len())..]);
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what was gathered. To be called at the end of each turn; `Pending` if the client does not take it all yet.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
         while self.sent < self.held.len() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.held[self.sent..]))?;
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, &self.held[self.sent..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -60,69 +99,51 @@ impl Gathered {
             self.held.clear();
             SPARE.set(std::mem::take(&mut self.held));
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Wire {
-    /// Over a stream.
-    pub fn new(stream: Stream) -> Self {
-        Self(Rc::new(RefCell::new(Gathered { stream, held: Vec::new(), sent: 0 })))
+        // What TLS could not write at once waits there.
+        Pin::new(stream).poll_flush(cx)
     }
 
-    /// Sends what was gathered. To be called at the end of each turn; `Pending` if the client does not take it all yet.
+    /// Reads once. Zero at the end.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut wire = self.0.borrow_mut();
-        ready!(wire.poll_send(cx))?;
-        // What TLS could not write at once waits there.
-        Pin::new(&mut wire.stream).poll_flush(cx)
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Some(stream) => inbox.poll_read(cx, stream),
+            None => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// Says that nothing follows.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Closes the connection, whatever waits.
+    pub fn close(&mut self) {
+        self.stream = None;
+        self.held = Vec::new();
+        self.sent = 0;
     }
 }
 
-impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+#[cfg(test)]
+impl Wire {
+    /// One whose end nobody has.
+    pub fn nowhere() -> Self {
+        Self { stream: None, held: Vec::new(), sent: 0 }
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut wire = self.0.borrow_mut();
-        let size = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if wire.held.len() + size > MOST {
-            ready!(wire.poll_send(cx))?;
-        }
-        if size > LONG && wire.held.is_empty() {
-            return Pin::new(&mut wire.stream).poll_write_vectored(cx, bufs);
-        }
-        wire.hold(bufs);
-        Poll::Ready(Ok(size))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // `h2` flushes after each frame: that is no end of a turn.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut wire = self.0.borrow_mut();
-        ready!(wire.poll_send(cx))?;
-        Pin::new(&mut wire.stream).poll_shutdown(cx)
+    /// All that was written.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
     }
 }
 
@@ -130,12 +151,12 @@ impl AsyncWrite for Wire {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    async fn pair() -> io::Result<(Wire, TcpStream, Rc<crate::net::Pulse>)> {
+    async fn pair() -> io::Result<(Wire, TcpStream, std::rc::Rc<crate::net::Pulse>)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let client = TcpStream::connect(listener.local_addr()?).await?;
         let stream = Stream::new(listener.accept().await?.0);
@@ -143,26 +164,30 @@ mod tests {
         Ok((Wire::new(stream), client, pulse))
     }
 
+    async fn put(wire: &mut Wire, header: &[u8], data: &[u8]) {
+        poll_fn(|cx| {
+            wire.put(cx, header, data);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     #[tokio::test]
     async fn what_is_written_leaves_at_the_end_of_the_turn_and_in_order() -> io::Result<()> {
         let (mut wire, mut client, pulse) = pair().await?;
-        let pieces: Vec<Vec<u8>> = [1, 300, LONG, LONG + 1, 5, MOST, MOST + 1, 2 * MOST, 7]
-            .iter()
-            .enumerate()
-            .map(|(at, size)| vec![at as u8; *size])
-            .collect();
-        let all = pieces.concat();
-        wire.write_all(&pieces[0]).await?;
-        wire.write_all(&pieces[1]).await?;
-        wire.flush().await?;
+        let mut all = Vec::new();
+        for (at, size) in [1, 300, LONG, LONG + 1].into_iter().enumerate() {
+            let data = vec![at as u8; size];
+            put(&mut wire, b"header", &data).await;
+            all.extend([b"header", &data[..]].concat());
+        }
         assert_eq!(pulse.written(), 0, "sent before the turn was over");
         poll_fn(|cx| wire.poll_send(cx)).await?;
-        assert_eq!(pulse.written(), 301);
-        for piece in &pieces[2..] {
-            wire.write_all(piece).await?;
-        }
-        poll_fn(|cx| wire.poll_send(cx)).await?;
-        assert_eq!((pulse.written(), wire.0.borrow().held.capacity()), (all.len() as u64, 0));
+        assert_eq!((pulse.written(), wire.held.capacity()), (all.len() as u64, 0));
+        // Nothing waits before it, and it is long.
+        put(&mut wire, b"header", &[9; LONG + 1]).await;
+        all.extend([b"header", &[9; LONG + 1][..]].concat());
+        assert_eq!((pulse.written(), wire.held.capacity()), (all.len() as u64, 0));
         let mut received = vec![0; all.len()];
         client.read_exact(&mut received).await?;
         assert!(received == all);
@@ -172,20 +197,14 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_takes_nothing_holds_back_and_the_end_sends_the_rest() -> io::Result<()> {
         let (mut wire, mut client, _) = pair().await?;
-        let mut given = 0;
-        let piece = [7; 1000];
-        // Until not even what may be gathered finds a place.
-        while poll_fn(|cx| {
-            let written = Pin::new(&mut wire).poll_write(cx, &piece);
-            Poll::Ready(written.is_ready())
-        })
-        .await
-        {
-            given += piece.len();
+        let (mut given, data) = (0, [7; LONG + 1]);
+        while wire.has_room() {
+            put(&mut wire, b"12345", &data).await;
+            given += 5 + data.len();
+            let _ = poll_fn(|cx| Poll::Ready(wire.poll_send(cx))).await;
         }
-        let held = wire.0.borrow().held.len();
-        assert!(held > 0 && held <= MOST, "{held}");
-        let ended = tokio::join!(wire.shutdown(), async {
+        assert!(!wire.is_stuffed() && wire.held.len() < MOST + 2 * LONG, "{}", wire.held.len());
+        let ended = tokio::join!(poll_fn(|cx| wire.poll_shutdown(cx)), async {
             let mut received = Vec::new();
             client.read_to_end(&mut received).await.map(|_| received.len())
         });
