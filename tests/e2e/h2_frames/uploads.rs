@@ -34,6 +34,10 @@ async fn body(peer: &mut crate::support::node::Peer, head: &crate::support::node
         let data = peer.bytes(length.parse().expect("a length")).await?;
         return Some(add((0, 0), &data));
     }
+    if head.header("transfer-encoding").is_none() {
+        // It was known to be empty before the head went out.
+        return Some((0, 0));
+    }
     let mut so_far = (0, 0);
     loop {
         let mut line = Vec::new();
