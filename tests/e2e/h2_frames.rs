@@ -5,6 +5,7 @@ mod compression;
 mod connection;
 mod messages;
 mod pieces;
+mod random;
 mod streams;
 mod uploads;
 mod windows;

@@ -14,7 +14,7 @@ use crate::support::strict::{Heard, Strict};
 use crate::support::{PATIENCE, Proxy, until};
 
 /// Answers with what it was asked.
-async fn mirror() -> TestNode {
+pub(super) async fn mirror() -> TestNode {
     TestNode::start(|mut peer| async move {
         while let Some(request) = peer.request().await {
             let own: Vec<String> = request
@@ -32,7 +32,7 @@ async fn mirror() -> TestNode {
 }
 
 /// What a client may send in its life, in all the forms that there are, and the streams that it opens.
-fn recorded() -> (Vec<u8>, Vec<u32>) {
+pub(super) fn recorded() -> (Vec<u8>, Vec<u32>) {
     let mut encoder = Encoder::new(4_096);
     let mut packed = |method: &str, more: &[(&str, &str)]| {
         let usual = [(":method", method), (":scheme", "http"), (":authority", "app.test"), (":path", "/a?b=c")];

@@ -26,7 +26,10 @@ async fn node() -> TestNode {
 }
 
 /// Reads a body, and keeps its size and its sum.
-async fn body(peer: &mut crate::support::node::Peer, head: &crate::support::node::Request) -> Option<(usize, u64)> {
+pub(super) async fn body(
+    peer: &mut crate::support::node::Peer,
+    head: &crate::support::node::Request,
+) -> Option<(usize, u64)> {
     let add = |(size, sum): (usize, u64), data: &[u8]| {
         (size + data.len(), data.iter().fold(sum, |sum, byte| sum * 31 % 1_000_003 + u64::from(*byte)))
     };
@@ -54,7 +57,7 @@ async fn body(peer: &mut crate::support::node::Peer, head: &crate::support::node
     }
 }
 
-fn told(data: &[u8]) -> String {
+pub(super) fn told(data: &[u8]) -> String {
     let sum = data.iter().fold(0, |sum, byte| sum * 31 % 1_000_003 + u64::from(*byte));
     format!("{} {sum}", data.len())
 }
@@ -113,7 +116,7 @@ async fn send_regardless(client: &mut Strict, id: u32, size: usize) {
 }
 
 /// A good upload that is larger than the connection's window can be if some of it was lost.
-async fn passes(client: &mut Strict, id: u32) {
+pub(super) async fn passes(client: &mut Strict, id: u32) {
     let body = data(1_300_000);
     client.send(post(id, "/sum")).await;
     client.upload(id, &body, (16_384, 0), false).await;

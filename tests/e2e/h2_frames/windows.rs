@@ -15,7 +15,7 @@ use crate::support::strict::Strict;
 use crate::support::{PATIENCE, Proxy, until};
 
 /// Bytes that are not like those before them.
-fn text(size: usize) -> String {
+pub(super) fn text(size: usize) -> String {
     (0..size).map(|at| char::from(b'a' + (at * 7 / 3 % 26) as u8)).collect()
 }
 
