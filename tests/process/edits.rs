@@ -146,3 +146,41 @@ fn random_edits_fail_no_request_and_the_last_valid_one_serves() {
     let early: u64 = origins.iter().flatten().map(|origin| origin.counts().early).sum();
     assert_eq!(early, 0);
 }
+
+#[test]
+fn a_service_of_a_large_file_is_edited_broken_and_mended() {
+    let ledger = Ledger::new();
+    let origin = Origin::start(OriginOptions::new("v1", &ledger)).expect("an origin");
+    let nodes = list(std::slice::from_ref(&origin));
+    let pad = "# said of it\n".repeat(120);
+    let text = |host: &str, more: &str| {
+        let service = |n| {
+            let (host, more) = if n == 20 { (host.to_owned(), more) } else { (format!("s{n}.test"), "") };
+            format!("[service.s{n}]\nmatch = \"{host}\"\n{more}nodes = {nodes}\n{QUICK}{pad}")
+        };
+        LISTENER.to_owned() + &(0..50).map(service).collect::<String>()
+    };
+    let first = text("s20.test", "");
+    assert!(first.len() > 64 << 10, "the file is not large");
+    let site = Site::new(&first);
+    let proxy = site.start();
+    proxy.settled("s49");
+    let address = proxy.address();
+    let answers = |host: &str| get(address, host, "/").is_ok_and(|answer| answer.status == 200);
+    let save = |text: &str| Way::Rename.save(&site.config(), text, 0, Duration::ZERO).expect("a saved file");
+    save(&text("one.test", "# three\n# lines\n# more\n"));
+    eventually("the edit is live", || answers("one.test").then_some(()));
+    assert!(!answers("s20.test") && answers("s19.test") && answers("s21.test"));
+    let broken = text("two.test", "nodess = 1\n");
+    let line = broken.lines().position(|line| line.starts_with("nodess")).expect("the mistake") + 1;
+    save(&broken);
+    let told = eventually("the problem is told", || proxy.status()?.config.problems.first().cloned());
+    assert_eq!((told.line, told.column), (line, 1), "{told:?}");
+    save(&text("s21.test", ""));
+    let taken = "another service's host is told";
+    eventually(taken, || proxy.status()?.config.problems.first()?.message.contains("already matched").then_some(()));
+    assert!(answers("one.test"));
+    save(&text("two.test", ""));
+    eventually("it is mended", || answers("two.test").then_some(()));
+    assert_eq!(proxy.status().expect("a status").config.problems, []);
+}
