@@ -41,28 +41,16 @@ enum Want {
 
 use Want::{Answer, Goodbye, Malformed, Nothing, Reset, Whatever};
 
-/// Whether every error has to have the code that the standard gives it, or PROTOCOL_ERROR will do for all; and whether those
-/// cases are tried too where the server is known to be less strict than the standard.
-const EXACT: bool = false;
-
 /// One thing that a client does on a fresh connection.
 struct Case {
     /// The section, and what is done.
     what: String,
     sends: Vec<u8>,
     want: Want,
-    /// Tried only if the server is [`EXACT`].
-    exact: bool,
-}
-
-impl Case {
-    fn exact(self) -> Self {
-        Self { exact: true, ..self }
-    }
 }
 
 fn case(what: &str, sends: impl Into<Vec<u8>>, want: Want) -> Case {
-    Case { what: what.to_owned(), sends: sends.into(), want, exact: false }
+    Case { what: what.to_owned(), sends: sends.into(), want }
 }
 
 /// `/fine` and `/next` are answered at once, `/echo` with its body, `/slow` never. Nothing else may come to a node.
@@ -85,7 +73,6 @@ const NEXT: u32 = 9_001;
 
 /// Tries every case, all at once, and panics with the list of those that came out differently.
 async fn check(address: SocketAddr, node: &TestNode, cases: Vec<Case>) {
-    let cases: Vec<Case> = cases.into_iter().filter(|case| EXACT || !case.exact).collect();
     let tried = cases.iter().map(|case| try_one(address, case));
     let mut failures = Vec::new();
     for (case, (came, fine)) in cases.iter().zip(join_all(tried).await) {
@@ -130,13 +117,13 @@ async fn try_one(address: SocketAddr, case: &Case) -> (String, bool) {
     }
     let code = client.goodbye.filter(|_| client.is_over).map(|(_, code)| code);
     let fine = match (case.want, code) {
-        (Goodbye(codes) | Reset(_, codes) | Whatever(_, codes), Some(code)) => allows(codes, code),
+        (Goodbye(codes) | Reset(_, codes) | Whatever(_, codes), Some(code)) => codes.contains(&code),
         (Malformed(_), Some(code)) => code == PROTOCOL_ERROR,
         (Goodbye(_), None) | (Answer(..) | Nothing, Some(_)) => false,
         (_, None) if !serves => false,
         (Nothing, None) => true,
-        (Reset(_, codes), None) => matches!(came, Outcome::Reset(code) if allows(codes, code)),
-        (Whatever(_, codes), None) => !matches!(came, Outcome::Reset(code) if !allows(codes, code)),
+        (Reset(_, codes), None) => matches!(came, Outcome::Reset(code) if codes.contains(&code)),
+        (Whatever(_, codes), None) => !matches!(came, Outcome::Reset(code) if !codes.contains(&code)),
         // No CONNECT is served, well formed or not.
         (Malformed(_), None) => matches!(came, Outcome::Reset(PROTOCOL_ERROR) | Outcome::Status(400 | 405)),
         (Answer(_, status), None) => matches!(came, Outcome::Status(seen) if seen == status),
@@ -149,11 +136,6 @@ async fn try_one(address: SocketAddr, case: &Case) -> (String, bool) {
         None => "ignored".into(),
     };
     (format!("{came}{end}"), fine)
-}
-
-/// Whether a code will do where the standard names these.
-fn allows(codes: &[u32], code: u32) -> bool {
-    codes.contains(&code) || (!EXACT && code == PROTOCOL_ERROR)
 }
 
 /// Whether a connection answers one more request.

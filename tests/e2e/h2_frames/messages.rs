@@ -128,10 +128,7 @@ async fn fields_have_their_form_and_leave_http_1_alone() {
         ("8.1.1 a length beyond all bounds", "content-length", "99999999999999999999999999"),
     ]
     .into_iter()
-    .map(|(what, name, value)| {
-        let case = case(what, frame(HEADERS, 5, 1, &head("GET", "/bad", &[(name, value)])), Malformed(1));
-        if value.trim() == value { case } else { case.exact() }
-    })
+    .map(|(what, name, value)| case(what, frame(HEADERS, 5, 1, &head("GET", "/bad", &[(name, value)])), Malformed(1)))
     .collect();
     let fine = |what: &str, more: &[(&str, &str)]| {
         case(what, frame(HEADERS, 5, 1, &head("GET", "/fine", more)), Answer(1, 200))
@@ -221,14 +218,12 @@ async fn bodies_are_as_long_as_they_say() {
             "8.3 a pseudo-field in trailers",
             [post(1, "/echo"), data(0, b"x"), trailers(1, &[(":path", "/bad")])].concat(),
             Malformed(1),
-        )
-        .exact(),
+        ),
         case(
             "8.3 a pseudo-field of answers in trailers",
             [post(1, "/echo"), data(0, b"x"), trailers(1, &[(":status", "200")])].concat(),
             Malformed(1),
-        )
-        .exact(),
+        ),
         case(
             "8.2 upper case in trailers",
             [post(1, "/echo"), data(0, b"x"), trailers(1, &[("X", "y")])].concat(),
