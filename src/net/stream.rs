@@ -196,7 +196,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = match &mut self.socket {
-            Socket::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Socket::Plain(tcp) => direct::poll_write(tcp, cx, buf),
             Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write(cx, buf),
         };
         self.pulse.count_written(result, self.forgiving, || buf.len())
@@ -210,14 +210,14 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let tcp = match &mut this.socket {
-            Socket::Plain(tcp) => Pin::new(tcp),
+            Socket::Plain(tcp) => tcp,
             // Joins them in one record.
             Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
         };
         let total = || bufs.iter().map(|buf| buf.len()).sum();
         // The kernel takes one buffer faster than a list of them, and copying a small answer costs less than the difference.
         let result = match bufs {
-            [only] => tcp.poll_write(cx, only),
+            [only] => direct::poll_write(tcp, cx, only),
             _ if total() <= JOINED => {
                 let mut joined = [0; JOINED];
                 let mut rest = &mut joined[..];
@@ -226,9 +226,9 @@ impl AsyncWrite for Stream {
                     head.copy_from_slice(buf);
                     rest = tail;
                 }
-                tcp.poll_write(cx, &joined[..total()])
+                direct::poll_write(tcp, cx, &joined[..total()])
             }
-            _ => tcp.poll_write_vectored(cx, bufs),
+            _ => Pin::new(tcp).poll_write_vectored(cx, bufs),
         };
         this.pulse.count_written(result, this.forgiving, total)
     }

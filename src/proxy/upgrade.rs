@@ -279,3 +279,55 @@ impl Tunnel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always has something, and takes everything.
+    struct Endless;
+
+    impl AsyncRead for Endless {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let room = buf.remaining();
+            buf.initialize_unfilled();
+            buf.advance(room);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Readable for Endless {}
+
+    #[tokio::test]
+    async fn who_always_has_more_to_move_lets_others_have_their_turn_and_goes_on() {
+        let mut half = Half::new(&[], false);
+        for round in 1..=3 {
+            // Ends only if it is woken.
+            let mut polled = false;
+            poll_fn(|cx| {
+                if polled {
+                    return Poll::Ready(());
+                }
+                polled = true;
+                assert!(half.poll(cx, &mut Endless, &mut Endless, false).is_pending());
+                Poll::Pending
+            })
+            .await;
+            assert_eq!(half.moved, round * PIECES * BUFFER);
+        }
+    }
+}

@@ -26,6 +26,7 @@ impl FrameTracker {
     }
 
     /// Takes the next piece. Returns how much of it belongs to whole messages, if one ends in it.
+    #[inline]
     pub fn advance(&mut self, data: &[u8]) -> Option<usize> {
         // Nearly always a piece is one whole frame.
         if self.have == 0
@@ -80,6 +81,7 @@ impl FrameTracker {
 }
 
 /// The header of a frame that begins here, once all of it is there: its length, and that of the payload.
+#[inline]
 fn header_of(data: &[u8]) -> Option<(usize, u64)> {
     let [_, second, rest @ ..] = data else { return None };
     let (length, payload) = match second & 0x7F {

@@ -1,15 +1,11 @@
 //! What was read of a connection and not used yet.
 
-use std::future::Future;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
-
 use crate::net::Stream;
+use bytes::{Bytes, BytesMut};
 
 /// Bytes of room for what is read: to begin with, and as long as reads do not fill it.
 const ROOM: usize = 8 * 1024;
@@ -36,8 +32,7 @@ impl Inbox {
             self.bytes.reserve(self.room);
         }
         let space = self.bytes.capacity() - self.bytes.len();
-        // Made, polled and dropped: it holds nothing between two polls.
-        let read = ready!(pin!(stream.read_buf(&mut self.bytes)).poll(cx))?;
+        let read = ready!(stream.poll_append(cx, &mut self.bytes))?;
         if read == space {
             // There is more than fits.
             self.room = (2 * self.room).min(self.most);

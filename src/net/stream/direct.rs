@@ -1,12 +1,14 @@
-//! Reading and writing for whom each instruction counts, as a tunnel does with each message: of the runtime only what it
-//! knows of the socket is asked, and the system call is made here.
+//! Reading and writing where each instruction counts: of the runtime only what it knows of the socket is asked, and the
+//! system call is made here.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::BytesMut;
 use rustix::net::{RecvFlags, SendFlags};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
@@ -49,6 +51,7 @@ enum Tried {
     Some(usize),
     /// So many bytes, and no more for now: the runtime was told.
     Last(usize),
+    Failed(io::Error),
 }
 
 impl Stream {
@@ -82,6 +85,26 @@ impl Stream {
         Poll::Ready(Ok(read))
     }
 
+    /// Reads once to the end of `bytes`, into the room that is there; zero at the end of the stream.
+    pub fn poll_append(&mut self, cx: &mut Context<'_>, bytes: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let Socket::Plain(tcp) = &self.socket else {
+            // Made, polled and dropped: it holds nothing between two polls.
+            return pin!(self.read_buf(bytes)).poll(cx);
+        };
+        let turn = ready!(coop::poll_proceed(cx));
+        let room = bytes.capacity() - bytes.len();
+        let read = loop {
+            match attempt(tcp, Interest::READABLE, room, || tcp.try_read_buf(bytes)) {
+                Tried::Some(read) | Tried::Last(read) => break read,
+                Tried::NotReady => ready!(tcp.poll_read_ready(cx))?,
+                Tried::Failed(error) => return Poll::Ready(Err(error)),
+            }
+        };
+        turn.made_progress();
+        self.pulse.read.set(self.pulse.read.get() + read as u64);
+        Poll::Ready(Ok(read))
+    }
+
     /// Writes what is taken at once. As little as [`Self::poll_take`] does it look at the budget.
     pub fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let result = match &mut self.socket {
@@ -104,7 +127,7 @@ fn poll_recv(
             // Whoever was entered has been woken.
             waiting.entered = false;
             Ok(rustix::net::recv(tcp, &mut *space, RecvFlags::empty())?.0)
-        })?;
+        });
         match tried {
             Tried::Some(read) => return Poll::Ready(Ok(read)),
             Tried::Last(read) => {
@@ -114,44 +137,49 @@ fn poll_recv(
             }
             Tried::NotReady if waiting.is_entered(cx) => return Poll::Pending,
             Tried::NotReady => ready!(waiting.poll(cx, tcp))?,
+            Tried::Failed(error) => return Poll::Ready(Err(error)),
         }
     }
 }
 
+/// Writes what the socket takes at once, if it is this task's turn.
+pub(super) fn poll_write(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    let turn = ready!(coop::poll_proceed(cx));
+    let result = ready!(poll_send(tcp, cx, data));
+    turn.made_progress();
+    Poll::Ready(result)
+}
+
 fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
     loop {
-        let tried =
-            attempt(tcp, Interest::WRITABLE, data.len(), || Ok(rustix::net::send(tcp, data, SendFlags::NOSIGNAL)?))?;
-        match tried {
+        let send = || Ok(rustix::net::send(tcp, data, SendFlags::NOSIGNAL)?);
+        match attempt(tcp, Interest::WRITABLE, data.len(), send) {
             Tried::Some(written) | Tried::Last(written) => return Poll::Ready(Ok(written)),
             Tried::NotReady => ready!(tcp.poll_write_ready(cx))?,
+            Tried::Failed(error) => return Poll::Ready(Err(error)),
         }
     }
 }
 
 /// Moves bytes unless the runtime knows that none can be moved.
 #[inline]
-fn attempt(
-    tcp: &TcpStream,
-    interest: Interest,
-    size: usize,
-    mut call: impl FnMut() -> io::Result<usize>,
-) -> io::Result<Tried> {
-    let mut last = None;
-    let result = tcp.try_io(interest, || match call() {
-        // Fewer than there is room for: the socket is empty, or full, and the next event will tell of a change.
-        Ok(moved) if moved > 0 && moved < size => {
-            last = Some(moved);
-            Err(io::ErrorKind::WouldBlock.into())
+fn attempt(tcp: &TcpStream, interest: Interest, size: usize, call: impl FnOnce() -> io::Result<usize>) -> Tried {
+    let mut tried = Tried::NotReady;
+    // Fails where the runtime knows better, or shall know now.
+    let _ = tcp.try_io(interest, || {
+        tried = match call() {
+            // Fewer than there is room for: the socket is empty, or full, and the next event will tell of a change.
+            Ok(moved) if moved > 0 && moved < size => Tried::Last(moved),
+            Ok(moved) => Tried::Some(moved),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::NotReady,
+            Err(error) => Tried::Failed(error),
+        };
+        match tried {
+            Tried::Last(_) | Tried::NotReady => Err(io::ErrorKind::WouldBlock.into()),
+            Tried::Some(_) | Tried::Failed(_) => Ok(()),
         }
-        result => result,
     });
-    match (last, result) {
-        (Some(moved), _) => Ok(Tried::Last(moved)),
-        (None, Ok(moved)) => Ok(Tried::Some(moved)),
-        (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(Tried::NotReady),
-        (None, Err(error)) => Err(error),
-    }
+    tried
 }
 
 #[cfg(test)]
