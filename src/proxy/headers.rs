@@ -224,9 +224,10 @@ fn is_of_name(byte: u8) -> bool {
     )
 }
 
-/// The members of a list.
+/// The members of a list. One that is no text names nothing, and hides none of the others.
 pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+    let members = value.as_bytes().split(|byte| *byte == b',');
+    members.filter_map(|member| std::str::from_utf8(member.trim_ascii()).ok()).filter(|token| !token.is_empty())
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {

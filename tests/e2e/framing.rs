@@ -256,7 +256,7 @@ async fn a_request_with_a_body_changes_no_protocol() {
 #[tokio::test]
 async fn nobody_changes_to_http_2_behind_the_routing() {
     // A tunnel would carry requests to any host and path past the routing, to whatever node speaks h2c.
-    for protocol in ["h2c", "H2C", "websocket, h2c"] {
+    for protocol in ["h2c", "H2C", "websocket, h2c", "h2c, \u{e9}"] {
         let raw = format!(
             "GET / HTTP/1.1\r\nhost: app.test\r\nconnection: upgrade, http2-settings\r\nupgrade: {protocol}\r\n\
              http2-settings: AAMAAABkAAQAAP__\r\n\r\n"
@@ -265,6 +265,13 @@ async fn nobody_changes_to_http_2_behind_the_routing() {
         let request = request.expect("a request");
         assert_eq!((response.status, request.header("upgrade"), request.header("http2-settings")), (200, None, None));
     }
+}
+
+#[tokio::test]
+async fn a_member_that_is_no_text_hides_none_of_the_others() {
+    let raw = "GET / HTTP/1.1\r\nhost: app.test\r\nconnection: \u{e9}, x-mine\r\nx-mine: secret\r\n\r\n";
+    let (response, request) = one(raw).await;
+    assert_eq!((response.status, request.expect("a request").header("x-mine")), (200, None));
 }
 
 #[tokio::test]
