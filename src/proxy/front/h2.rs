@@ -89,13 +89,18 @@ impl Server {
             Some(Order::Ping) => self.link.ping(),
             None => {}
         }
-        if let Poll::Ready(end) = self.poll_requests(cx) {
-            return Poll::Ready(end);
-        }
-        match self.link.end_turn(cx) {
-            Poll::Ready(Err(error)) => self.broke(&error),
-            Poll::Ready(Ok(())) if self.link.is_finished() => Poll::Ready(End::Closed),
-            _ => Poll::Pending,
+        loop {
+            if let Poll::Ready(end) = self.poll_requests(cx) {
+                return Poll::Ready(end);
+            }
+            let held_back = self.link.is_held_back();
+            match self.link.end_turn(cx) {
+                Poll::Ready(Err(error)) => return self.broke(&error),
+                Poll::Ready(Ok(())) if self.link.is_finished() => return Poll::Ready(End::Closed),
+                // It was not read from, and so what comes would wake nobody.
+                Poll::Ready(Ok(())) if held_back => self.link.begin_turn(cx.waker()),
+                _ => return Poll::Pending,
+            }
         }
     }
 

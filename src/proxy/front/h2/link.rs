@@ -177,10 +177,14 @@ impl Link {
         let state = &mut *self.borrow();
         state.awake = false;
         let sent = state.wire.poll_send(cx);
-        if sent.is_ready() {
-            state.wake_waiting();
-        }
+        // Also if something is left: those that do not stand in line fill what gets free, and it might never all be sent.
+        state.wake_waiting();
         sent
+    }
+
+    /// Whether the client is not read from, as it does not take what it is told.
+    pub fn is_held_back(&self) -> bool {
+        self.borrow().wire.is_stuffed()
     }
 
     /// Reads once, unless the client sends and does not take what it is told. Zero at the end.
@@ -189,7 +193,7 @@ impl Link {
     /// The connection is broken.
     pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let State { wire, inbox, .. } = &mut *self.borrow();
-        // The end of the turn has this looked at again.
+        // Once it was sent, the connection looks again: nobody else will have it do that.
         if wire.is_stuffed() { Poll::Pending } else { wire.poll_read(cx, inbox) }
     }
 
