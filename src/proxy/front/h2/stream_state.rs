@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::link::STREAM_WINDOW;
 use crate::net::http2::frame::MAX;
+
+/// Pieces that wait are put together up to so many bytes.
+const SMALL: usize = 4096;
 
 /// A stream.
 #[derive(Debug)]
@@ -92,7 +95,12 @@ impl StreamState {
 
     /// A piece of the body came.
     pub fn push_data(&mut self, data: Bytes) {
-        self.data.push_back(data);
+        match self.data.back_mut() {
+            // A place in the line, and the memory that it was read into with all its padding, would be many times a piece of one
+            // byte; and nobody counts those.
+            Some(last) if last.len() + data.len() <= SMALL => *last = join(std::mem::take(last), &data),
+            _ => self.data.push_back(data),
+        }
         self.wake_reader();
     }
 
@@ -164,8 +172,64 @@ pub enum Came {
     End,
 }
 
+/// Puts a piece behind another one, in memory that has room for more.
+fn join(last: Bytes, data: &[u8]) -> Bytes {
+    let mut joined = match last.try_into_mut() {
+        Ok(last) if last.capacity() == SMALL => last,
+        Ok(last) => copy(&last),
+        Err(last) => copy(&last),
+    };
+    joined.extend_from_slice(data);
+    joined.freeze()
+}
+
+fn copy(data: &[u8]) -> BytesMut {
+    let mut copy = BytesMut::with_capacity(SMALL);
+    copy.extend_from_slice(data);
+    copy
+}
+
 fn keep(place: &mut Option<Waker>, waker: &Waker) {
     if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
         *place = Some(waker.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn tiny_pieces_that_wait_become_larger_ones() {
+        let mut stream = StreamState::new(1, true, None, 0);
+        let sizes = (0..3_000).map(|at| if at % 700 == 699 { 5_000 } else { at % 3 });
+        let (mut all, mut places, mut byte) = (Vec::new(), 0, 0_u8);
+        for size in sizes {
+            let piece: Vec<u8> = (0..size)
+                .map(|_| {
+                    byte = byte.wrapping_add(7);
+                    byte
+                })
+                .collect();
+            all.extend_from_slice(&piece);
+            // What it was read into is far larger.
+            let mut inbox = BytesMut::with_capacity(64 * 1024);
+            inbox.extend_from_slice(&piece);
+            stream.push_data(inbox.split_to(size).freeze());
+        }
+        let mut came = Vec::new();
+        while let Poll::Ready(Some(Came::Data(data))) = stream.poll_data(&Context::from_waker(Waker::noop())) {
+            places += 1;
+            came.extend_from_slice(&data);
+            if data.len() < 5_000
+                && let Ok(data) = data.try_into_mut()
+            {
+                assert!(data.capacity() <= SMALL || data.len() <= 2, "{} in {}", data.len(), data.capacity());
+            }
+        }
+        assert!(came == all);
+        assert!(places <= 2 * (all.len() / SMALL + 1) + 4, "{places} places for {} bytes", all.len());
     }
 }
