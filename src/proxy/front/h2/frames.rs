@@ -11,6 +11,10 @@ use super::request::{Fields, Prepared, trailers};
 use super::stream_state::StreamState;
 use crate::net::http2::frame::{self, HEADER, Header, MAX, MOST, PREFACE, Reason, flag, kind, setting};
 
+/// Streams that a client may begin before it acknowledges how many it may have at a time, and those beyond that are refused for
+/// nothing.
+const UNAWARE: u32 = 1024;
+
 /// A request that a client has begun.
 pub(super) struct Begun {
     /// Where its stream is.
@@ -238,7 +242,7 @@ impl State {
             if !ends {
                 self.remember_reset(id);
             }
-            if self.greeted {
+            if self.greeted || self.begun > UNAWARE {
                 self.meter.spend(REFUSED);
             }
             return Ok(None);
@@ -261,8 +265,10 @@ impl State {
     /// Frames that bring neither data nor fields.
     fn take_other(&mut self, header: Header, mut payload: &[u8]) -> Result<(), Reason> {
         let (id, ack) = (header.stream, header.has(flag::ACK));
-        let cost = if header.kind == kind::SETTINGS && !ack { SETTINGS } else { OTHER };
-        self.meter.spend(cost + i64::from((payload.len() / 1024) as u32));
+        let length = i64::from(payload.len() as u32);
+        // Each setting may be one for which all streams are looked at.
+        let settings = header.kind == kind::SETTINGS && !ack;
+        self.meter.spend(if settings { SETTINGS + length / 6 } else { OTHER + length / 1024 });
         match (header.kind, payload.len()) {
             (kind::PRIORITY, _) if id == 0 => Err(Reason::PROTOCOL_ERROR),
             (kind::PRIORITY, 5) => Ok(()),

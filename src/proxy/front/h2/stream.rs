@@ -61,6 +61,8 @@ pub async fn run(work: Work) {
         Ok(head) => (head.method.clone(), head.uri.clone()),
         Err(_) => (Method::CONNECT, Uri::default()),
     };
+    // One that is none is answered, but earns nothing by that.
+    let answered = if request.is_ok() { Meter::answered } else { |_: &Meter| {} };
     let call = Registered::new(&worker, &front, Some(task), method, uri);
     let state = Rc::clone(call.shared());
     let grpc = request.as_ref().is_ok_and(|head| grpc::is_grpc(&head.headers));
@@ -105,10 +107,10 @@ pub async fn run(work: Work) {
         return;
     }
     recycle(head.headers);
-    let Some(body) = body else { return meter.answered() };
+    let Some(body) = body else { return answered(&meter) };
     let mut pump = Pump { body, waiting: Bytes::new(), last: false, stalled: None };
     match poll_fn(|cx| pump.poll(cx, &mut sender, &state, &front, &meter)).await {
-        Ok(None) => meter.answered(),
+        Ok(None) => answered(&meter),
         Ok(Some(reason)) => sender.reset(reason),
         Err(Gone) => {}
     }
