@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::support::control::single;
-use crate::support::http2::{Http2, answer, request, rest};
+use crate::support::http2::{Http2, PREFACE, RawFrames, answer, frame, get, request, rest};
 use crate::support::node::TestNode;
 use crate::support::{PATIENCE, Proxy, app, until};
 
@@ -146,4 +146,42 @@ async fn a_cut_ends_its_stream_and_leaves_the_others() {
     assert_eq!(body.await.expect("no panic").reset, Some(h2::Reason::CANCEL));
     gate.add_permits(10);
     assert_eq!(spared.await.expect("no panic").text(), "0123456789abcdefghij");
+}
+
+#[tokio::test]
+async fn a_slow_client_of_a_connection_that_ends_gets_all_of_its_answer() {
+    const SIZE: usize = 400_000;
+    let node = TestNode::start(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n{}", "x".repeat(SIZE))).await;
+        }
+    })
+    .await;
+    let proxy = single(&[node.address], "[limits]\nrequests_per_connection = 1");
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a size");
+    let mut client = RawFrames { stream: socket.connect(proxy.address).await.expect("a connection") };
+    // All the windows that it may want, so that the answer waits in the kernel alone.
+    let most = [0x7F, 0xFF, 0xFF, 0xFF];
+    let settings = frame(4, 0, 0, &[&[0, 4][..], &most].concat());
+    let window = frame(8, 0, 0, &(0x7FFF_FFFF_u32 - 65_535).to_be_bytes());
+    client.send([PREFACE, &settings, &window, &get(1, "/")].concat()).await;
+    let mut taken = 0;
+    loop {
+        let (kind, flags, stream, payload) =
+            client.frame().await.unwrap_or_else(|| panic!("cut off behind {taken} bytes"));
+        if kind == 6 && flags == 0 {
+            client.send(frame(6, 1, 0, &payload)).await;
+        }
+        if (kind, stream) == (0, 1) {
+            taken += payload.len();
+            if flags & 1 != 0 {
+                break;
+            }
+            // It speaks meanwhile, as clients do; to a socket that is closed, that would be the end.
+            client.send(frame(6, 0, 0, &[7; 8])).await;
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+    assert_eq!(taken, SIZE);
 }

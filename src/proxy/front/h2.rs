@@ -17,7 +17,8 @@ mod tests;
 mod tunnel;
 mod wire;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -35,7 +36,9 @@ use crate::net::http2::frame::Reason;
 
 /// How long a client that was told why its connection ends may take to read that.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
-/// Bytes that it may still send meanwhile.
+/// How long a client that got all its answers may be silent before it closes the connection.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+/// Bytes that either may still send meanwhile.
 const FAREWELL_BYTES: usize = 1024 * 1024;
 
 /// A connection's task.
@@ -50,10 +53,12 @@ struct Server {
 enum End {
     /// Broken, or dropped on order.
     Dropped,
-    /// In order: the client knows.
+    /// In order: the client knows, and what it has of its answers is the kernel's business.
     Closed,
     /// It was told what it did wrong, and may not expect that.
     Told,
+    /// It was told to calm down, and knows what it sends.
+    Calmed,
 }
 
 /// Serves an HTTP/2 connection to its end.
@@ -65,8 +70,9 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
     // In a box, as every rare path: its state would lie in each connection.
     match end {
         End::Dropped => {}
-        End::Closed => Box::pin(server.say_goodbye(false)).await,
-        End::Told => Box::pin(server.say_goodbye(true)).await,
+        End::Closed => Box::pin(server.say_goodbye(Some(LINGER_TIME))).await,
+        End::Told => Box::pin(server.say_goodbye(Some(Duration::ZERO))).await,
+        End::Calmed => Box::pin(server.say_goodbye(None)).await,
     }
 }
 
@@ -142,19 +148,21 @@ impl Server {
 
     fn abort(&self, reason: Reason) -> Poll<End> {
         self.link.abort(reason);
-        // Who is to calm down knows what it sends.
-        Poll::Ready(if reason == Reason::ENHANCE_YOUR_CALM { End::Closed } else { End::Told })
+        Poll::Ready(if reason == Reason::ENHANCE_YOUR_CALM { End::Calmed } else { End::Told })
     }
 
-    /// Sends what is left to say, and the end. Who does not expect it may be sending: to close on unread bytes would reset the
-    /// connection, which can destroy what was said before the client reads it.
-    async fn say_goodbye(&self, surprises: bool) {
+    /// Sends what is left to say, and the end, and waits for that of a client that may be sending: to close on unread bytes, or to
+    /// get some behind that, resets the connection, which destroys what the kernel still has to send, and on some systems what the
+    /// client has not read yet. `patience`: for how long after each thing that it says there may come another one.
+    async fn say_goodbye(&self, patience: Option<Duration>) {
         let mut left = FAREWELL_BYTES;
-        let said = poll_fn(|cx| {
-            if self.front.poll_killed(cx.waker()).is_ready()
-                || ready!(self.link.poll_shutdown(cx)).is_err()
-                || !surprises
-            {
+        let mut timer = pin!(tokio::time::sleep(FAREWELL_TIME.max(patience.unwrap_or_default())));
+        poll_fn(|cx| {
+            if self.front.poll_killed(cx.waker()).is_ready() || timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let Some(patience) = patience else { return self.link.poll_shutdown(cx).map(drop) };
+            if ready!(self.link.poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
             }
             loop {
@@ -162,9 +170,12 @@ impl Server {
                     Ok(bytes @ 1..) if bytes < left => left -= bytes,
                     _ => return Poll::Ready(()),
                 }
+                if !patience.is_zero() {
+                    timer.as_mut().reset((Instant::now() + patience).into());
+                }
             }
-        });
-        let _ = tokio::time::timeout(FAREWELL_TIME, said).await;
+        })
+        .await;
     }
 }
 
