@@ -20,7 +20,7 @@ const MOST_TARGET: usize = u16::MAX as usize - 1;
 
 /// The target that a connection asked for last: to ask for the same again, as every call of a gRPC method does, costs no reading.
 #[derive(Debug, Default)]
-pub struct Known(Option<(HeaderValue, Uri)>);
+pub struct Known(Option<Uri>);
 
 /// A request for the handler.
 pub struct Prepared {
@@ -188,13 +188,12 @@ pub fn trailers(fields: Fields) -> Option<HeaderMap> {
 fn target(method: &Method, path: Option<HeaderValue>, known: &mut Known) -> Result<Uri, Fault> {
     const MALFORMED: Fault = Fault::BadRequest("the request target is malformed");
     let path = path.ok_or(Fault::BadRequest("`:path` is missing"))?;
-    if let Some((same, uri)) = &known.0
-        && *same == path
-        && *method != Method::OPTIONS
+    let text = path.as_bytes();
+    if let Some(uri) = &known.0
+        && uri.path_and_query().is_some_and(|same| same.as_str().as_bytes() == text)
     {
         return Ok(uri.clone());
     }
-    let text = path.as_bytes();
     if text.len() > MOST_TARGET {
         return Err(Fault::TargetTooLong);
     }
@@ -204,8 +203,9 @@ fn target(method: &Method, path: Option<HeaderValue>, known: &mut Known) -> Resu
     let mut parts = uri::Parts::default();
     parts.path_and_query = Some(PathAndQuery::try_from(text).map_err(|_| MALFORMED)?);
     let uri = Uri::from_parts(parts).map_err(|_| MALFORMED)?;
+    // The asterisk is no target of other methods. What is kept is a copy: the field lies in the memory of all of its head.
     if *method != Method::OPTIONS {
-        known.0 = Some((path, uri.clone()));
+        known.0 = Some(uri.clone());
     }
     Ok(uri)
 }
