@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 
 use super::handle::{Sender, StreamBody, ends};
-use super::link::{CONNECTION_WINDOW, Link};
+use super::link::{CONNECTION_WINDOW, Link, STREAM_WINDOW};
 use super::meter::Meter;
 use crate::config::Limits;
 use crate::net::http2::frame::{self, HEADER, Header, MAX, PREFACE, Reason, flag, kind, setting};
@@ -126,14 +126,16 @@ impl World {
                     let sender = Some(sender);
                     self.tasks.push(Task { id, sender, body, answered: false, said_last: false, held: 0 });
                 }
-                Ok(None) => return,
-                Err(reason) => {
-                    self.link.abort(reason);
-                    self.ended = Some(reason);
-                    return;
-                }
+                Ok(None) if !self.link.borrow().meter.is_exhausted() => return,
+                Ok(None) => return self.end(Reason::ENHANCE_YOUR_CALM),
+                Err(reason) => return self.end(reason),
             }
         }
+    }
+
+    fn end(&mut self, reason: Reason) {
+        self.link.abort(reason);
+        self.ended = Some(reason);
     }
 
     fn task(&mut self, stream: usize) -> Option<&mut Task> {
@@ -179,11 +181,14 @@ impl World {
                 let id = stream.map_or(0, |stream| self.id(stream));
                 match self.heard.get_mut(&id) {
                     Some(heard) if id > 0 => heard.window += i64::from(more),
+                    None if id > 0 => return,
                     _ => self.window += i64::from(more),
                 }
                 self.frame(kind::WINDOW_UPDATE, 0, id, &more.to_be_bytes());
             }
             Step::InitialWindow(size) => {
+                // What is on its way was sent when more was allowed.
+                self.listen();
                 let more = i64::from(size) - self.initial;
                 self.initial = i64::from(size);
                 self.heard.values_mut().for_each(|heard| heard.window += more);
@@ -264,6 +269,9 @@ impl World {
             }
         }
         assert!(rest.is_empty(), "half a frame");
+        if self.ended.is_none() {
+            assert_eq!(self.link.borrow().window_out, self.window, "what may be sent");
+        }
     }
 
     fn check(&self) {
@@ -271,6 +279,10 @@ impl World {
         assert!(state.open.is_sorted(), "{:?}", state.open);
         for &(id, key) in &state.open {
             let stream = &state.streams[key];
+            if stream.receives && stream.has_reader {
+                let held = self.tasks.iter().find(|task| task.id == id).map_or(0, |task| task.held as u32);
+                assert_eq!(stream.window_in + stream.owed + stream.unread() + held, STREAM_WINDOW);
+            }
             assert!(stream.id == id && (stream.receives || stream.sends) && !stream.is_over());
         }
         assert!(state.open.len() <= 5 && state.streams.len() <= 10);
@@ -316,6 +328,17 @@ proptest! {
         prop_assert_eq!(whole.tasks.len(), pieces.tasks.len());
         let said = |world: &World| world.link.borrow().wire.take_all();
         prop_assert_eq!(said(&whole), said(&pieces));
+    }
+}
+
+#[test]
+fn windows_open_again_as_a_body_is_read() {
+    let mut world = World::new();
+    world.take(Step::Begin { ends: false, length: None });
+    for _ in 0..200 {
+        world.take(Step::Data { stream: 0, size: 16_000, padding: Some(100), ends: false });
+        world.take(Step::Read { stream: 0 });
+        assert_eq!((world.tasks[0].held, world.ended), (16_000, None));
     }
 }
 
