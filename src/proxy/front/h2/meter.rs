@@ -68,12 +68,13 @@ impl Meter {
         self.earn(ANSWERED);
     }
 
-    /// Told by a stream for what it sends, and when that ends a piece of its body: a client may thank for it with a few
-    /// window updates.
+    /// Told by a stream for what it sends, and when that ends a piece of its body: a client may thank for both with a few window
+    /// updates. What it takes byte by byte is worth nothing until it is much.
     pub fn taken(&self, bytes: usize, whole: bool) {
-        self.taken.set(self.taken.get() + bytes as u64);
-        if whole {
-            self.earn(2 + i64::from((bytes / 1024) as u32));
+        let before = self.taken.replace(self.taken.get() + bytes as u64);
+        let worth = (self.taken.get() / 1024 - before / 1024) as u32 + if whole { 2 } else { 0 };
+        if worth > 0 {
+            self.earn(worth.into());
         }
     }
 
@@ -119,5 +120,34 @@ impl Meter {
     /// The watchdog's: whether it has not asked for a sign of life yet.
     pub fn ping_once(&self) -> bool {
         !self.pinged.replace(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_with_the_smallest_usual_window_may_take_any_amount() {
+        let meter = Meter::default();
+        for _ in 0..10_000 {
+            // A piece of 64 KiB through a window of one byte less, with updates for each half of it.
+            for bytes in [16_384, 16_384, 16_384, 16_383, 1] {
+                meter.taken(bytes, bytes == 1);
+            }
+            meter.spend(4 * OTHER);
+            assert!(!meter.is_exhausted());
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_byte_by_byte_may_not() {
+        let meter = Meter::default();
+        let taken = (0..10_000).take_while(|_| {
+            meter.taken(1, false);
+            meter.spend(2 * OTHER);
+            !meter.is_exhausted()
+        });
+        assert!(taken.count() < 1_100);
     }
 }
