@@ -25,6 +25,9 @@ pub const SETTINGS: i64 = 20;
 /// Any other frame without a use of its own.
 pub const OTHER: i64 = 1;
 
+/// Bytes of answers for which a client may give one of them: half of the smallest window that anything real has.
+const THANKED: u64 = 512;
+
 /// One connection's account. Written by the connection for the frames that come, and by its streams.
 #[derive(Debug)]
 pub struct Meter {
@@ -69,10 +72,10 @@ impl Meter {
     }
 
     /// Told by a stream for what it sends, and when that ends a piece of its body: a client may thank for both with a few window
-    /// updates. What it takes byte by byte is worth nothing until it is much.
+    /// updates, each for half a window. What it takes byte by byte is worth nothing until it is much.
     pub fn taken(&self, bytes: usize, whole: bool) {
         let before = self.taken.replace(self.taken.get() + bytes as u64);
-        let worth = (self.taken.get() / 1024 - before / 1024) as u32 + if whole { 2 } else { 0 };
+        let worth = (self.taken.get() / THANKED - before / THANKED) as u32 + if whole { 2 } else { 0 };
         if worth > 0 {
             self.earn(worth.into());
         }
@@ -128,8 +131,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_with_the_smallest_usual_window_may_take_any_amount() {
+    fn a_client_with_a_usual_or_a_small_window_may_take_any_amount() {
         let meter = Meter::default();
+        for _ in 0..10_000 {
+            meter.taken(1024, false);
+            meter.spend(2 * OTHER);
+            assert_eq!(meter.allowance.get(), ALLOWANCE - 2 * OTHER);
+        }
         for _ in 0..10_000 {
             // A piece of 64 KiB through a window of one byte less, with updates for each half of it.
             for bytes in [16_384, 16_384, 16_384, 16_383, 1] {
