@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{HOST, HeaderName, HeaderValue, REFERER, USER_AGENT};
-use http::{Method, Request, Uri, Version};
+use http::request::Parts;
+use http::{Method, Uri, Version};
 
 use self::book::Book;
 pub use self::book::Desk;
@@ -71,8 +72,8 @@ pub struct Entry {
 }
 
 /// Begins to note a request, if it is to be told.
-pub fn begin<B>(worker: &Worker, edge: &Edge, call: &Call, request: &Request<B>) -> Option<Rc<Entry>> {
-    let headers = request.headers();
+pub fn begin(worker: &Worker, edge: &Edge, call: &Call, head: &Parts) -> Option<Rc<Entry>> {
+    let headers = &head.headers;
     let span = edge.spans.as_deref().and_then(|spans| Span::begin(&worker.spans, spans, headers, || worker.random()));
     let log = edge.access_log.as_ref().map(|log| (worker.desk.book(&log.sink), Arc::clone(log)));
     if log.is_none() && span.is_none() {
@@ -87,10 +88,10 @@ pub fn begin<B>(worker: &Worker, edge: &Edge, call: &Call, request: &Request<B>)
         front: Rc::clone(&call.front),
         started: call.started,
         at: SystemTime::now(),
-        method: request.method().clone(),
-        uri: request.uri().clone(),
+        method: head.method.clone(),
+        uri: head.uri.clone(),
         host: headers.get(HOST).cloned(),
-        protocol: if call.is_stream() { Version::HTTP_2 } else { request.version() },
+        protocol: if call.is_stream() { Version::HTTP_2 } else { head.version },
         client: door::client_address(peer, headers, &edge.trusted_proxies),
         user_agent: wanted(LogField::UserAgent, USER_AGENT),
         referer: wanted(LogField::Referer, REFERER),

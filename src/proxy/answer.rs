@@ -6,7 +6,6 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode, Version};
 
 use super::body::{self, Relay, RespBody, Start};
@@ -23,9 +22,8 @@ use super::worker::Worker;
 use crate::config;
 use crate::model::WorkKind;
 
-/// An answer whose head is in order, and what of its body came right behind.
+/// Of an answer whose head is in order: what of its body came right behind.
 pub struct Answer {
-    head: Parts,
     rest: Rest,
     /// When its head came.
     came: Instant,
@@ -43,19 +41,19 @@ enum Rest {
 
 /// Looks at an answer, of which nothing is on its way to the client yet: what is wrong with it is an honest error instead of a
 /// connection that ends.
-pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fault> {
+pub async fn examine(response: &mut Response<RespBody>, mut feed: Feed, seen: &Seen) -> Result<Answer, Fault> {
     let came = Instant::now();
-    let (mut head, mut feed) = response.into_parts();
-    let keep_alive = headers::rewrite_response(&mut head.headers, head.status, head.version)?;
+    let (status, version) = (response.status(), response.version());
+    let keep_alive = headers::rewrite_response(response.headers_mut(), status, version)?;
     if let Feed::Http1(upstream) = &mut feed {
         upstream.set_keep_alive(keep_alive);
     }
-    head.version = Version::HTTP_11;
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    *response.version_mut() = Version::HTTP_11;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
         let (Some(_), Feed::Http1(upstream)) = (&seen.upgrade, feed) else {
             return Err(Fault::BadResponse);
         };
-        return Ok(Answer { head, rest: Rest::Tunnel(upstream), came });
+        return Ok(Answer { rest: Rest::Tunnel(upstream), came });
     }
     let mut feed = Some(feed);
     let start = poll_fn(|cx| Poll::Ready(feed.take().map(|feed| body::begin(cx, feed)))).await;
@@ -69,15 +67,10 @@ pub async fn examine(response: Response<Feed>, seen: &Seen) -> Result<Answer, Fa
         // Not possible: it is polled once.
         None => return Err(Fault::BadResponse),
     };
-    Ok(Answer { head, rest, came })
+    Ok(Answer { rest, came })
 }
 
 impl Answer {
-    /// Its status.
-    pub fn status(&self) -> StatusCode {
-        self.head.status
-    }
-
     /// When its head came.
     pub fn came(&self) -> Instant {
         self.came
@@ -90,19 +83,20 @@ impl Answer {
         }
     }
 
-    /// Makes it the client's, whose request has this body and asks for this protocol.
+    /// Makes it the client's, whose request has this body and asks for this protocol: has `response` bring it.
     pub async fn pass_on(
         self,
+        response: &mut Response<RespBody>,
         worker: &Rc<Worker>,
         call: Registered,
         permit: Permit,
         (source, upgrade): (Option<&Rc<Source>>, Option<&HeaderValue>),
         settings: &config::Service,
-    ) -> Result<Response<RespBody>, Fault> {
-        let Self { head, rest, came } = self;
+    ) {
+        let Self { rest, came } = self;
         let idle = idle(worker, settings);
         let uploading = source.filter(|source| !source.is_complete());
-        let body = match rest {
+        *response.body_mut() = match rest {
             Rest::Tunnel(upstream) => {
                 let websocket = upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
                 let (stream, ahead, slot) = upstream.into_tunnel();
@@ -124,7 +118,7 @@ impl Answer {
                 RespBody::Full(bytes)
             }
             Rest::Part(ahead, feed) => {
-                let (kind, limit, border) = match Nature::of(&head.headers) {
+                let (kind, limit, border) = match Nature::of(response.headers()) {
                     Nature::Answer => (WorkKind::Request, settings.timeouts.body, None),
                     Nature::Stream(border) => (WorkKind::Stream, settings.timeouts.tunnel, border),
                 };
@@ -134,7 +128,6 @@ impl Answer {
                 RespBody::Relay(Box::new(Relay::new(ahead, feed, detached, border, idle, permit, call)))
             }
         };
-        Ok(Response::from_parts(head, body))
     }
 }
 

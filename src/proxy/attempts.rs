@@ -23,20 +23,19 @@ use super::upstream::{self, Ask, Demand, Loss, Sent};
 use super::view::View;
 use super::worker::Worker;
 use crate::net::ConnectError;
-use crate::net::http1::recycle;
 use crate::pool::{Aim, CutReason};
 
 /// Tries beyond `retry.attempts` for requests that no node has seen.
 const SPARE_TRIES: usize = 8;
 
 /// A request that was examined and made ready for a node.
-pub struct Outgoing {
+pub struct Outgoing<'a> {
     /// The head, as a node gets it.
-    pub parts: Parts,
+    pub head: &'a mut Parts,
     /// What it is told of the client, if that does not stand in the head.
     pub told: Option<Rc<Told>>,
     /// What it said.
-    pub seen: Seen,
+    pub seen: &'a Seen,
     /// The body, if there is one.
     pub source: Option<Rc<Source>>,
     /// It may have to be sent twice.
@@ -51,15 +50,14 @@ pub struct Outgoing {
     pub asset: bool,
 }
 
-/// Sends the request to one node after another, as far as that is safe, until one answers.
+/// Sends the request to one node after another, as far as that is safe, until one answers: in `response`.
 pub async fn try_nodes(
     worker: &Rc<Worker>,
     call: Registered,
-    mut outgoing: Outgoing,
-    mut view: Rc<View>,
-    index: usize,
-) -> Result<Response<RespBody>, Fault> {
-    let mut index = index;
+    outgoing: &mut Outgoing<'_>,
+    (mut view, mut index): (Rc<View>, usize),
+    response: &mut Response<RespBody>,
+) -> Result<(), Fault> {
     if view.service(index).is_some_and(|(service, _)| service.halt.is_some()) {
         (view, index) = Box::pin(halted::pass(worker, &call, view, index)).await?;
     }
@@ -127,7 +125,7 @@ pub async fn try_nodes(
         if outgoing.hostless {
             // HTTP/1.0 without a host: the node is asked by its own name.
             if let Some(host) = call.node_address() {
-                outgoing.parts.headers.insert(HOST, host);
+                outgoing.head.headers.insert(HOST, host);
             }
         }
         let replayable = outgoing.seen.idempotent;
@@ -135,10 +133,11 @@ pub async fn try_nodes(
         let now = if tried.is_empty() && sends == 0 { call.started } else { Instant::now() };
         let upgrade = outgoing.seen.upgrade.is_some();
         let demand = Demand { replayable, again: sends > 0, now, upgrade };
-        let trial = trial::Watch::begin(&call, service, &permit, &outgoing, now);
+        let trial = trial::Watch::begin(&call, service, &permit, outgoing, now);
         permit.count_request();
         call.count_attempt();
-        let sent = pin!(upstream::send(worker, &call, permit.local(), settings, outgoing.request(), demand)).await;
+        let sent =
+            pin!(upstream::send(worker, &call, permit.local(), settings, outgoing.request(), demand, response)).await;
         if matches!(sent, Sent::Response(_)) {
             call.note_head();
         }
@@ -148,28 +147,36 @@ pub async fn try_nodes(
         // For a request that the version on trial fails.
         let old = |permit: &Permit| trial::claim_old(worker, &call, (service, local), course, permit, &tried);
         match sent {
-            Sent::Response(response) => match answer::examine(response, &outgoing.seen).await {
+            Sent::Response(feed) => match answer::examine(response, feed, outgoing.seen).await {
                 Ok(answer) => {
-                    let status = answer.status();
+                    let status = response.status();
                     let failed = settings.rollout.guard.fails(status.as_u16());
                     permit.count_answer(answer.came().saturating_duration_since(now), status, failed);
-                    let shields = failed && trial.is_some_and(|trial| trial.shields(&outgoing));
+                    let shields = failed && trial.is_some_and(|trial| trial.shields(outgoing));
                     instead = shields.then(|| old(&permit)).flatten();
                     if instead.is_none() {
                         let Some(trial) = trial else {
                             let ends = (outgoing.source.as_ref(), outgoing.seen.upgrade.as_ref());
-                            let response = answer.pass_on(worker, call, permit, ends, settings).await;
-                            recycle(outgoing.parts.headers);
-                            return response;
+                            answer.pass_on(response, worker, call, permit, ends, settings).await;
+                            return Ok(());
                         };
                         // In a box, as every rare path.
-                        return Box::pin(relay(worker, call, permit, answer, outgoing, (view, index), trial)).await;
+                        return Box::pin(relay(
+                            worker,
+                            call,
+                            permit,
+                            (answer, response),
+                            outgoing,
+                            (view, index),
+                            trial,
+                        ))
+                        .await;
                     }
                     answer.discard(worker, settings);
                 }
                 Err(wrong) => {
                     permit.count_failure(Failure::Reset);
-                    let shields = trial.is_some_and(|trial| trial.shields(&outgoing));
+                    let shields = trial.is_some_and(|trial| trial.shields(outgoing));
                     instead = shields.then(|| old(&permit)).flatten();
                     if instead.is_none() {
                         return Err(wrong);
@@ -215,7 +222,7 @@ pub async fn try_nodes(
                 let whole = outgoing.source.as_ref().is_none_or(|source| source.is_whole());
                 // A connection that the node had given up is no failure of its version.
                 let shields = !ended && !matches!(loss, Loss::Stale(_));
-                if shields && trial.is_some_and(|trial| trial.shields(&outgoing)) {
+                if shields && trial.is_some_and(|trial| trial.shields(outgoing)) {
                     instead = old(&permit);
                 }
                 sends += 1;
@@ -255,35 +262,38 @@ async fn relay(
     worker: &Rc<Worker>,
     call: Registered,
     permit: Permit,
-    answer: Answer,
-    outgoing: Outgoing,
+    (mut answer, response): (Answer, &mut Response<RespBody>),
+    outgoing: &Outgoing<'_>,
     (view, index): (Rc<View>, usize),
     trial: trial::Watch,
-) -> Result<Response<RespBody>, Fault> {
+) -> Result<(), Fault> {
     let (service, local) = view.service(index).ok_or(Fault::NoService)?;
     let settings = &*service.settings;
-    let (mut answer, mut permit) = (answer, permit);
+    let mut permit = permit;
     let course = outgoing.course;
     if !trial.on_trial && !call.was_shielded() {
-        trial::copy(worker, &call, (&view, index), &outgoing, course, answer.status());
+        trial::copy(worker, &call, (&view, index), outgoing, course, response.status());
     }
-    if outgoing.asset && answer.status() == StatusCode::NOT_FOUND && outgoing.source.is_none() {
-        let asked = trial::ask_other(worker, &call, (service, local), &outgoing, course, trial.on_trial);
+    if outgoing.asset && response.status() == StatusCode::NOT_FOUND && outgoing.source.is_none() {
+        let mut said = Response::new(RespBody::Empty);
+        let asked = trial::ask_other(worker, &call, (service, local), outgoing, (course, trial.on_trial), &mut said);
         if let Some(other) = asked.await {
+            *response = said;
             let first = std::mem::replace(&mut answer, other.0);
             permit = other.1;
             first.discard(worker, settings);
         }
     }
     let ends = (outgoing.source.as_ref(), outgoing.seen.upgrade.as_ref());
-    answer.pass_on(worker, call, permit, ends, settings).await
+    answer.pass_on(response, worker, call, permit, ends, settings).await;
+    Ok(())
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     /// The request, for one more try.
     pub fn request(&self) -> Ask<'_, impl Fn() -> ReqBody> {
         let body = || self.source.as_ref().map_or_else(ReqBody::empty, Source::body);
-        Ask { head: &self.parts, told: self.told.as_deref(), body }
+        Ask { head: self.head, told: self.told.as_deref(), body }
     }
 
     fn fault(&self, loss: &Loss) -> Fault {

@@ -7,8 +7,9 @@ use http::header::{
     self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 
 use super::error::Fault;
 
@@ -58,15 +59,17 @@ struct Present {
     trace: bool,
 }
 
-/// Examines a request's head. `is_host_known`: whether such a `Host` was found to be in order before.
-pub fn examine<B>(
-    request: &Request<B>,
+/// Examines a request's head, for somebody who has seen nothing yet. `is_host_known`: whether such a `Host` was found to be in order
+/// before.
+pub fn examine(
+    head: &Parts,
     has_body: bool,
     is_host_known: impl FnOnce(&HeaderValue) -> bool,
-) -> Result<Seen, Fault> {
-    let mut seen = Seen { idempotent: is_idempotent(request.method()), ..Seen::default() };
+    seen: &mut Seen,
+) -> Result<(), Fault> {
+    seen.idempotent = is_idempotent(&head.method);
     let (mut hosts, mut te) = (0, false);
-    for (name, value) in request.headers() {
+    for (name, value) in &head.headers {
         match name.as_str() {
             "host" => {
                 hosts += 1;
@@ -92,12 +95,12 @@ pub fn examine<B>(
                 if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
                     return Err(Fault::ExpectationFailed);
                 }
-                seen.expects_continue = request.version() >= Version::HTTP_11 && has_body;
+                seen.expects_continue = head.version >= Version::HTTP_11 && has_body;
             }
             "traceparent" | "tracestate" => seen.present.trace = true,
             "accept" => seen.accept = Some(value.clone()),
             "idempotency-key" => seen.idempotent = true,
-            "max-forwards" if request.method() == Method::OPTIONS => {
+            "max-forwards" if head.method == Method::OPTIONS => {
                 seen.max_forwards = value.to_str().ok().and_then(|hops| hops.parse().ok());
             }
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
@@ -111,21 +114,21 @@ pub fn examine<B>(
             _ => {}
         }
     }
-    if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
+    if hosts > 1 || (hosts == 0 && head.version >= Version::HTTP_11) {
         return Err(Fault::BadRequest("one Host header is required"));
     }
     if seen.host.as_ref().is_some_and(|host| !is_host_known(host) && !is_host(host.as_bytes())) {
         return Err(Fault::BadRequest("the Host header is malformed"));
     }
-    check_target(request, &mut seen)?;
+    check_target(head, seen)?;
     if seen.present.connection {
-        read_connection(request, has_body, &mut seen);
+        read_connection(head, has_body, seen);
     }
-    Ok(seen)
+    Ok(())
 }
 
-fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
-    let (method, uri) = (request.method(), request.uri());
+fn check_target(head: &Parts, seen: &mut Seen) -> Result<(), Fault> {
+    let (method, uri) = (&head.method, &head.uri);
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Fault::MethodNotAllowed);
     }
@@ -153,9 +156,9 @@ fn check_target<B>(request: &Request<B>, seen: &mut Seen) -> Result<(), Fault> {
     Ok(())
 }
 
-fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
+fn read_connection(head: &Parts, has_body: bool, seen: &mut Seen) {
     let mut wants_upgrade = false;
-    for token in request.headers().get_all(CONNECTION).iter().flat_map(tokens) {
+    for token in head.headers.get_all(CONNECTION).iter().flat_map(tokens) {
         if token.eq_ignore_ascii_case("upgrade") {
             wants_upgrade = true;
         } else if let Ok(name) = HeaderName::from_bytes(token.as_bytes()) {
@@ -166,9 +169,9 @@ fn read_connection<B>(request: &Request<B>, has_body: bool, seen: &mut Seen) {
         }
     }
     // A body and a change of protocol at once could be read in two ways.
-    if wants_upgrade && !has_body && request.version() == Version::HTTP_11 {
+    if wants_upgrade && !has_body && head.version == Version::HTTP_11 {
         // Nor to HTTP/2: the tunnel would carry requests past the routing.
-        seen.upgrade = request.headers().get(UPGRADE).filter(|protocol| !lists(protocol, "h2c")).cloned();
+        seen.upgrade = head.headers.get(UPGRADE).filter(|protocol| !lists(protocol, "h2c")).cloned();
     }
 }
 

@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use http::Response;
 use http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
-use http::{Request, Response};
+use http::request::Parts;
+use hyper::body::Body;
 
 use super::body::{ClientBody, RespBody};
 use super::call::{Call, Registered, Verdict};
@@ -42,14 +44,15 @@ pub fn ended_by(verdict: Verdict) -> Fault {
 }
 
 /// Examines a request's head, if the process has room for another request.
-pub fn admit<B>(
+pub fn admit(
     worker: &Worker,
     limits: &config::Limits,
     call: &Call,
-    request: &Request<B>,
+    head: &Parts,
     has_body: bool,
     context: &mut Context,
-) -> Result<Seen, Fault> {
+    seen: &mut Seen,
+) -> Result<(), Fault> {
     let count = call.front.count_request();
     if limits.requests_per_connection.is_some_and(|most| count >= most) {
         context.is_last = true;
@@ -60,19 +63,19 @@ pub fn admit<B>(
     if worker.is_full(limits.requests) {
         return Err(Fault::Full);
     }
-    if request.headers().len() > limits.headers {
+    if head.headers.len() > limits.headers {
         return Err(Fault::TooManyFields);
     }
-    let mut seen = headers::examine(request, has_body, |host| call.front.knows_host(host))?;
-    to_https::check(&call.front, request.uri(), seen.host.as_ref())?;
+    headers::examine(head, has_body, |host| call.front.knows_host(host), seen)?;
+    to_https::check(&call.front, &head.uri, seen.host.as_ref())?;
     context.accept = seen.accept.take();
-    Ok(seen)
+    Ok(())
 }
 
 /// For a request that goes no further: takes what the client is still sending, so that it sees its answer.
-pub async fn turn_away(call: &Registered, request: Request<ClientBody>, has_body: bool, closes: bool) {
-    if has_body && !request.headers().contains_key(EXPECT) {
-        let source = Source::new(call.shared(), request.into_body(), 0);
+pub async fn turn_away(call: &Registered, head: &Parts, body: ClientBody, closes: bool) {
+    if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+        let source = Source::new(call.shared(), body, 0);
         if !closes && !call.is_stream() {
             Box::pin(linger(&source)).await;
         }

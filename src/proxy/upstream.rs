@@ -9,7 +9,7 @@ pub mod h2;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::body::ReqBody;
+use super::body::{ReqBody, RespBody};
 use super::call::{Call, Verdict};
 use super::forwarded::Told;
 use super::view::LocalNode;
@@ -23,8 +23,8 @@ pub use h1::{Detached, Upstream};
 
 /// How an exchange came out.
 pub enum Sent {
-    /// The head of a response, and what brings the rest.
-    Response(Response<Feed>),
+    /// The head of a response is where it was to be; this brings the rest.
+    Response(Feed),
     /// Nothing was written: the request may go anywhere.
     Unsent(Loss),
     /// The node said that it did nothing with it (RFC 9113 §8.7): it may go again as long as its body is whole, whatever its
@@ -117,7 +117,7 @@ impl std::fmt::Display for Loss {
     }
 }
 
-/// Sends a request to a node.
+/// Sends a request to a node. The head of its response is read into `response`, whose body is somebody else's to set.
 pub async fn send(
     worker: &Worker,
     call: &Call,
@@ -125,6 +125,7 @@ pub async fn send(
     settings: &config::Service,
     ask: Ask<'_, impl Fn() -> ReqBody>,
     demand: Demand,
+    response: &mut Response<RespBody>,
 ) -> Sent {
     let may_choose = || {
         let speaks_http1 = local.carriers.chosen() == Some(Protocol::Http1);
@@ -137,10 +138,10 @@ pub async fn send(
         NodeProtocol::Auto => settings.connections.proxy_protocol.is_none() && may_choose(),
     };
     if !http2 {
-        return h1::send(worker, call, local, settings, ask, demand).await;
+        return h1::send(worker, call, local, settings, ask, demand, response).await;
     }
-    match Box::pin(h2::send(worker, call, local, settings, &ask, demand)).await {
-        Sent::Unsent(Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, ask, demand).await,
+    match Box::pin(h2::send(worker, call, local, settings, &ask, demand, response)).await {
+        Sent::Unsent(Loss::SpeaksHttp1) => h1::send(worker, call, local, settings, ask, demand, response).await,
         sent => sent,
     }
 }

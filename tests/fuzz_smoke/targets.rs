@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use sluicegate::config;
 use sluicegate::net::http1::Error;
 use sluicegate::net::http1::body::{Decoder, Piece};
@@ -16,7 +16,7 @@ use sluicegate::net::proxy_header::{Found, find};
 use sluicegate::pool::Router;
 use sluicegate::pool::router::normalised;
 use sluicegate::proxy::events::EventBorder;
-use sluicegate::proxy::headers::{self, BodyLength};
+use sluicegate::proxy::headers::{self, BodyLength, Seen};
 use sluicegate::proxy::websocket::FrameTracker;
 
 /// A configuration is taken, or every reason why not can be shown.
@@ -50,18 +50,21 @@ pub fn router(data: &[u8]) {
 /// What a node gets holds nothing that was meant for the proxy alone. The first line is the method, each other one a field.
 pub fn headers(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
-    let mut request = Request::new(());
+    let mut head = request::blank();
     let Some(Ok(method)) = lines.next().map(Method::from_bytes) else { return };
-    *request.method_mut() = method;
+    head.method = method;
     for line in lines {
         let Some(at) = line.iter().position(|byte| *byte == b':') else { continue };
         let name = HeaderName::from_bytes(&line[..at]);
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line[at + 1..].trim_ascii())) else { continue };
-        request.headers_mut().append(name, value);
+        head.headers.append(name, value);
     }
-    let Ok(seen) = headers::examine(&request, false, |_| false) else { return };
+    let mut seen = Seen::default();
+    if headers::examine(&head, false, |_| false, &mut seen).is_err() {
+        return;
+    }
     let upgrades = seen.upgrade.is_some();
-    let mut fields = request.headers().clone();
+    let mut fields = head.headers;
     seen.rewrite(&mut fields, BodyLength::Known);
     assert!(!fields.contains_key("keep-alive") && !fields.contains_key("proxy-connection"));
     assert!(!fields.contains_key(TRANSFER_ENCODING));
@@ -124,10 +127,11 @@ fn said<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<(u16, Vec<u8>)>, boo
     let (mut inbox, mut responses, mut body) = (BytesMut::new(), Vec::<(u16, Vec<u8>)>::new(), None);
     let mut one = |inbox: &mut BytesMut| -> Result<bool, Error> {
         let Some(decoder) = &mut body else {
-            let Some(head) = read_head(inbox, &Method::GET)? else { return Ok(false) };
+            let mut response = Response::new(());
+            let Some(head) = read_head(inbox, &Method::GET, &mut response)? else { return Ok(false) };
             let to_the_end = head.body.as_ref().is_some_and(Decoder::ends_with_connection);
             assert!(!(head.keep_alive && to_the_end), "nothing can follow what only the end ends");
-            responses.push((head.parts.status.as_u16(), Vec::new()));
+            responses.push((response.status().as_u16(), Vec::new()));
             body = head.body;
             return Ok(true);
         };
@@ -202,19 +206,17 @@ impl Asked {
                 self.looked = 0;
             }
             let may_be = !self.inbox.is_empty() && request::may_be_whole(&self.inbox, self.looked, BOUNDS);
-            let head = if may_be { request::read_head(&mut self.inbox, BOUNDS)? } else { None };
+            let mut parts = request::blank();
+            let head = if may_be { request::read_head(&mut self.inbox, BOUNDS, &mut parts)? } else { None };
             self.looked = if head.is_some() { 0 } else { self.inbox.len() };
             let Some(head) = head else { return Ok(false) };
-            assert!(head.parts.headers.len() <= BOUNDS.fields);
+            assert!(parts.headers.len() <= BOUNDS.fields);
             assert!(head.body.is_some() || !head.expects_continue, "there is nothing to send");
-            said_again(&head.parts, head.body.as_ref());
-            passed_on(&head.parts, head.body.as_ref());
-            let uri = &head.parts.uri;
-            let text = format!(
-                "{} {uri} {:?} {} {}",
-                head.parts.method, head.parts.version, head.keep_alive, head.te_trailers
-            );
-            self.requests.push(Heard { head: text, headers: head.parts.headers, ..Heard::default() });
+            said_again(&parts, head.body.as_ref());
+            passed_on(&parts, head.body.as_ref());
+            let uri = &parts.uri;
+            let text = format!("{} {uri} {:?} {} {}", parts.method, parts.version, head.keep_alive, head.te_trailers);
+            self.requests.push(Heard { head: text, headers: parts.headers, ..Heard::default() });
             self.body = head.body;
             return Ok(true);
         };
@@ -260,21 +262,24 @@ fn said_again(parts: &Parts, body: Option<&Decoder>) {
     request::write_head(&mut text, &parts, b"", coding);
     text.extend_from_slice(b"behind it");
     let mut inbox = BytesMut::from(&text[..]);
-    let again = request::read_head(&mut inbox, Bounds { size: 2 * BOUNDS.size, fields: BOUNDS.fields + 1 });
+    let (mut heard, bounds) = (request::blank(), Bounds { size: 2 * BOUNDS.size, fields: BOUNDS.fields + 1 });
+    let again = request::read_head(&mut inbox, bounds, &mut heard);
     let again = again.unwrap_or_else(|error| panic!("{error}: {parts:?}")).expect("a whole head");
     assert_eq!(&inbox[..], b"behind it");
-    assert_eq!((&again.parts.method, again.parts.uri.path_and_query()), (&parts.method, parts.uri.path_and_query()));
+    assert_eq!((&heard.method, heard.uri.path_and_query()), (&parts.method, parts.uri.path_and_query()));
     assert_eq!(again.body.as_ref().map(Decoder::left), body.map(Decoder::left), "{parts:?}");
-    if parts.headers.contains_key(TRANSFER_ENCODING) || !again.parts.headers.contains_key(TRANSFER_ENCODING) {
-        assert_eq!(again.parts.headers, parts.headers);
+    if parts.headers.contains_key(TRANSFER_ENCODING) || !heard.headers.contains_key(TRANSFER_ENCODING) {
+        assert_eq!(heard.headers, parts.headers);
     }
 }
 
 /// The same of the head that a node gets, if it gets one.
 fn passed_on(parts: &Parts, body: Option<&Decoder>) {
-    let request = Request::from_parts(parts.clone(), ());
-    let Ok(seen) = headers::examine(&request, body.is_some(), |_| false) else { return };
-    let mut parts = request.into_parts().0;
+    let mut seen = Seen::default();
+    if headers::examine(parts, body.is_some(), |_| false, &mut seen).is_err() {
+        return;
+    }
+    let mut parts = parts.clone();
     let known = body.is_none() || parts.headers.contains_key(CONTENT_LENGTH);
     seen.rewrite(&mut parts.headers, if known { BodyLength::Known } else { BodyLength::Unknown });
     let framed = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().filter(|name| parts.headers.contains_key(*name)).count();

@@ -8,7 +8,8 @@ use httparse::Status;
 use hyper::body::Frame;
 
 use super::extension::Extension;
-use super::fields::{self, MOST_FIELDS, Places, why};
+use super::fields::{self, MOST_FIELDS, why};
+use super::places::Places;
 use super::{Error, Inbox};
 use crate::net::Stream;
 
@@ -237,7 +238,9 @@ fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
     }
     let Some(places) = places else { return Ok(Piece::Nothing) };
     let text = inbox.split_to(length).freeze();
-    fields::read(&text, &places, |_, _| Ok(true)).map(Piece::Trailers)
+    let mut trailers = HeaderMap::new();
+    fields::read(&text, &places, &mut trailers, |_, _| Ok(true))?;
+    Ok(Piece::Trailers(trailers))
 }
 
 /// Whether a line ends without a carriage return.

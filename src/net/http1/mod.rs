@@ -7,7 +7,9 @@ pub mod body;
 mod extension;
 pub mod fields;
 mod inbox;
+mod names;
 mod outbox;
+mod places;
 pub mod request;
 pub mod response;
 

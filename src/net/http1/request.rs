@@ -10,7 +10,8 @@ use http::{Method, Request, Uri, Version};
 use httparse::Status;
 
 use super::body::Decoder;
-use super::fields::{self, MOST_FIELDS, Places, digits, is_chunked, lists};
+use super::fields::{self, MOST_FIELDS, digits, is_chunked, lists};
+use super::places::{Places, part};
 use super::{Coding, Error};
 
 /// The longest target that the `http` crate has room for.
@@ -25,11 +26,9 @@ pub struct Bounds {
     pub fields: usize,
 }
 
-/// A head that was read.
+/// What a head says of its message and its connection.
 #[derive(Debug)]
 pub struct Head {
-    /// What it says.
-    pub parts: Parts,
     /// What reads the body; none where there is none.
     pub body: Option<Decoder>,
     /// The connection can carry another exchange after this one.
@@ -40,8 +39,14 @@ pub struct Head {
     pub te_trailers: bool,
 }
 
-/// Takes a head out of what came. `None`: it is not whole yet.
-pub fn read_head(inbox: &mut BytesMut, bounds: Bounds) -> Result<Option<Head>, Error> {
+/// Nothing yet, to be read into.
+pub fn blank() -> Parts {
+    Request::new(()).into_parts().0
+}
+
+/// Takes a head out of what came, into `parts`: they stay where they are for as long as the request takes. `None`: it is not whole
+/// yet.
+pub fn read_head(inbox: &mut BytesMut, bounds: Bounds, parts: &mut Parts) -> Result<Option<Head>, Error> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut more = Vec::new();
     let fields = if bounds.fields <= MOST_FIELDS {
@@ -66,26 +71,23 @@ pub fn read_head(inbox: &mut BytesMut, bounds: Bounds) -> Result<Option<Head>, E
     places.note(request.headers);
     let target = places.range(request.path.unwrap_or_default().as_bytes());
     let text = inbox.split_to(length).freeze();
-    let target = fields::part(&text, target);
+    let target = part(&text, target);
     if target.len() > MOST_TARGET {
         return Err(Error::TargetTooLong);
     }
-    let mut parts = Request::new(()).into_parts().0;
     parts.uri = Uri::from_maybe_shared(target).map_err(|_| Error::Malformed("the request target is malformed"))?;
     parts.method = method;
     parts.version = version;
-    let mut head = Head { parts, body: None, keep_alive: false, expects_continue: false, te_trailers: false };
-    read_fields(&mut head, &text, &places)?;
-    Ok(Some(head))
+    read_fields(parts, &text, &places).map(Some)
 }
 
 /// Reads the fields, and finds out how long the body is and what becomes of the connection.
-fn read_fields(head: &mut Head, text: &bytes::Bytes, places: &Places) -> Result<(), Error> {
-    let modern = head.parts.version >= Version::HTTP_11;
+fn read_fields(parts: &mut Parts, text: &bytes::Bytes, places: &Places) -> Result<Head, Error> {
+    let modern = parts.version >= Version::HTTP_11;
     let (mut length, mut chunked) = (None, None);
     let (mut closes, mut keeps) = (false, modern);
     let (mut expects, mut trailers) = (false, false);
-    head.parts.headers = fields::read(text, places, |name, value| {
+    fields::read(text, places, &mut parts.headers, |name, value| {
         match *name {
             TRANSFER_ENCODING if !modern => return Err(Error::Malformed("a transfer coding in HTTP/1.0")),
             TRANSFER_ENCODING => chunked = Some(is_chunked(value)),
@@ -106,22 +108,21 @@ fn read_fields(head: &mut Head, text: &bytes::Bytes, places: &Places) -> Result<
         }
         Ok(true)
     })?;
-    head.keep_alive = keeps && !closes;
-    head.body = match (chunked, length) {
+    let mut keep_alive = keeps && !closes;
+    let body = match (chunked, length) {
         (Some(true), length) => {
             if length.is_some() {
                 // Who sent both may have meant either: the next request could begin elsewhere (RFC 9112 §6.3).
-                head.parts.headers.remove(CONTENT_LENGTH);
-                head.keep_alive = false;
+                parts.headers.remove(CONTENT_LENGTH);
+                keep_alive = false;
             }
             Some(Decoder::strictly_chunked())
         }
         (Some(false), _) => return Err(Error::Malformed("only the transfer coding `chunked`, once, is understood")),
         (None, length) => length.filter(|length| *length > 0).map(Decoder::of_length),
     };
-    head.expects_continue = expects && head.body.is_some();
-    head.te_trailers = trailers;
-    Ok(())
+    let expects_continue = expects && body.is_some();
+    Ok(Head { body, keep_alive, expects_continue, te_trailers: trailers })
 }
 
 /// Which part of a head has more bytes than all of it may have.
@@ -223,13 +224,13 @@ mod tests {
         assert!(written(&bare, Some(coding(&bare))).contains("transfer-encoding: chunked\r\n"));
     }
 
-    fn read(text: &str) -> Result<Option<(Head, BytesMut)>, Error> {
-        let mut inbox = BytesMut::from(text);
-        Ok(read_head(&mut inbox, BOUNDS)?.map(|head| (head, inbox)))
+    fn read(text: &str) -> Result<Option<(Parts, Head, BytesMut)>, Error> {
+        let (mut inbox, mut parts) = (BytesMut::from(text), blank());
+        Ok(read_head(&mut inbox, BOUNDS, &mut parts)?.map(|head| (parts, head, inbox)))
     }
 
     fn whole(text: &str) -> Head {
-        read(text).expect("in order").expect("whole").0
+        read(text).expect("in order").expect("whole").1
     }
 
     #[test]
@@ -239,8 +240,7 @@ mod tests {
         for cut in 0..end {
             assert!(read(&text[..cut]).expect("in order").is_none(), "{:?}", &text[..cut]);
         }
-        let (head, rest) = read(text).expect("in order").expect("whole");
-        let parts = &head.parts;
+        let (parts, head, rest) = read(text).expect("in order").expect("whole");
         assert_eq!(
             (parts.method.as_str(), parts.uri.to_string().as_str(), &rest[..]),
             ("POST", "/a?b", &b"abcGET"[..])
@@ -248,6 +248,16 @@ mod tests {
         assert_eq!((parts.version, head.keep_alive), (Version::HTTP_11, true));
         assert_eq!(parts.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b c", "d"]);
         assert_eq!(head.body.and_then(|body| body.left()), Some(3));
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_request_that_was_read_to_the_same_place_before() {
+        let mut parts = blank();
+        for text in ["POST /a HTTP/1.0\r\nx-a: b\r\n\r\n", "GET /b HTTP/1.1\r\nx-c: d\r\n\r\n"] {
+            read_head(&mut BytesMut::from(text), BOUNDS, &mut parts).expect("in order").expect("whole");
+        }
+        assert_eq!((&parts.method, parts.uri.path(), parts.version), (&Method::GET, "/b", Version::HTTP_11));
+        assert_eq!(parts.headers.keys().collect::<Vec<_>>(), ["x-c"]);
     }
 
     #[test]
@@ -302,7 +312,7 @@ mod tests {
     #[test]
     fn a_body_has_one_length() {
         let body =
-            |fields: &str| read(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n")).map(|read| read.expect("whole").0);
+            |fields: &str| read(&format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n")).map(|read| read.expect("whole"));
         for (fields, left) in [
             ("content-length: 3", Some(Some(3))),
             ("content-length: 3\r\ncontent-length: 3", Some(Some(3))),
@@ -311,9 +321,9 @@ mod tests {
             ("transfer-encoding: chunked", Some(None)),
             ("transfer-encoding: Chunked\r\ncontent-length: 3", Some(None)),
         ] {
-            let head = body(fields).expect("in order");
+            let (parts, head, _) = body(fields).expect("in order");
             assert_eq!(head.body.as_ref().map(Decoder::left), left, "{fields:?}");
-            let said = head.parts.headers.get_all(CONTENT_LENGTH).iter().count();
+            let said = parts.headers.get_all(CONTENT_LENGTH).iter().count();
             assert_eq!(said, usize::from(fields.starts_with("content")), "{fields:?}");
         }
         for fields in [

@@ -4,64 +4,59 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue, TRANSFER_ENCODING};
-use http::response::Parts;
 use http::{Method, Response, StatusCode, Version};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
 
 use super::Error;
 use super::body::Decoder;
-use super::fields::{self, MOST_FIELDS, Places, digits, is_chunked, lists};
+use super::fields::{self, MOST_FIELDS, digits, is_chunked, lists};
+use super::places::Places;
 
-/// A head that was read.
+/// What a head says of its message and its connection.
 #[derive(Debug)]
 pub struct Head {
-    /// What it says.
-    pub parts: Parts,
     /// What reads the body; none where there is none.
     pub body: Option<Decoder>,
     /// The connection can carry another exchange after this one.
     pub keep_alive: bool,
 }
 
-/// Takes a head out of what came. `None`: it is not whole yet. `method`: of the request.
-pub fn read_head(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, Error> {
+/// Takes a head out of what came, into `response`, whose body stays what it is. `None`: it is not whole yet. `method`: of the request.
+pub fn read_head<B>(inbox: &mut BytesMut, method: &Method, response: &mut Response<B>) -> Result<Option<Head>, Error> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, inbox, &mut fields);
+    let mut head = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, inbox, &mut fields);
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(None),
         Err(error) => return Err(fields::why(error)),
     };
-    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Error::Malformed("the status code is none"))?;
-    let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    let version = if head.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     // Only one that says something else is worth keeping.
-    let reason = response.reason.filter(|reason| !reason.is_empty() && status.canonical_reason() != Some(*reason));
+    let reason = head.reason.filter(|reason| !reason.is_empty() && status.canonical_reason() != Some(*reason));
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     let mut places = Places::within(inbox);
-    places.note(response.headers);
+    places.note(head.headers);
     let text = inbox.split_to(length).freeze();
-    let mut head = Response::new(()).into_parts().0;
-    head.status = status;
-    head.version = version;
-    read_fields(head, &text, &places, reason, method).map(Some)
+    *response.status_mut() = status;
+    *response.version_mut() = version;
+    response.extensions_mut().clear();
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
+    read_fields(response, &text, &places, method).map(Some)
 }
 
 /// Reads the fields, and finds out where the body ends.
-fn read_fields(
-    mut head: Parts,
-    text: &Bytes,
-    places: &Places,
-    reason: Option<ReasonPhrase>,
-    method: &Method,
-) -> Result<Head, Error> {
-    let mut closes = head.version == Version::HTTP_10;
+fn read_fields<B>(response: &mut Response<B>, text: &Bytes, places: &Places, method: &Method) -> Result<Head, Error> {
+    let (status, version) = (response.status(), response.version());
+    let mut closes = version == Version::HTTP_10;
     // Whether the last coding of the last field is `chunked`.
     let (mut chunked, mut length, mut lengths) = (None, None, 0);
-    head.headers = fields::read(text, places, |name, value| {
+    fields::read(text, places, response.headers_mut(), |name, value| {
         match *name {
             CONTENT_LENGTH => {
                 lengths += 1;
@@ -85,15 +80,12 @@ fn read_fields(
         }
         Ok(true)
     })?;
-    if let Some(reason) = reason {
-        head.extensions.insert(reason);
-    }
     let empty = *method == Method::HEAD
-        || head.status.is_informational()
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let body = match (chunked, length) {
         _ if empty => None,
-        (Some(_), _) if head.version == Version::HTTP_10 => {
+        (Some(_), _) if version == Version::HTTP_10 => {
             return Err(Error::Malformed("a transfer coding in HTTP/1.0"));
         }
         (Some(true), _) => Some(Decoder::chunked()),
@@ -101,10 +93,10 @@ fn read_fields(
         (Some(false), _) | (None, None) => Some(Decoder::to_the_end()),
     };
     if let (Some(length), true) = (length, lengths > 1) {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     let keep_alive = !closes && !body.as_ref().is_some_and(Decoder::ends_with_connection);
-    Ok(Head { parts: head, body, keep_alive })
+    Ok(Head { body, keep_alive })
 }
 
 /// What a response's head says of the body behind it.
@@ -135,21 +127,27 @@ pub struct Manner {
 
 /// Writes the head; `date`: what to say of the time if it says nothing. Returns whether the connection goes on: the head itself may
 /// say that it ends.
-pub fn write_head(out: &mut Vec<u8>, head: &Parts, manner: Manner, date: impl FnOnce() -> HeaderValue) -> bool {
+pub fn write_head<B>(
+    out: &mut Vec<u8>,
+    head: &Response<B>,
+    manner: Manner,
+    date: impl FnOnce() -> HeaderValue,
+) -> bool {
     let Manner { version, length, keep_alive } = manner;
-    let reason = head.extensions.get::<ReasonPhrase>();
-    if head.status == StatusCode::OK && version >= Version::HTTP_11 && reason.is_none() {
+    let status = head.status();
+    let reason = head.extensions().get::<ReasonPhrase>();
+    if status == StatusCode::OK && version >= Version::HTTP_11 && reason.is_none() {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
         out.extend_from_slice(if version >= Version::HTTP_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
-        out.extend_from_slice(head.status.as_str().as_bytes());
+        out.extend_from_slice(status.as_str().as_bytes());
         out.push(b' ');
-        let canonical = || head.status.canonical_reason().unwrap_or_default().as_bytes();
+        let canonical = || status.canonical_reason().unwrap_or_default().as_bytes();
         out.extend_from_slice(reason.map_or_else(canonical, ReasonPhrase::as_bytes));
         out.extend_from_slice(b"\r\n");
     }
     let (mut dated, mut closes) = (false, false);
-    for (name, value) in &head.headers {
+    for (name, value) in head.headers() {
         match *name {
             // Said below, as it is.
             CONTENT_LENGTH if length != Length::AsSaid => continue,
@@ -169,7 +167,7 @@ pub fn write_head(out: &mut Vec<u8>, head: &Parts, manner: Manner, date: impl Fn
         fields::write(out, &DATE, date().as_bytes());
     }
     let goes_on = keep_alive && !closes && length != Length::Close;
-    if head.status != StatusCode::SWITCHING_PROTOCOLS && !closes {
+    if status != StatusCode::SWITCHING_PROTOCOLS && !closes {
         if !goes_on {
             fields::write(out, &CONNECTION, b"close");
         } else if version < Version::HTTP_11 {
@@ -197,13 +195,14 @@ pub fn write_interim(out: &mut Vec<u8>, status: StatusCode, headers: &http::Head
 mod tests {
     use super::*;
 
-    fn read(text: &str, method: &Method) -> Result<Option<(Head, BytesMut)>, Error> {
-        let mut inbox = BytesMut::from(text);
-        Ok(read_head(&mut inbox, method)?.map(|head| (head, inbox)))
+    fn read(text: &str, method: &Method) -> Result<Option<(Response<()>, Head, BytesMut)>, Error> {
+        let (mut inbox, mut response) = (BytesMut::from(text), Response::new(()));
+        Ok(read_head(&mut inbox, method, &mut response)?.map(|head| (response, head, inbox)))
     }
 
-    fn whole(text: &str) -> Head {
-        read(text, &Method::GET).expect("in order").expect("whole").0
+    fn whole(text: &str) -> (Response<()>, Head) {
+        let (response, head, _) = read(text, &Method::GET).expect("in order").expect("whole");
+        (response, head)
     }
 
     #[test]
@@ -213,9 +212,9 @@ mod tests {
         for cut in 0..end {
             assert!(read(&text[..cut], &Method::GET).expect("in order").is_none(), "{:?}", &text[..cut]);
         }
-        let (head, rest) = read(text, &Method::GET).expect("in order").expect("whole");
-        assert_eq!((head.parts.status, head.keep_alive, &rest[..]), (StatusCode::OK, true, &b"abcHTTP"[..]));
-        assert_eq!(head.parts.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b c", "d"]);
+        let (response, head, rest) = read(text, &Method::GET).expect("in order").expect("whole");
+        assert_eq!((response.status(), head.keep_alive, &rest[..]), (StatusCode::OK, true, &b"abcHTTP"[..]));
+        assert_eq!(response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["b c", "d"]);
         assert_eq!(head.body.and_then(|body| body.left()), Some(3));
     }
 
@@ -229,7 +228,7 @@ mod tests {
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Method::GET),
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Method::GET),
         ] {
-            let (head, _) = read(text, &method).expect("in order").expect("whole");
+            let (_, head, _) = read(text, &method).expect("in order").expect("whole");
             assert!(head.body.is_none() && head.keep_alive, "{text:?}");
         }
     }
@@ -245,15 +244,15 @@ mod tests {
             ("x: y", false),
             ("transfer-encoding: gzip", false),
         ] {
-            assert_eq!(whole(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n")).keep_alive, again, "{fields:?}");
+            assert_eq!(whole(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n")).1.keep_alive, again, "{fields:?}");
         }
-        assert!(!whole("HTTP/1.0 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n").keep_alive);
+        assert!(!whole("HTTP/1.0 200 OK\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n").1.keep_alive);
     }
 
     #[test]
     fn lengths_that_agree_are_one_and_others_are_an_error() {
-        let head = whole("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5\r\n\r\n");
-        assert_eq!(head.parts.headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["5"]);
+        let (response, _) = whole("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5\r\n\r\n");
+        assert_eq!(response.headers().get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["5"]);
         for value in ["", "+5", "-1", "5 5", "0x5", "5, 6", "5,", "99999999999999999999"] {
             let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {value}\r\n\r\n");
             assert!(read(&text, &Method::GET).is_err(), "{value:?}");
@@ -263,10 +262,21 @@ mod tests {
 
     #[test]
     fn a_reason_of_ones_own_is_kept() {
-        let head = whole("HTTP/1.1 200 Fine by me\r\ncontent-length: 0\r\n\r\n");
-        assert_eq!(head.parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), Some(&b"Fine by me"[..]));
-        assert!(whole("HTTP/1.1 200 OK\r\n\r\n").parts.extensions.is_empty());
-        assert!(whole("HTTP/1.1 200\r\n\r\n").parts.extensions.is_empty());
+        let (response, _) = whole("HTTP/1.1 200 Fine by me\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), Some(&b"Fine by me"[..]));
+        assert!(whole("HTTP/1.1 200 OK\r\n\r\n").0.extensions().is_empty());
+        assert!(whole("HTTP/1.1 200\r\n\r\n").0.extensions().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_response_that_was_read_to_the_same_place_before() {
+        let mut response = Response::new(());
+        for text in ["HTTP/1.0 201 Fine by me\r\nx-a: b\r\n\r\n", "HTTP/1.1 200 OK\r\nx-c: d\r\n\r\n"] {
+            read_head(&mut BytesMut::from(text), &Method::GET, &mut response).expect("in order").expect("whole");
+        }
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_11));
+        assert!(response.extensions().is_empty());
+        assert_eq!(response.headers().keys().collect::<Vec<_>>(), ["x-c"]);
     }
 
     #[test]
@@ -291,7 +301,7 @@ mod tests {
     fn said(response: Response<()>, version: Version, length: Length, keep_alive: bool) -> (String, bool) {
         let mut out = Vec::new();
         let manner = Manner { version, length, keep_alive };
-        let goes_on = write_head(&mut out, &response.into_parts().0, manner, || HeaderValue::from_static("now"));
+        let goes_on = write_head(&mut out, &response, manner, || HeaderValue::from_static("now"));
         (String::from_utf8(out).expect("text"), goes_on)
     }
 
@@ -347,10 +357,10 @@ mod tests {
         let mut response = response.body(()).expect("a response");
         response.extensions_mut().insert(ReasonPhrase::from_static(b"Fine by me"));
         let (text, _) = said(response, Version::HTTP_11, Length::Exact(4), true);
-        let head = whole(&text);
-        assert_eq!((head.parts.status.as_u16(), head.body.and_then(|body| body.left())), (299, Some(4)));
-        assert_eq!(head.parts.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["b", "c"]);
-        assert_eq!(head.parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), Some(&b"Fine by me"[..]));
+        let (response, head) = whole(&text);
+        assert_eq!((response.status().as_u16(), head.body.and_then(|body| body.left())), (299, Some(4)));
+        assert_eq!(response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), Some(&b"Fine by me"[..]));
         let mut interim = Vec::new();
         let hints = http::HeaderMap::from_iter([(http::header::LINK, HeaderValue::from_static("</a>"))]);
         write_interim(&mut interim, StatusCode::EARLY_HINTS, &hints);

@@ -88,33 +88,35 @@ fn forbids(headers: &HeaderMap) -> bool {
 }
 
 /// Compresses an answer, if that may be done.
-pub(super) fn apply(pass: &Pass, busy: &Rc<Cell<usize>>, mut response: Response<RespBody>) -> Response<RespBody> {
-    let Some(compression) = &pass.state.door.compression else { return response };
-    if !is_fit(compression, &pass.method, &response) {
-        return response;
+pub(super) fn apply(pass: &Pass, busy: &Rc<Cell<usize>>, response: &mut Response<RespBody>) {
+    let Some(compression) = &pass.state.door.compression else { return };
+    if !is_fit(compression, &pass.method, response) {
+        return;
     }
     // To every client: a cache has to know before it gives this answer to another one.
     vary(response.headers_mut());
-    let Some(coding) = pass.accepted.0.filter(|_| busy.get() < MOST) else { return response };
-    let (mut head, body) = response.into_parts();
-    let body = match body {
-        RespBody::Full(bytes) => match whole(coding, &bytes) {
-            Some(compressed) => RespBody::Full(compressed),
-            None => return Response::from_parts(head, RespBody::Full(bytes)),
-        },
+    let Some(coding) = pass.accepted.0.filter(|_| busy.get() < MOST) else { return };
+    *response.body_mut() = match std::mem::replace(response.body_mut(), RespBody::Empty) {
+        RespBody::Full(bytes) => {
+            let Some(compressed) = whole(coding, &bytes) else {
+                *response.body_mut() = RespBody::Full(bytes);
+                return;
+            };
+            RespBody::Full(compressed)
+        }
         body => RespBody::Compressed(Box::new(Compressed::new(coding, body, busy))),
     };
+    let headers = response.headers_mut();
     for name in STALE {
-        head.headers.remove(name);
+        headers.remove(name);
     }
-    if let Some(tag) = head.headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"))
+    if let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"))
         && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
     {
         // The bytes differ from the node's (RFC 9110 §8.8.1).
-        head.headers.insert(ETAG, weak);
+        headers.insert(ETAG, weak);
     }
-    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
-    Response::from_parts(head, body)
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
 }
 
 fn is_fit(compression: &Compression, method: &Method, response: &Response<RespBody>) -> bool {

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::super::body::{ClientBody, RespBody};
+use super::super::body::RespBody;
 use super::super::call::Call;
 use super::super::error::Fault;
 use super::super::forwarded::{self, Told};
@@ -86,13 +87,13 @@ impl Deciders {
         call: &Call,
         seen: &Seen,
         edge: &Edge,
-        request: &mut Request<ClientBody>,
+        asking: &mut Parts,
     ) -> Result<Option<Response<RespBody>>, Fault> {
         // Nobody but the one who is asked may say these; not even to that one.
         for name in &auth.copy {
-            remove_alike(request.headers_mut(), name);
+            remove_alike(&mut asking.headers, name);
         }
-        let question = question(auth, call, seen, edge, request)?;
+        let question = question(auth, call, seen, edge, asking)?;
         let _open = Open::new(&self.open).ok_or(Fault::AuthBusy)?;
         let exchange = tokio::time::timeout(auth.timeout, self.exchange(auth, question));
         let answer = match call.unless_judged(exchange).await {
@@ -111,7 +112,7 @@ impl Deciders {
         if head.status.is_success() {
             for name in &auth.copy {
                 for value in head.headers.get_all(name) {
-                    request.headers_mut().append(name.clone(), value.clone());
+                    asking.headers.append(name.clone(), value.clone());
                 }
             }
             return Ok(None);
@@ -188,10 +189,10 @@ fn question(
     call: &Call,
     seen: &Seen,
     edge: &Edge,
-    request: &Request<ClientBody>,
+    asking: &Parts,
 ) -> Result<Request<Empty<Bytes>>, Fault> {
     let broken = |_| Fault::AuthUnavailable;
-    let mut fields: HeaderMap = request.headers().clone();
+    let mut fields: HeaderMap = asking.headers.clone();
     seen.strip(&mut fields);
     for name in [
         header::CONTENT_LENGTH,
@@ -210,12 +211,12 @@ fn question(
     ] {
         fields.remove(name);
     }
-    let told = Told::of(&call.front, seen.host.as_ref(), request.version());
+    let told = Told::of(&call.front, seen.host.as_ref(), asking.version);
     forwarded::set(&mut fields, &call.front, seen, &told, &edge.trusted_proxies);
     forwarded::set_client(&mut fields, &call.front, edge);
-    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let target = asking.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     fields.insert(URI, HeaderValue::from_str(target).map_err(|_| Fault::AuthUnavailable)?);
-    fields.insert(METHOD, HeaderValue::from_str(request.method().as_str()).map_err(|_| Fault::AuthUnavailable)?);
+    fields.insert(METHOD, HeaderValue::from_str(asking.method.as_str()).map_err(|_| Fault::AuthUnavailable)?);
     fields.insert(header::HOST, HeaderValue::from_str(&auth.address).map_err(|_| Fault::AuthUnavailable)?);
     let mut question = Request::new(Empty::new());
     *question.uri_mut() = auth.path.parse().map_err(broken)?;

@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, Uri};
+use http::request::Parts;
+use http::{Response, Uri};
 
 use super::access_log::Entry;
-use super::body::{ClientBody, RespBody};
+use super::body::RespBody;
 use super::call::Call;
 use super::error::Fault;
 use super::headers::Seen;
@@ -141,29 +142,22 @@ pub struct Pass {
 
 impl Pass {
     /// A request that was routed to a service with this state.
-    pub fn new<B>(
-        worker: &Worker,
-        call: &Call,
-        view: &View,
-        state: Rc<State>,
-        request: &Request<B>,
-        seen: &Seen,
-    ) -> Self {
+    pub fn new(worker: &Worker, call: &Call, view: &View, state: Rc<State>, head: &Parts, seen: &Seen) -> Self {
         let trusted = &view.edge().trusted_proxies;
         let peer = call.front.remote().ip().to_canonical();
         Self {
-            client: client::address(peer, request.headers(), trusted),
-            https: client::is_https(&call.front, peer, request.headers(), trusted),
+            client: client::address(peer, &head.headers, trusted),
+            https: client::is_https(&call.front, peer, &head.headers, trusted),
             host: seen.host.clone(),
             #[cfg(feature = "compression")]
-            method: request.method().clone(),
-            uri: request.uri().clone(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
             answered: false,
             user: None,
             request_id: OnceCell::new(),
             random: [worker.random(), worker.random()],
             #[cfg(feature = "compression")]
-            accepted: compress::Accepted::of(state.door.compression.as_ref(), request.headers()),
+            accepted: compress::Accepted::of(state.door.compression.as_ref(), &head.headers),
             state,
         }
     }
@@ -190,23 +184,23 @@ impl Pass {
         view: &View,
         call: &Call,
         seen: &Seen,
-        request: &mut Request<ClientBody>,
+        head: &mut Parts,
     ) -> Result<Option<Response<RespBody>>, Fault> {
         let state = Rc::clone(&self.state);
         let door = &*state.door;
         if door.access.as_ref().is_some_and(|access| !access.admits(self.client)) {
             return Err(Fault::Denied);
         }
-        self.keep_rates(request.headers())?;
+        self.keep_rates(&head.headers)?;
         if let Some(basic) = &door.basic_auth {
-            let user = worker.door.verified.check(basic, &worker.meters.passwords, call, request.headers()).await?;
+            let user = worker.door.verified.check(basic, &worker.meters.passwords, call, &head.headers).await?;
             self.user = Some(user);
             if !basic.forward {
-                request.headers_mut().remove(http::header::AUTHORIZATION);
+                head.headers.remove(http::header::AUTHORIZATION);
             }
         }
         if let Some(forward) = &door.forward_auth
-            && let Some(answer) = worker.door.deciders.ask(forward, call, seen, view.edge(), request).await?
+            && let Some(answer) = worker.door.deciders.ask(forward, call, seen, view.edge(), head).await?
         {
             self.answered = true;
             return Ok(Some(answer));
@@ -260,25 +254,23 @@ fn seconds(wait: Duration) -> u64 {
 }
 
 impl Context {
-    /// What the client gets for a request that came out like this.
-    pub fn finish(self, worker: &Worker, outcome: Result<Response<RespBody>, Fault>) -> Response<RespBody> {
+    /// Has `response` be what the client gets for a request that came out like this.
+    pub fn finish(&mut self, worker: &Worker, outcome: Result<(), Fault>, response: &mut Response<RespBody>) {
         let own = self.pass.as_ref().and_then(|pass| pass.state.door.errors.as_ref());
         let answered = self.pass.as_ref().is_some_and(|pass| pass.answered);
         let request_id = self.request_id.as_ref().map(|named| &named.1);
         let pages = pages::Pages { own, general: self.pages.as_deref(), request_id };
-        let mut response = match outcome {
-            Ok(response) if !answered && pages.intercept(&response) => pages.replace(response, self.accept.as_ref()),
-            Ok(response) => response,
-            Err(fault) => pages.tell(&fault, self.accept.as_ref()),
-        };
+        match outcome {
+            Ok(()) if !answered && pages.intercept(response) => pages.replace(response, self.accept.as_ref()),
+            Ok(()) => {}
+            Err(fault) => *response = pages.tell(&fault, self.accept.as_ref()),
+        }
         if let Some(pass) = &self.pass {
             #[cfg(feature = "compression")]
-            {
-                response = compress::apply(pass, &worker.door.compressing, response);
-            }
+            compress::apply(pass, &worker.door.compressing, response);
             fields::carry_out(&pass.state.door.response_headers, pass, response.headers_mut());
         }
-        if let Some((name, id)) = self.request_id.map(|named| *named) {
+        if let Some((name, id)) = self.request_id.take().map(|named| *named) {
             response.headers_mut().insert(name, id);
         }
         if self.is_last {
@@ -286,6 +278,5 @@ impl Context {
         }
         #[cfg(not(feature = "compression"))]
         let _ = worker;
-        response
     }
 }

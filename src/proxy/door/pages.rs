@@ -35,7 +35,7 @@ impl Pages<'_> {
     }
 
     /// A node's answer with a body of ours.
-    pub(super) fn replace(&self, mut response: Response<RespBody>, accept: Option<&HeaderValue>) -> Response<RespBody> {
+    pub(super) fn replace(&self, response: &mut Response<RespBody>, accept: Option<&HeaderValue>) {
         let status = response.status();
         let text = Bytes::from(format!("{status}\n"));
         // What describes the body that goes.
@@ -52,8 +52,7 @@ impl Pages<'_> {
         ] {
             response.headers_mut().remove(name);
         }
-        self.fill(&mut response, accept, "service", text);
-        response
+        self.fill(response, accept, "service", text);
     }
 
     /// Sluice's own answer.

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Uri, Version};
 use hyper::body::Body;
 
 use self::line::Line;
@@ -24,7 +25,7 @@ use super::super::worker::Worker;
 use super::super::{date, handler, refuse};
 use super::{Front, Order};
 use crate::net::Stream;
-use crate::net::http1::request::{Bounds, Head};
+use crate::net::http1::request::{Bounds, Head, blank};
 use crate::net::http1::response::{Length, Manner, write_head, write_interim};
 use crate::net::http1::{Coding, Error, Outbox, recycle};
 
@@ -103,36 +104,43 @@ struct Asked {
 
 impl Server {
     async fn serve(&mut self, bounds: Bounds) -> End {
+        let (mut parts, mut response) = (blank(), Response::new(RespBody::Empty));
         loop {
-            let (asked, response) = match poll_fn(|cx| self.poll_next(cx, bounds)).await {
+            let asked = match poll_fn(|cx| self.poll_next(cx, bounds, &mut parts)).await {
                 Ok(head) => {
                     let asked = Asked {
-                        version: head.parts.version,
-                        is_head: head.parts.method == Method::HEAD,
+                        version: parts.version,
+                        is_head: parts.method == Method::HEAD,
                         te_trailers: head.te_trailers,
                         keep_alive: head.keep_alive,
                     };
-                    let Some(response) = self.answer(head).await else { return End::Dropped };
-                    (asked, response)
+                    if !self.answer(&mut parts, &mut response).await {
+                        return End::Dropped;
+                    }
+                    // They would keep what the connection has read.
+                    recycle(std::mem::take(&mut parts.headers));
+                    parts.uri = Uri::default();
+                    asked
                 }
                 Err(Stop::Refused(fault)) => {
                     let version = Version::HTTP_11;
                     let asked = Asked { version, is_head: false, te_trailers: false, keep_alive: false };
-                    return match self.say(asked, refuse::refuse(&self.worker, &fault)).await {
+                    response = refuse::refuse(&self.worker, &fault);
+                    return match self.say(asked, &mut response).await {
                         Some(End::Dropped) => End::Dropped,
                         _ => End::Closed { unread: true },
                     };
                 }
                 Err(Stop::End(end)) => return end,
             };
-            if let Some(end) = self.say(asked, response).await {
+            if let Some(end) = self.say(asked, &mut response).await {
                 return end;
             }
         }
     }
 
     /// The next request's head.
-    fn poll_next(&mut self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<Result<Head, Stop>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, bounds: Bounds, parts: &mut Parts) -> Poll<Result<Head, Stop>> {
         self.front.keep_waker(cx.waker());
         match self.front.order.take() {
             Some(Order::Kill) => return Poll::Ready(Err(Stop::End(End::Dropped))),
@@ -144,7 +152,7 @@ impl Server {
         if self.closes && self.line.is_quiet() {
             return Poll::Ready(Err(Stop::End(End::Closed { unread: false })));
         }
-        let head = self.line.poll_head(cx, bounds);
+        let head = self.line.poll_head(cx, bounds, parts);
         // Not what was read of the request before it; but what came of this one meanwhile.
         self.front.arriving.set(head.is_pending() && self.line.holds_more());
         let stop = match ready!(head) {
@@ -164,34 +172,34 @@ impl Server {
         End::Dropped
     }
 
-    /// Has the handler answer, for as long as the client is there to be answered.
-    async fn answer(&mut self, head: Head) -> Option<Response<RespBody>> {
-        let parts = head.parts;
+    /// Has the handler answer, for as long as the client is there to be answered. `false`: it is not.
+    async fn answer(&mut self, parts: &mut Parts, response: &mut Response<RespBody>) -> bool {
         let call = Registered::new(&self.worker, &self.front, None, parts.method.clone(), parts.uri.clone());
         let state = Rc::clone(call.shared());
         if parts.version >= Version::HTTP_11 {
             state.want_hints();
         }
-        let request = Request::from_parts(parts, ClientBody::Http1(LineBody::of(&self.line)));
-        let mut handler = pin!(handler::handle(Rc::clone(&self.worker), call, request));
+        let body = ClientBody::Http1(LineBody::of(&self.line));
+        let worker = Rc::clone(&self.worker);
+        let mut handler = pin!(handler::handle(&worker, call, (parts, body), response));
         poll_fn(|cx| {
             self.front.keep_waker(cx.waker());
             if !self.takes_order() {
-                return Poll::Ready(None);
+                return Poll::Ready(false);
             }
             let answered = handler.as_mut().poll(cx);
             for hint in state.take_hints() {
                 write_interim(self.outbox.back(), hint.status(), hint.headers());
             }
-            if let Poll::Ready(response) = answered {
-                return Poll::Ready(Some(response));
+            if answered.is_ready() {
+                return Poll::Ready(true);
             }
             if self.line.take_wanted() {
                 write_interim(self.outbox.back(), StatusCode::CONTINUE, &HeaderMap::new());
             }
             let broken =
                 !self.outbox.is_empty() && matches!(self.line.poll_write(cx, &mut self.outbox), Poll::Ready(Err(_)));
-            if broken || self.line.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
+            if broken || self.line.is_gone(cx) { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
     }
@@ -206,20 +214,20 @@ impl Server {
         true
     }
 
-    /// Says an answer. `Some`: nothing follows it.
-    async fn say(&mut self, asked: Asked, response: Response<RespBody>) -> Option<End> {
-        let (mut head, mut body) = response.into_parts();
+    /// Says an answer, and takes its fields and its body. `Some`: nothing follows it.
+    async fn say(&mut self, asked: Asked, response: &mut Response<RespBody>) -> Option<End> {
+        let mut body = std::mem::replace(response.body_mut(), RespBody::Empty);
         if let RespBody::Tunnel(tunnel) = body {
             let manner = Manner { version: asked.version, length: Length::None, keep_alive: true };
-            write_head(self.outbox.back(), &head, manner, date::now);
+            write_head(self.outbox.back(), response, manner, date::now);
             let whole = poll_fn(|cx| self.poll_body(cx, &mut RespBody::Empty, &mut None)).await;
             return Some(if whole { End::Tunnel(tunnel) } else { End::Dropped });
         }
-        let (length, mut coding) = frame(asked, head.status, &body);
+        let (length, mut coding) = frame(asked, response.status(), &body);
         if let (Length::AsSaid, Some(length @ 1..)) = (length, body.size_hint().exact())
-            && !head.headers.contains_key(CONTENT_LENGTH)
+            && !response.headers().contains_key(CONTENT_LENGTH)
         {
-            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         // An answer that did not wait for all of its request: is the rest here, at least? While a node sends the answer, it may
         // still be taking the request.
@@ -228,8 +236,8 @@ impl Server {
         let unread = left && !poll_fn(|cx| Poll::Ready(self.line.skip_body(cx))).await;
         let keep_alive = asked.keep_alive && !unread && !self.closes;
         let manner = Manner { version: asked.version, length, keep_alive };
-        let goes_on = write_head(self.outbox.back(), &head, manner, date::now);
-        recycle(head.headers);
+        let goes_on = write_head(self.outbox.back(), response, manner, date::now);
+        recycle(std::mem::take(response.headers_mut()));
         self.told_by_end = length == Length::Close;
         // What a body holds is let go before the client has read all of it.
         match body {

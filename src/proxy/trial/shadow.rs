@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::HeaderValue;
 use http::request::Parts;
+use http::{Response, StatusCode};
 use hyper::body::Body;
 use tokio::time::timeout;
 
@@ -80,14 +80,14 @@ pub fn copy(
     worker: &Rc<Worker>,
     call: &Call,
     (view, index): (&Rc<View>, usize),
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     course: Course,
     status: StatusCode,
 ) {
     let Some((service, local)) = view.service(index) else { return };
     let trial = service.settings.trial.as_ref();
     let Some(shadow) = trial.and_then(|trial| trial.shadow.as_ref()) else { return };
-    let parts = &outgoing.parts;
+    let parts = &*outgoing.head;
     let plain = is_safe(&parts.method) && outgoing.source.is_none() && outgoing.seen.upgrade.is_none();
     if !plain || outgoing.hostless || !local.shadows.is_due(shadow.share) {
         return;
@@ -144,12 +144,13 @@ impl Copy {
         call.begin_patience(began, patience, true, &permit);
         let demand = Demand { replayable: true, again: false, now: began, upgrade: false };
         let ask = Ask { head: &request, told: None, body: ReqBody::empty };
-        let sent = upstream::send(worker, &call, permit.local(), settings, ask, demand).await;
+        let mut response = Response::new(RespBody::Empty);
+        let sent = upstream::send(worker, &call, permit.local(), settings, ask, demand, &mut response).await;
         call.end_patience();
         let (status, answer) = match sent {
-            Sent::Response(response) => {
-                if let Ok(answer) = answer::examine(response, &Seen::default()).await {
-                    let status = answer.status();
+            Sent::Response(feed) => {
+                if let Ok(answer) = answer::examine(&mut response, feed, &Seen::default()).await {
+                    let status = response.status();
                     let failed = settings.rollout.guard.fails(status.as_u16());
                     permit.count_answer(began.elapsed(), status, failed);
                     (Some(status), Some(answer))
@@ -165,10 +166,8 @@ impl Copy {
         };
         permit.count_shadow(status != Some(self.status));
         if let Some(answer) = answer {
-            let passed = answer.pass_on(worker, call, permit, (None, None), settings).await;
-            if let Ok(response) = passed {
-                read(response.into_body()).await;
-            }
+            answer.pass_on(&mut response, worker, call, permit, (None, None), settings).await;
+            read(response.into_body()).await;
         }
     }
 }

@@ -34,7 +34,7 @@ impl Watch {
         call: &Call,
         service: &ServiceView,
         permit: &Permit,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         now: Instant,
     ) -> Option<Self> {
         service.trial?;
@@ -59,10 +59,10 @@ impl Watch {
     }
 
     /// Whether a try that the node has seen is.
-    pub fn shields(self, outgoing: &Outgoing) -> bool {
+    pub fn shields(self, outgoing: &Outgoing<'_>) -> bool {
         let may = match self.shield {
             Shield::Off => false,
-            Shield::Safe => is_safe(&outgoing.parts.method),
+            Shield::Safe => is_safe(&outgoing.head.method),
             Shield::Idempotent => outgoing.seen.idempotent,
         };
         self.on_trial && may && outgoing.source.as_ref().is_none_or(|source| source.can_go_again())

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Response;
 use hyper::body::Frame;
 
 use super::{Ask, Demand, Feed, IdlePolicy, Loss, Sent};
@@ -20,7 +21,7 @@ use crate::config::{self, Protocol};
 use crate::net::http1::Error;
 use crate::net::http1::response::Head;
 use crate::net::{ConnectError, Introduction, Pulse, Stream};
-use crate::proxy::body::ReqBody;
+use crate::proxy::body::{ReqBody, RespBody};
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::{Fitness, LocalNode, Slot};
 use crate::proxy::worker::Worker;
@@ -153,6 +154,7 @@ pub(super) async fn send(
     settings: &config::Service,
     ask: Ask<'_, impl Fn() -> ReqBody>,
     demand: Demand,
+    response: &mut Response<RespBody>,
 ) -> Sent {
     let Demand { replayable, again, mut now, .. } = demand;
     loop {
@@ -172,10 +174,10 @@ pub(super) async fn send(
         let read = pulse.read();
         call.set_upstream(pulse);
         call.enter(Stage::Response, settings.timeouts.response);
-        match exchange((call, settings), &mut upstream, reused, &ask).await {
+        match exchange((call, settings), &mut upstream, reused, &ask, response).await {
             Ok(Some(Ok(found))) => {
                 upstream.wire.receive(found.body);
-                return Sent::Response(http::Response::from_parts(found.parts, Feed::Http1(upstream)));
+                return Sent::Response(Feed::Http1(upstream));
             }
             Ok(Some(Err(error))) => {
                 let silent = reused && upstream.pulse().read() == read;
@@ -205,6 +207,7 @@ async fn exchange(
     upstream: &mut Upstream,
     reused: bool,
     ask: &Ask<'_, impl Fn() -> ReqBody>,
+    response: &mut Response<RespBody>,
 ) -> Result<Option<Result<Head, Error>>, Verdict> {
     let wire = &mut upstream.wire;
     let mut begun = false;
@@ -217,7 +220,7 @@ async fn exchange(
             wire.begin(ask.head, ask.told, (ask.body)());
             begun = true;
         }
-        wire.poll_head(cx, &ask.head.method, (call, settings), first && reused).map(Some)
+        wire.poll_head(cx, &ask.head.method, (call, settings), first && reused, response).map(Some)
     }))
     .await
 }

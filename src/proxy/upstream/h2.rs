@@ -21,7 +21,7 @@ use hyper::body::Body;
 
 use super::{Ask, Demand, Feed, Loss, Sent};
 use crate::config;
-use crate::proxy::body::ReqBody;
+use crate::proxy::body::{ReqBody, RespBody};
 use crate::proxy::call::{Call, Stage, Verdict};
 use crate::proxy::view::LocalNode;
 use crate::proxy::worker::Worker;
@@ -39,6 +39,7 @@ pub(super) async fn send(
     settings: &config::Service,
     ask: &Ask<'_, impl Fn() -> ReqBody>,
     demand: Demand,
+    response: &mut Response<RespBody>,
 ) -> Sent {
     let (place, mut send) = loop {
         let place = match carriers::place(worker, call, local, settings, demand).await {
@@ -60,18 +61,19 @@ pub(super) async fn send(
     let heard = place.carrier().heard();
     let body = (ask.body)();
     let whole = body.is_end_stream();
-    let (response, stream) = match send.send_request(head, whole) {
+    let (coming, stream) = match send.send_request(head, whole) {
         Ok(sent) => sent,
         Err(error) => return Sent::Lost(Loss::Head(error.to_string())),
     };
     drop(send);
     let upload = (!whole).then(|| Upload::new(body, stream));
-    let mut exchange = Exchange { response, upload };
+    let mut exchange = Exchange { response: coming, upload };
     match call.unless_judged(poll_fn(|cx| exchange.poll(cx, call, settings))).await {
-        Ok(Ok(response)) => {
+        Ok(Ok(came)) => {
             let upload = exchange.upload.map(Upload::detach);
-            let answer = |recv| Feed::Http2(Box::new(Answer::new(recv, upload, place)));
-            Sent::Response(response.map(answer))
+            let (head, body) = came.into_parts();
+            *response = Response::from_parts(head, RespBody::Empty);
+            Sent::Response(Feed::Http2(Box::new(Answer::new(body, upload, place))))
         }
         Ok(Err(Failure::Client)) => Sent::Lost(Loss::Upload),
         Ok(Err(Failure::Stream(error))) => failed(&place, error),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use http::request::Parts;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
@@ -72,8 +73,13 @@ impl Line {
         })))
     }
 
-    /// The next request's head. `None`: the client has ended the connection between two requests.
-    pub(super) fn poll_head(&self, cx: &mut Context<'_>, bounds: Bounds) -> Poll<Result<Option<Head>, Error>> {
+    /// The next request's head, read into `parts`. `None`: the client has ended the connection between two requests.
+    pub(super) fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        bounds: Bounds,
+        parts: &mut Parts,
+    ) -> Poll<Result<Option<Head>, Error>> {
         let ends = &mut *self.0.borrow_mut();
         loop {
             if request::skip_empty_lines(&mut ends.inbox) {
@@ -81,7 +87,7 @@ impl Line {
             }
             if !ends.inbox.is_empty()
                 && request::may_be_whole(&ends.inbox, ends.looked, bounds)
-                && let Some(mut head) = request::read_head(&mut ends.inbox, bounds)?
+                && let Some(mut head) = request::read_head(&mut ends.inbox, bounds, parts)?
             {
                 ends.looked = 0;
                 ends.body = head.body.take();

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, DATE, HeaderValue, SEC_WEBSOCKET_ACCEPT};
-use http::response::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use hyper::body::{Body, Frame};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -76,13 +76,20 @@ pub async fn run(work: Work) {
     let _open = Open::new(&front);
     // The rest of an extended CONNECT is what goes through the tunnel.
     let asked = if websocket.is_some() { None } else { body.take() };
-    let request = request.map(|head| Request::from_parts(head, ClientBody::Http2(asked)));
+    let mut request = request;
+    let asked = request.as_mut().map(|head| (head, ClientBody::Http2(asked))).map_err(|fault| &*fault);
     // Pinned first, it is made in its place; awaited at once, it would be made elsewhere and moved.
-    let Some(response) = pin!(answer(&worker, call, &state, request, &sender)).await else {
+    let mut response = Response::new(RespBody::Empty);
+    if !pin!(answer(&worker, call, &state, asked, &sender, &mut response)).await {
         meter.spend(RESET_EARLY);
         return;
-    };
-    let mut response = told(response, grpc);
+    }
+    if let Ok(head) = request {
+        recycle(head.headers);
+    }
+    if grpc {
+        retell(&mut response);
+    }
     if let Some(key) = websocket {
         let switched = matches!(response.body(), RespBody::Tunnel(_));
         if switched && is_accepted(response.headers(), &key) {
@@ -93,8 +100,8 @@ pub async fn run(work: Work) {
             response = Fault::BadResponse.response();
         }
     }
-    let (mut head, body) = response.into_parts();
-    rewrite(&mut head, &body);
+    let body = std::mem::replace(response.body_mut(), RespBody::Empty);
+    rewrite(response.headers_mut(), &body);
     let ends = is_head || body.is_end_stream();
     // What it holds is let go before the client has read the head.
     let body = if ends {
@@ -103,10 +110,10 @@ pub async fn run(work: Work) {
     } else {
         Some(body)
     };
-    if sender.send_head(head.status, &head.headers, ends).is_err() {
+    if sender.send_head(response.status(), response.headers(), ends).is_err() {
         return;
     }
-    recycle(head.headers);
+    recycle(std::mem::take(response.headers_mut()));
     let Some(body) = body else { return answered(&meter) };
     let mut pump = Pump { body, waiting: Bytes::new(), last: false, stalled: None };
     match poll_fn(|cx| pump.poll(cx, &mut sender, &state, &front, &meter)).await {
@@ -132,36 +139,40 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Has the handler answer, for as long as the client wants to know.
+/// Has the handler answer, for as long as the client wants to know. `false`: it does not.
 async fn answer(
     worker: &Rc<Worker>,
     call: Registered,
     state: &Call,
-    request: Result<Request<ClientBody>, Fault>,
+    asked: Result<(&mut Parts, ClientBody), &Fault>,
     sender: &Sender,
-) -> Option<Response<RespBody>> {
-    let request = match request {
-        Ok(request) => request,
-        Err(fault) => return Some(refuse::refuse(worker, &fault)),
+    response: &mut Response<RespBody>,
+) -> bool {
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(fault) => {
+            *response = refuse::refuse(worker, fault);
+            return true;
+        }
     };
     state.want_hints();
-    let mut handler = pin!(handler::handle(Rc::clone(worker), call, request));
+    let mut handler = pin!(handler::handle(worker, call, asked, response));
     let mut said = false;
     poll_fn(|cx| {
         if state.poll_killed(cx).is_ready() {
             sender.reset(Reason::CANCEL);
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         }
         // First: one that is reset at once shall not reach a node.
         if sender.poll_gone(cx).is_ready() {
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         }
         let answered = handler.as_mut().poll(cx);
         for hint in state.take_hints() {
             sender.send_interim(hint.status(), hint.headers());
         }
-        if let Poll::Ready(response) = answered {
-            return Poll::Ready(Some(response));
+        if answered.is_ready() {
+            return Poll::Ready(true);
         }
         if !said && state.wants_body() {
             said = true;
@@ -173,34 +184,33 @@ async fn answer(
     .await
 }
 
-/// A fault in the words of gRPC, if those are what the client understands.
-fn told(mut response: Response<RespBody>, grpc: bool) -> Response<RespBody> {
-    match response.extensions_mut().remove::<Fault>() {
-        Some(fault) if grpc => grpc::refusal(&fault),
-        _ => response,
+/// Tells a fault in the words of gRPC.
+fn retell(response: &mut Response<RespBody>) {
+    if let Some(fault) = response.extensions_mut().remove::<Fault>() {
+        *response = grpc::refusal(&fault);
     }
 }
 
 /// The last touches to a head. One walk over it costs less than to look four names up.
-fn rewrite(head: &mut Parts, body: &RespBody) {
+fn rewrite(headers: &mut HeaderMap, body: &RespBody) {
     let (mut connection, mut dated, mut measured) = (false, false, false);
-    for name in head.headers.keys() {
+    for name in headers.keys() {
         connection |= CONNECTION_FIELDS.contains(name);
         dated |= *name == DATE;
         measured |= *name == CONTENT_LENGTH;
     }
     if connection {
         for name in CONNECTION_FIELDS {
-            head.headers.remove(name);
+            headers.remove(name);
         }
     }
     if !dated {
-        head.headers.insert(DATE, date::now());
+        headers.insert(DATE, date::now());
     }
     if let (RespBody::Full(bytes), false) = (body, measured)
         && !bytes.is_empty()
     {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     }
 }
 
@@ -216,7 +226,7 @@ async fn open_tunnel(response: Response<RespBody>, received: Option<StreamBody>,
     let RespBody::Tunnel(tunnel) = body else { return };
     head.headers.remove(SEC_WEBSOCKET_ACCEPT);
     head.status = StatusCode::OK;
-    rewrite(&mut head, &RespBody::Empty);
+    rewrite(&mut head.headers, &RespBody::Empty);
     if sender.send_head(head.status, &head.headers, false).is_ok() {
         tunnel.run(Bytewise::new(sender, received), Bytes::new()).await;
     }

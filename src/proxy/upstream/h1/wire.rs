@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use hyper::body::{Body, Frame};
 
 use crate::config;
@@ -99,13 +99,14 @@ impl Wire {
         self.outbox.rest();
     }
 
-    /// Sends what can be sent, and reads on until the head of the response is there. `silent`: nothing was, a moment ago.
-    pub(super) fn poll_head(
+    /// Sends what can be sent, and reads on until the head of the response is there, in `response`. `silent`: nothing was, a moment ago.
+    pub(super) fn poll_head<B>(
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
         (call, service): (&Call, &config::Service),
         silent: bool,
+        response: &mut Response<B>,
     ) -> Poll<Result<Head, Error>> {
         loop {
             if let Poll::Ready(Err(error)) = self.poll_send(cx) {
@@ -116,7 +117,8 @@ impl Wire {
                 return Poll::Pending;
             }
             let came = !self.inbox.is_empty();
-            let head = match came.then(|| incoming::read_head(&mut self.inbox, method)).transpose()?.flatten() {
+            let head = match came.then(|| incoming::read_head(&mut self.inbox, method, response)).transpose()?.flatten()
+            {
                 Some(head) => head,
                 None if self.inbox.len() >= HEAD_SIZE => {
                     return Poll::Ready(Err(Error::HeadTooLarge));
@@ -126,7 +128,7 @@ impl Wire {
                     _ => continue,
                 },
             };
-            let status = head.parts.status;
+            let status = response.status();
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 self.interims += 1;
                 if self.interims > INTERIM {
@@ -135,7 +137,7 @@ impl Wire {
                 if status == StatusCode::CONTINUE {
                     call.release_body();
                 }
-                call.hint(status, &head.parts.headers, service);
+                call.hint(status, response.headers(), service);
                 continue;
             }
             self.keep_alive = head.keep_alive;
