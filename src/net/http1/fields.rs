@@ -12,7 +12,8 @@ use super::places::Places;
 /// Fields of a response's head, or of trailers.
 pub(super) const MOST_FIELDS: usize = 100;
 
-/// Reads the fields at these places, in place of those that were there. `keep`: whether one is to be kept, with whatever else is to be made of it.
+/// Reads the fields at these places, in place of those that were there. `keep`: whether one is to be kept, with whatever else is to
+/// be made of it.
 #[inline]
 pub(super) fn read(
     text: &Bytes,

@@ -22,7 +22,8 @@ pub struct Head {
     pub keep_alive: bool,
 }
 
-/// Takes a head out of what came, into `response`, whose body stays what it is. `None`: it is not whole yet. `method`: of the request.
+/// Takes a head out of what came, into `response`, whose body stays what it is. `None`: it is not whole yet. `method`: of the
+/// request.
 pub fn read_head<B>(inbox: &mut BytesMut, method: &Method, response: &mut Response<B>) -> Result<Option<Head>, Error> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut head = httparse::Response::new(&mut []);

@@ -16,7 +16,8 @@ use super::super::view::ServiceLocal;
 use super::super::worker::Worker;
 use crate::pool::{Aim, ServiceView};
 
-/// Asks the other version than that which has just said 404, and has `response` be what it says. None if it does not have it either; then the call is where it was.
+/// Asks the other version than that which has just said 404, and has `response` be what it says. None if it does not have it either;
+/// then the call is where it was.
 pub async fn ask_other(
     worker: &Rc<Worker>,
     call: &Call,

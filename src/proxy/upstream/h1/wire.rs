@@ -99,7 +99,8 @@ impl Wire {
         self.outbox.rest();
     }
 
-    /// Sends what can be sent, and reads on until the head of the response is there, in `response`. `silent`: nothing was, a moment ago.
+    /// Sends what can be sent, and reads on until the head of the response is there, in `response`. `silent`: nothing was, a moment
+    /// ago.
     pub(super) fn poll_head<B>(
         &mut self,
         cx: &mut Context<'_>,
