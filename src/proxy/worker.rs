@@ -1,10 +1,11 @@
 //! One worker: a thread, a runtime, its sockets, its connections. Workers share nothing but the pool.
 
+mod admission;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,20 +13,19 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use slab::Slab;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
+pub use self::admission::Connected;
 use super::accept::Handshakes;
 use super::access_log::Desk;
 use super::call::Call;
 use super::cuts::Cuts;
 use super::door::Kit;
-use super::front::{self, Front, Runners};
+use super::front::{Front, Runners};
 use super::view::{LocalNode, View};
-use crate::pool::meters;
-use crate::pool::{Command, Entrance, Meters, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
+use crate::pool::{Command, Meters, Node, ShutdownSpec, Snapshot, SocketId, Subscription, WorkerStats};
 
 /// How often limits are looked at. A limit may be overrun by this much.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -338,113 +338,8 @@ impl Worker {
         self.view().wake_held();
     }
 
-    fn listen(self: &Rc<Self>, id: SocketId, socket: std::net::TcpListener, entrance: Arc<ArcSwap<Entrance>>) {
-        let stop = Rc::new(Notify::new());
-        self.sockets.borrow_mut().insert(id, Rc::clone(&stop));
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            if let Err(error) = worker.accept(socket, &entrance, &stop).await {
-                tracing::error!(%error, "a listener failed");
-            }
-            worker.sockets.borrow_mut().remove(&id);
-        });
-    }
-
-    async fn accept(
-        self: &Rc<Self>,
-        socket: std::net::TcpListener,
-        entrance: &ArcSwap<Entrance>,
-        stop: &Notify,
-    ) -> io::Result<()> {
-        let listener = TcpListener::from_std(socket)?;
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.notified() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) => self.admit(stream, remote, entrance),
-                    // No descriptors left, or the client is gone already. The first needs a pause, or this spins.
-                    Err(error) => {
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                },
-            }
-        }
-        // What the kernel has queued belongs to clients that think they are connected; closing now would reset them.
-        let socket = listener.into_std()?;
-        while let Ok((stream, remote)) = socket.accept() {
-            stream.set_nonblocking(true)?;
-            self.admit(TcpStream::from_std(stream)?, remote, entrance);
-        }
-        Ok(())
-    }
-
-    fn admit(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, entrance: &ArcSwap<Entrance>) {
-        let limit = self.part_of(self.view().edge().limits.connections);
-        if self.fronts.borrow().len() >= limit {
-            self.stats.refused.add_one();
-            let answer = b"HTTP/1.1 503 Service Unavailable\r\nx-sluice-error: connection-limit\r\nretry-after: 1\r\n\
-                content-length: 0\r\nconnection: close\r\n\r\n";
-            // Best effort: over the limit nobody is waited for. Over TLS this is no answer.
-            if !entrance.load().is_tls {
-                let _ = stream.try_write(answer);
-            }
-            return;
-        }
-        let Ok(counted) = self.count_address(remote) else {
-            self.stats.refused.add_one();
-            let answer = b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
-                content-length: 0\r\nconnection: close\r\n\r\n";
-            if !entrance.load().is_tls {
-                let _ = stream.try_write(answer);
-            }
-            return;
-        };
-        self.stats.accepted.add_one();
-        let served = front::serve(Rc::clone(self), stream, remote, entrance.load_full());
-        tokio::task::spawn_local(async move {
-            served.await;
-            drop(counted);
-        });
-    }
-
-    /// Counts a connection from this peer, if that is limited. `Err`: it has too many.
-    fn count_address(&self, remote: SocketAddr) -> Result<Option<meters::Connected>, ()> {
-        let view = self.view();
-        let edge = view.edge();
-        let Some(most) = edge.limits.connections_per_address else {
-            return Ok(None);
-        };
-        let ip = remote.ip().to_canonical();
-        if edge.trusted_proxies.iter().any(|net| net.contains(&ip)) {
-            return Ok(None);
-        }
-        self.meters.connect(ip, most).map(Some).ok_or(())
-    }
-
     /// Whether there are more requests under way than there may be, this one included.
     pub fn is_full(&self, most: usize) -> bool {
         self.calls.borrow().len() > self.part_of(most)
-    }
-
-    /// Enters a client connection.
-    pub fn register(self: &Rc<Self>, front: &Rc<Front>) -> Connected {
-        let place = self.fronts.borrow_mut().insert(Rc::clone(front));
-        Connected { worker: Rc::clone(self), place }
-    }
-}
-
-/// A client connection's place in the worker's table.
-#[derive(Debug)]
-pub struct Connected {
-    worker: Rc<Worker>,
-    place: usize,
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.worker.stats.ended.add_one();
-        self.worker.fronts.borrow_mut().try_remove(self.place);
     }
 }

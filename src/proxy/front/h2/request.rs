@@ -7,11 +7,12 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Uri, Version, uri};
+use http::{Method, Uri, Version, uri};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use super::super::super::error::Fault;
 use super::super::super::headers::HOP_BY_HOP;
+use crate::net::http1::request::blank;
 use crate::net::http1::{digits, spare};
 use crate::net::http2::hpack::Name;
 
@@ -157,7 +158,7 @@ impl Fields {
         if self.cookies > 1 {
             join_cookies(&mut self.headers);
         }
-        let mut head = Request::new(()).into_parts().0;
+        let mut head = blank();
         (head.method, head.uri, head.version, head.headers) = (method, uri, Version::HTTP_2, self.headers);
         if let Some(protocol) = self.protocol {
             if !protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {

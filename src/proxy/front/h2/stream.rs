@@ -55,7 +55,7 @@ pub struct Work {
 /// Serves one request.
 pub async fn run(work: Work) {
     let Work { worker, front, meter, request, mut body, mut sender } = work;
-    let Prepared { request, websocket, is_head, .. } = request;
+    let Prepared { mut request, websocket, is_head, .. } = request;
     let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let (method, uri) = match &request {
         Ok(head) => (head.method.clone(), head.uri.clone()),
@@ -76,10 +76,9 @@ pub async fn run(work: Work) {
     let _open = Open::new(&front);
     // The rest of an extended CONNECT is what goes through the tunnel.
     let asked = if websocket.is_some() { None } else { body.take() };
-    let mut request = request;
     let asked = request.as_mut().map(|head| (head, ClientBody::Http2(asked))).map_err(|fault| &*fault);
-    // Pinned first, it is made in its place; awaited at once, it would be made elsewhere and moved.
     let mut response = Response::new(RespBody::Empty);
+    // Pinned first, it is made in its place; awaited at once, it would be made elsewhere and moved.
     if !pin!(answer(&worker, call, &state, asked, &sender, &mut response)).await {
         meter.spend(RESET_EARLY);
         return;
