@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -58,7 +58,7 @@ pub trait Readable: AsyncRead + AsyncWrite + Unpin {
         Poll::Ready(Ok(space.filled().len()))
     }
 
-    /// Writes what is taken at once.
+    /// Writes what is taken at once, by somebody whom nothing has kept waiting.
     fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, data)
     }
@@ -76,10 +76,12 @@ impl Readable for Stream {
         Self::is_readable(self)
     }
 
+    #[inline]
     fn poll_take(&mut self, cx: &mut Context<'_>, waiting: &mut Waiting, space: &mut [u8]) -> Poll<io::Result<usize>> {
         Self::poll_take(self, cx, waiting, space)
     }
 
+    #[inline]
     fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Self::poll_give(self, cx, data)
     }
@@ -94,6 +96,8 @@ impl Readable for Stream {
 struct Half {
     /// Whether the source will wake the tunnel. Each time one direction has something the other one is looked at too.
     waiting: Waiting,
+    /// Whether nothing is left to be done until there is something to read, for which the tunnel will be woken.
+    resting: bool,
     /// What the other side did not take yet.
     rest: Bytes,
     tracker: Option<FrameTracker>,
@@ -114,7 +118,16 @@ impl Half {
             tracker.advance(ahead);
         }
         let rest = Bytes::copy_from_slice(ahead);
-        Self { waiting: Waiting::default(), rest, tracker, ended: false, unflushed: false, shut: false, moved: 0 }
+        Self {
+            waiting: Waiting::default(),
+            resting: false,
+            rest,
+            tracker,
+            ended: false,
+            unflushed: false,
+            shut: false,
+            moved: 0,
+        }
     }
 
     fn is_drained(&self) -> bool {
@@ -124,6 +137,11 @@ impl Half {
     /// Whether everything that was passed on is whole messages.
     fn is_at_border(&self) -> bool {
         self.is_drained() && self.tracker.as_ref().is_none_or(FrameTracker::is_at_border)
+    }
+
+    /// The tunnel is polled by a task that is entered nowhere yet.
+    fn meet_task(&mut self) {
+        (self.waiting, self.resting) = (Waiting::default(), false);
     }
 
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
@@ -136,15 +154,10 @@ impl Half {
         last: bool,
     ) -> Poll<io::Result<()>> {
         // A message wakes the tunnel for one of its directions; this is the other.
-        if self.is_idle() && self.waiting.is_entered(cx) && !from.is_readable() {
+        if self.resting && !from.is_readable() {
             return Poll::Pending;
         }
         self.work(cx, from, to, last)
-    }
-
-    /// Whether there is nothing to do but to read.
-    fn is_idle(&self) -> bool {
-        self.is_drained() && !self.unflushed && !self.ended
     }
 
     fn work(
@@ -154,9 +167,11 @@ impl Half {
         to: &mut impl Readable,
         last: bool,
     ) -> Poll<io::Result<()>> {
+        self.resting = false;
         for _ in 0..PIECES {
             while !self.is_drained() {
-                let written = ready!(self.write(cx, to, &self.rest.clone()))?;
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest))?;
+                self.count(to, written)?;
                 self.rest.advance(written);
             }
             if self.unflushed {
@@ -173,8 +188,9 @@ impl Half {
             if last && self.is_at_border() {
                 return Poll::Pending;
             }
-            ready!(SPACE.with_borrow_mut(|space| self.read(cx, from, to, last, space)))?;
-            if self.is_idle() && self.waiting.is_entered(cx) {
+            let read = SPACE.with_borrow_mut(|space| self.read(cx, from, to, last, space))?;
+            self.resting = self.waiting.is_entered() && self.is_drained() && !self.unflushed && !self.ended;
+            if self.resting || read.is_pending() {
                 return Poll::Pending;
             }
         }
@@ -204,8 +220,11 @@ impl Half {
             }
         }
         while !data.is_empty() {
-            match self.write(cx, to, data)? {
-                Poll::Ready(written) => data = &data[written..],
+            match to.poll_give(cx, data)? {
+                Poll::Ready(written) => {
+                    self.count(to, written)?;
+                    data = &data[written..];
+                }
                 Poll::Pending => {
                     self.rest = Bytes::copy_from_slice(data);
                     break;
@@ -215,14 +234,15 @@ impl Half {
         Poll::Ready(Ok(()))
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, to: &mut impl Readable, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(to.poll_give(cx, data))?;
+    /// The other side took so much.
+    #[inline]
+    fn count(&mut self, to: &impl Readable, written: usize) -> io::Result<()> {
         if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            return Err(io::ErrorKind::WriteZero.into());
         }
         self.unflushed = to.is_buffered();
         self.moved += written;
-        Poll::Ready(Ok(written))
+        Ok(())
     }
 }
 
@@ -240,13 +260,25 @@ impl Tunnel {
         let mut closing = false;
         // Whether the node ended its direction while the client had not.
         let mut node_first = false;
+        let mut task = Waker::noop().clone();
+        let bell = self.call.bell();
+        let mut cut = false;
         let result: io::Result<()> = poll_fn(|cx| {
-            if self.call.poll_killed(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+            let unknown = !task.will_wake(cx.waker());
+            if unknown {
+                task.clone_from(cx.waker());
+                down.meet_task();
+                up.meet_task();
             }
-            let cut = self.call.is_cut();
-            if cut && !tracked {
-                return Poll::Ready(Ok(()));
+            // The call and its connection lie where a message's way does not lead: to look there each time would cost more than to ask.
+            if bell.as_ref().is_none_or(|bell| bell.answer()) || unknown {
+                if self.call.poll_killed(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                cut = self.call.is_cut();
+                if cut && !tracked {
+                    return Poll::Ready(Ok(()));
+                }
             }
             let down_done = down.poll(cx, &mut self.node, &mut client, cut)?.is_ready();
             if cut && !closing && !down.ended && down.is_at_border() {
@@ -260,8 +292,8 @@ impl Tunnel {
             }
             node_first |= down.ended && !up.ended && !closing;
             let up_done = up.poll(cx, &mut client, &mut self.node, false)?.is_ready();
-            let answered = up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
-            let done = if closing { up_done || answered } else { down_done && up_done };
+            let answered = || up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
+            let done = if closing { up_done || answered() } else { down_done && up_done };
             if done { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
         .await;
@@ -282,6 +314,9 @@ impl Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     /// Always has something, and takes everything.
@@ -311,6 +346,27 @@ mod tests {
     }
 
     impl Readable for Endless {}
+
+    #[tokio::test]
+    async fn a_direction_at_rest_is_woken_in_a_task_that_it_has_not_met() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut client = TcpStream::connect(listener.local_addr()?).await?;
+        let (mut from, mut half) = (Stream::new(listener.accept().await?.0), Half::new(&[], false));
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(half.poll(&mut nobody, &mut from, &mut Endless, false).is_pending() && half.resting);
+        half.meet_task();
+        let moved = poll_fn(|cx| match half.poll(cx, &mut from, &mut Endless, false)? {
+            Poll::Pending if half.moved == 0 => Poll::Pending,
+            _ => Poll::Ready(io::Result::Ok(half.moved)),
+        });
+        let (moved, written) = tokio::join!(moved, async {
+            tokio::task::yield_now().await;
+            client.write_all(b"data").await
+        });
+        written?;
+        assert_eq!(moved?, 4);
+        Ok(())
+    }
 
     #[tokio::test]
     async fn who_always_has_more_to_move_lets_others_have_their_turn_and_goes_on() {
