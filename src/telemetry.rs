@@ -22,7 +22,7 @@ pub enum Format {
 /// is told and `info` is taken. A second call changes nothing.
 pub fn init(filter: Option<&str>, format: Format) {
     let filter = filter.map_or(Ok(usual()), targets).unwrap_or_else(|problem| {
-        anstream::eprintln!("warning: SLUICE_LOG: {problem}; taking `info`");
+        anstream::eprintln!("warning: --log (SLUICE_LOG): {problem}; taking `info`");
         usual()
     });
     let lines = tracing_subscriber::fmt::layer()

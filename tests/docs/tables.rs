@@ -77,7 +77,7 @@ fn every_error_label_is_in_the_reference_with_its_status() {
 /// Label and status of answers that are sent as bytes, where there is no request yet.
 fn written_by_hand() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for file in ["src/proxy/accept.rs", "src/proxy/worker.rs", "src/proxy/front/h1.rs"] {
+    for file in ["src/proxy/accept.rs", "src/proxy/worker/admission.rs", "src/proxy/front/h1.rs"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         for (at, _) in text.match_indices("x-sluice-error: ") {
             let label = text[at..].split(": ").nth(1).unwrap().split('\\').next().unwrap();
