@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::commands::Stage;
-use crate::ports::Ports;
+use crate::ports::{Ports, row};
 use crate::root;
 
 /// Ends what a test checks by exit code; each line of output in `said` is a fact.
@@ -58,6 +58,7 @@ fn facts(tools: &[(&str, &str)], script: &str) -> Vec<String> {
 
 #[test]
 fn plain_processes_are_deployed_and_stopped_when_they_may_be() {
+    let (first, _kept) = row(6);
     let script = r#"
 deploy=docs/examples/deploy-processes.sh
 $deploy shop v1 sh -c 'exec sluice demo-origin --version "$VERSION" --port "$PORT"'; fact "v1: $?"; fact "$(version)"
@@ -79,7 +80,7 @@ fact "$(ls run/shop/v3/*.pid 2>/dev/null | wc -l) of v3"
         "0 of v3",
         "end",
     ];
-    assert_eq!(facts(&[], script), expected);
+    assert_eq!(facts(&[], &format!("export FIRST_PORT={first}\n{script}")), expected);
 }
 
 #[test]
