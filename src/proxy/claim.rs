@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{COOKIE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{Call, Stage, Verdict};
 use super::halted;
 use super::view::{LocalNode, ServiceLocal, View};
 use super::worker::Worker;
-use crate::config::{self, HashBy, Kinds};
+use crate::config::Kinds;
 use crate::model::FailureKind;
 use crate::pool::hold::Place;
-use crate::pool::{Aim, Hold, ServiceView, Turn, ring};
+use crate::pool::{Aim, Hold, ServiceView, Turn};
 
 /// A node that failed so often that it was reported is tried last for this long: the controller decides meanwhile.
 const SUSPECTED: Duration = Duration::from_secs(1);
@@ -296,38 +295,6 @@ pub fn claim(
     })
 }
 
-/// The hash of what the service tells requests by, if it does, and if the request has it.
-pub fn key(settings: &config::Service, headers: &HeaderMap, client: impl FnOnce() -> std::net::IpAddr) -> Option<u64> {
-    let config::Policy::Hash { by, .. } = &settings.balance.policy else {
-        return None;
-    };
-    hash_of(by, headers, client)
-}
-
-/// The hash of what tells requests apart, if the request has it.
-pub fn hash_of(by: &HashBy, headers: &HeaderMap, client: impl FnOnce() -> std::net::IpAddr) -> Option<u64> {
-    match by {
-        HashBy::Client => Some(match client() {
-            std::net::IpAddr::V4(ip) => ring::hash(&ip.octets()),
-            std::net::IpAddr::V6(ip) => ring::hash(&ip.octets()),
-        }),
-        HashBy::Header(name) => headers.get(name).map(|value| ring::hash(value.as_bytes())),
-        HashBy::Cookie(name) => cookie(headers, name).map(ring::hash),
-    }
-}
-
-/// The value of a cookie.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    cookies(headers, name).next()
-}
-
-/// The values of all cookies of a name (RFC 6265 §4.2.1): there is one for each path and domain that it was set for. In HTTP/2 each
-/// may stand in a field of its own.
-pub fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    let pairs = headers.get_all(COOKIE).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-}
-
 /// A request's wait for a node, from its first to the last.
 #[derive(Debug)]
 pub struct Wait {
@@ -394,27 +361,4 @@ pub struct Found {
     pub index: usize,
     /// Nodes that were tried before the wait may be tried again.
     pub afresh: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cookie_is_found_by_its_whole_name() {
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, "xid=1; id=2;sid=3".parse().expect("a value"));
-        headers.append(COOKIE, "late=4=5; empty=".parse().expect("a value"));
-        for (name, value) in [
-            ("id", Some("2")),
-            ("sid", Some("3")),
-            ("xid", Some("1")),
-            ("late", Some("4=5")),
-            ("empty", Some("")),
-            ("i", None),
-            ("d", None),
-        ] {
-            assert_eq!(cookie(&headers, name), value.map(str::as_bytes), "{name}");
-        }
-    }
 }

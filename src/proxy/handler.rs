@@ -12,11 +12,12 @@ use super::access_log;
 use super::attempts::{Outgoing, try_nodes};
 use super::body::{ClientBody, RespBody};
 use super::call::{Call, Registered};
-use super::claim::{self, Course};
+use super::claim::Course;
 use super::door::{self, Context, Pass};
 use super::error::{self, Fault};
 use super::forwarded::{self, Told};
 use super::headers::{self, BodyLength, Seen};
+use super::key;
 use super::refuse::{admit, limit_client, linger, turn_away};
 use super::replay::Source;
 use super::trace;
@@ -213,7 +214,7 @@ async fn answer(
     if let (Some(source), Some(most)) = (&source, most) {
         source.limit_size(most);
     }
-    let key = claim::key(&service.settings, &head.headers, || {
+    let key = key::of(&service.settings, &head.headers, || {
         let peer = call.front.remote().ip().to_canonical();
         // A policy may have removed what told it.
         let told = || door::client_address(peer, &head.headers, &view.edge().trusted_proxies);

@@ -23,6 +23,7 @@ mod grpc;
 mod halted;
 mod handler;
 pub mod headers;
+mod key;
 mod pace;
 mod refuse;
 mod replay;

@@ -96,8 +96,6 @@ impl Readable for Stream {
 struct Half {
     /// Whether the source will wake the tunnel. Each time one direction has something the other one is looked at too.
     waiting: Waiting,
-    /// Whether nothing is left to be done until there is something to read, for which the tunnel will be woken.
-    resting: bool,
     /// What the other side did not take yet.
     rest: Bytes,
     tracker: Option<FrameTracker>,
@@ -118,16 +116,7 @@ impl Half {
             tracker.advance(ahead);
         }
         let rest = Bytes::copy_from_slice(ahead);
-        Self {
-            waiting: Waiting::default(),
-            resting: false,
-            rest,
-            tracker,
-            ended: false,
-            unflushed: false,
-            shut: false,
-            moved: 0,
-        }
+        Self { waiting: Waiting::default(), rest, tracker, ended: false, unflushed: false, shut: false, moved: 0 }
     }
 
     fn is_drained(&self) -> bool {
@@ -139,9 +128,14 @@ impl Half {
         self.is_drained() && self.tracker.as_ref().is_none_or(FrameTracker::is_at_border)
     }
 
+    /// Whether nothing is left to be done until there is something to read, for which the tunnel will be woken.
+    fn is_resting(&self) -> bool {
+        self.waiting.is_entered() && self.is_drained() && !self.unflushed && !self.ended
+    }
+
     /// The tunnel is polled by a task that is entered nowhere yet.
     fn meet_task(&mut self) {
-        (self.waiting, self.resting) = (Waiting::default(), false);
+        self.waiting = Waiting::default();
     }
 
     /// Moves what can be moved. With `last` set, reads no further than to the end of a message. `Ready` once shut.
@@ -154,7 +148,7 @@ impl Half {
         last: bool,
     ) -> Poll<io::Result<()>> {
         // A message wakes the tunnel for one of its directions; this is the other.
-        if self.resting && !from.is_readable() {
+        if self.is_resting() && !from.is_readable() {
             return Poll::Pending;
         }
         self.work(cx, from, to, last)
@@ -167,7 +161,6 @@ impl Half {
         to: &mut impl Readable,
         last: bool,
     ) -> Poll<io::Result<()>> {
-        self.resting = false;
         for _ in 0..PIECES {
             while !self.is_drained() {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest))?;
@@ -189,8 +182,7 @@ impl Half {
                 return Poll::Pending;
             }
             let read = SPACE.with_borrow_mut(|space| self.read(cx, from, to, last, space))?;
-            self.resting = self.waiting.is_entered() && self.is_drained() && !self.unflushed && !self.ended;
-            if self.resting || read.is_pending() {
+            if read.is_pending() || self.is_resting() {
                 return Poll::Pending;
             }
         }
@@ -353,7 +345,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr()?).await?;
         let (mut from, mut half) = (Stream::new(listener.accept().await?.0), Half::new(&[], false));
         let mut nobody = Context::from_waker(Waker::noop());
-        assert!(half.poll(&mut nobody, &mut from, &mut Endless, false).is_pending() && half.resting);
+        assert!(half.poll(&mut nobody, &mut from, &mut Endless, false).is_pending() && half.is_resting());
         half.meet_task();
         let moved = poll_fn(|cx| match half.poll(cx, &mut from, &mut Endless, false)? {
             Poll::Pending if half.moved == 0 => Poll::Pending,

@@ -109,9 +109,9 @@ impl Stream {
     pub fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let result = match &mut self.socket {
             // There is room for a little, nearly always, whatever the runtime knows; it is asked if there is none.
-            Socket::Plain(tcp) if data.len() <= LITTLE => match rustix::net::send(&*tcp, data, SendFlags::NOSIGNAL) {
-                Ok(written) => Poll::Ready(Ok(written)),
-                Err(_) => poll_send(tcp, cx, data),
+            Socket::Plain(tcp) if data.len() <= LITTLE => match send(tcp, data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll_send(tcp, cx, data),
+                sent => Poll::Ready(sent),
             },
             Socket::Plain(tcp) => poll_send(tcp, cx, data),
             Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write(cx, data),
@@ -158,13 +158,17 @@ pub(super) fn poll_write(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> 
 
 fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
     loop {
-        let send = || Ok(rustix::net::send(tcp, data, SendFlags::NOSIGNAL)?);
-        match attempt(tcp, Interest::WRITABLE, data.len(), send) {
+        match attempt(tcp, Interest::WRITABLE, data.len(), || send(tcp, data)) {
             Tried::Some(written) | Tried::Last(written) => return Poll::Ready(Ok(written)),
             Tried::NotReady => ready!(tcp.poll_write_ready(cx))?,
             Tried::Failed(error) => return Poll::Ready(Err(error)),
         }
     }
+}
+
+#[inline]
+fn send(tcp: &TcpStream, data: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(tcp, data, SendFlags::NOSIGNAL)?)
 }
 
 /// Moves bytes unless the runtime knows that none can be moved.

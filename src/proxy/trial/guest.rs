@@ -7,8 +7,8 @@ use http::{Method, Response};
 
 use super::super::body::RespBody;
 use super::super::call::Call;
-use super::super::claim::{cookies, hash_of};
 use super::super::door::{client_address, client_is_https};
+use super::super::key::{cookies, hash_of};
 use super::super::view::{ServiceLocal, View};
 use crate::config::{self, Cohort, CohortBy, OwnCookie, Preview, PreviewBy};
 use crate::pool::balance::point_of;
