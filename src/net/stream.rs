@@ -27,8 +27,6 @@ pub struct Pulse {
     written: Cell<u64>,
     /// Whether the last write had to wait; written by the stream.
     blocked: Cell<bool>,
-    /// Written by whoever rings, and by who answers. It stands here because who moves bytes has just touched the rest.
-    rung: Cell<bool>,
 }
 
 impl Pulse {
@@ -50,17 +48,6 @@ impl Pulse {
     /// Changes whenever a byte moved in either direction.
     pub fn beat(&self) -> u64 {
         self.read.get().wrapping_add(self.written.get())
-    }
-
-    /// Has who moves the bytes look at what it was told, before it goes on. It has to be woken besides.
-    pub fn ring(&self) {
-        self.rung.set(true);
-    }
-
-    /// Whether somebody rang since this was asked last.
-    #[inline]
-    pub fn answer(&self) -> bool {
-        self.rung.replace(false)
     }
 
     pub(super) fn count_written(

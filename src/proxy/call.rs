@@ -309,11 +309,6 @@ impl Call {
         }
     }
 
-    /// What rings when the call's task has been told something; none if it has to look each time.
-    pub fn bell(&self) -> Option<Rc<Pulse>> {
-        self.task.is_none().then(|| Rc::clone(&self.front.pulse))
-    }
-
     /// Resolves when the call has to end at once.
     pub fn poll_killed(&self, cx: &Context<'_>) -> Poll<()> {
         if self.killed.get() {

@@ -180,7 +180,6 @@ impl Front {
 
     /// Has the connection's task look at its call again.
     pub fn wake(&self) {
-        self.pulse.ring();
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

@@ -76,7 +76,9 @@ impl Stream {
             Socket::Plain(tcp) => ready!(poll_recv(tcp, cx, waiting, space))?,
             Socket::Tls(tls) => {
                 let mut space = ReadBuf::new(space);
-                ready!(Pin::new(&mut **tls).poll_read(cx, &mut space))?;
+                let result = Pin::new(&mut **tls).poll_read(cx, &mut space);
+                waiting.entered = result.is_pending() && coop::has_budget_remaining();
+                ready!(result)?;
                 space.filled().len()
             }
         };
