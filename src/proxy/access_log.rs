@@ -251,17 +251,17 @@ impl Entry {
             from.map(|from| to.unwrap_or(end).saturating_duration_since(from))
         };
         match field {
-            LogField::Time => Value::Text(&made.time),
-            LogField::TimeCommon => Value::Text(&made.common),
+            LogField::Time => Value::Word(&made.time),
+            LogField::TimeCommon => Value::Word(&made.common),
             LogField::RequestId => text(self.request_id.get()),
             LogField::TraceId => {
                 self.trace.get().and_then(trace::id).map_or(Value::None, |id| Value::Text(id.as_bytes()))
             }
-            LogField::Client => Value::Text(&made.client),
-            LogField::Peer => Value::Text(&made.peer),
+            LogField::Client => Value::Word(&made.client),
+            LogField::Peer => Value::Word(&made.peer),
             LogField::Listener => Value::Text(self.front.entrance().name.as_bytes()),
             LogField::Tls => Value::Flag(self.front.is_secure()),
-            LogField::Protocol => Value::Text(self.protocol().as_bytes()),
+            LogField::Protocol => Value::Word(self.protocol().as_bytes()),
             LogField::Method => Value::Text(self.method.as_str().as_bytes()),
             LogField::Host => self.host().map_or(Value::None, Value::Text),
             LogField::Path => {
@@ -285,15 +285,15 @@ impl Entry {
             LogField::Node => {
                 made.node.as_ref().map_or(Value::None, |local| Value::Text(local.node.id.address.as_str().as_bytes()))
             }
-            LogField::Cohort => self.cohort.get().map_or(Value::None, |cohort| Value::Text(cohort.as_bytes())),
+            LogField::Cohort => self.cohort.get().map_or(Value::None, |cohort| Value::Word(cohort.as_bytes())),
             LogField::Shielded => match &made.shielded {
                 Some(local) => Value::Text(local.node.id.version.as_str().as_bytes()),
                 None => Value::None,
             },
             LogField::Attempts => Value::Number(u64::from(self.attempts.get())),
-            LogField::Kind => Value::Text(self.kind.get().as_str().as_bytes()),
-            LogField::Outcome => Value::Text(self.outcome().code().as_bytes()),
-            LogField::Error => self.error.get().map_or(Value::None, |label| Value::Text(label.as_bytes())),
+            LogField::Kind => Value::Word(self.kind.get().as_str().as_bytes()),
+            LogField::Outcome => Value::Word(self.outcome().code().as_bytes()),
+            LogField::Error => self.error.get().map_or(Value::None, |label| Value::Word(label.as_bytes())),
             LogField::UserAgent => text(self.user_agent.as_ref()),
             LogField::Referer => text(self.referer.as_ref()),
         }
@@ -327,7 +327,7 @@ impl Drop for Entry {
         let made = Made {
             time: wanted(LogField::Time, &|| line::rfc3339(self.at)),
             common: wanted(LogField::TimeCommon, &|| line::common(self.at)),
-            client: wanted(LogField::Client, &|| self.client.to_string().into_bytes()),
+            client: wanted(LogField::Client, &|| line::address(self.client)),
             peer: wanted(LogField::Peer, &|| self.front.remote().to_string().into_bytes()),
             node: self.node.take(),
             shielded: self.shielded.take(),

@@ -1,6 +1,8 @@
 //! One line: fields as text, safe in their form whatever a client sent.
 
 use std::io::Write as _;
+use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::{LogField, LogFormat, LogPiece};
@@ -10,20 +12,29 @@ pub(super) enum Value<'a> {
     /// Nothing is known: `null`, or `-`.
     None,
     Text(&'a [u8]),
+    /// Text that holds nothing but letters, digits and other marks that need no care in any form.
+    Word(&'a [u8]),
     Number(u64),
     /// In milliseconds, with microseconds behind the point.
     Time(Duration),
     Flag(bool),
 }
 
+/// The fields of the JSON form, and what stands before each.
+static KEYS: LazyLock<Vec<(Vec<u8>, LogField)>> = LazyLock::new(|| {
+    let key = |(place, field): (usize, &LogField)| {
+        let start = if place == 0 { '{' } else { ',' };
+        (format!("{start}\"{}\":", field.name()).into_bytes(), *field)
+    };
+    LogField::JSON.iter().enumerate().map(key).collect()
+});
+
 /// Writes a line with its end.
 pub(super) fn write<'a>(out: &mut Vec<u8>, format: &LogFormat, value: impl Fn(LogField) -> Value<'a>) {
     match format {
         LogFormat::Json => {
-            for (place, field) in LogField::JSON.iter().enumerate() {
-                out.extend_from_slice(if place == 0 { b"{\"" } else { b",\"" });
-                out.extend_from_slice(field.name().as_bytes());
-                out.extend_from_slice(b"\":");
+            for (key, field) in &*KEYS {
+                out.extend_from_slice(key);
                 json(out, &value(*field));
             }
             out.push(b'}');
@@ -43,6 +54,11 @@ pub(super) fn write<'a>(out: &mut Vec<u8>, format: &LogFormat, value: impl Fn(Lo
 /// With its quotes.
 pub(super) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
+    if is_harmless(text) {
+        out.extend_from_slice(text);
+        out.push(b'"');
+        return;
+    }
     // What is no UTF-8 is no JSON either.
     for chunk in text.utf8_chunks() {
         json_text(out, chunk.valid());
@@ -53,10 +69,20 @@ pub(super) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
+/// Whether it can stand in any form as it is, as nearly all does.
+fn is_harmless(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+}
+
 fn json(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::None => out.extend_from_slice(b"null"),
         Value::Text(text) => json_string(out, text),
+        Value::Word(word) => {
+            out.push(b'"');
+            out.extend_from_slice(word);
+            out.push(b'"');
+        }
         other => bare(out, other),
     }
 }
@@ -80,6 +106,7 @@ fn json_text(out: &mut Vec<u8>, text: &str) {
 fn plain(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::None => out.push(b'-'),
+        Value::Word(word) => out.extend_from_slice(word),
         Value::Text(text) => {
             if text.is_empty() {
                 out.push(b'-');
@@ -102,29 +129,52 @@ fn bare(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::Number(number) => decimal(out, *number),
         Value::Time(time) => {
-            let micros = time.as_micros().min(u128::from(u64::MAX)) as u64;
-            decimal(out, micros / 1000);
+            let micros = time.subsec_micros();
+            decimal(out, time.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
             out.push(b'.');
-            digits(out, micros % 1000, 3);
+            digits(out, u64::from(micros % 1000), 3);
         }
         Value::Flag(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
-        Value::None | Value::Text(_) => {}
+        Value::None | Value::Text(_) | Value::Word(_) => {}
     }
 }
 
 /// `write!` costs several times as much, and there are many numbers in a line.
-fn decimal(out: &mut Vec<u8>, number: u64) {
-    let width = number.checked_ilog10().map_or(1, |log| log as usize + 1);
-    digits(out, number, width);
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    // As many digits as the largest number has.
+    let mut text = [b'0'; 20];
+    let mut start = text.len();
+    loop {
+        start -= 1;
+        text[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&text[start..]);
+        }
+    }
 }
 
+/// The last digits of a number; zeros before it, if it has fewer.
 fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
-    let start = out.len();
-    out.resize(start + width, b'0');
-    for place in (start..start + width).rev() {
-        out[place] = b'0' + (number % 10) as u8;
+    let mut text = [b'0'; 4];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
         number /= 10;
     }
+    out.extend_from_slice(&text[text.len() - width..]);
+}
+
+/// An address as `Display` writes it.
+pub(super) fn address(ip: IpAddr) -> Vec<u8> {
+    let IpAddr::V4(ip) = ip else { return ip.to_string().into_bytes() };
+    let mut out = Vec::with_capacity(15);
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        decimal(&mut out, u64::from(octet));
+    }
+    out
 }
 
 /// A moment in UTC.
@@ -242,5 +292,15 @@ mod tests {
             out.push(b' ');
         }
         assert_eq!(text(out), "0 10 18446744073709551615 1.002 true ");
+        let mut out = Vec::new();
+        bare(&mut out, &Value::Time(Duration::MAX));
+        assert_eq!(text(out), "18446744073709551615.999");
+    }
+
+    #[test]
+    fn an_address_is_written_as_everywhere() {
+        for ip in ["0.0.0.0", "127.0.0.1", "10.20.30.40", "255.255.255.255", "::1", "2001:db8::7"] {
+            assert_eq!(text(address(ip.parse().expect("an address"))), ip);
+        }
     }
 }
