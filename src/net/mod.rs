@@ -11,4 +11,6 @@ pub mod tls;
 
 pub use connect::{ConnectError, Dial, connect};
 pub use proxy_header::Introduction;
+#[cfg(test)]
+pub(crate) use stream::tests::pair;
 pub use stream::{Pulse, Stream, Waiting};

@@ -253,13 +253,14 @@ impl AsyncWrite for Stream {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
 
-    async fn pair() -> io::Result<(Stream, TcpStream)> {
+    /// A stream and its peer.
+    pub async fn pair() -> io::Result<(Stream, TcpStream)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let client = TcpStream::connect(listener.local_addr()?).await?;
         Ok((Stream::new(listener.accept().await?.0), client))

@@ -60,6 +60,21 @@ struct Pipe<C> {
 }
 
 impl<C: Readable> Pipe<C> {
+    /// Each `ahead` is what came right behind the head of that side.
+    fn new((node, node_ahead): (Stream, &[u8]), (client, client_ahead): (C, &[u8]), tracked: bool) -> Self {
+        Self {
+            node,
+            client,
+            down: Half::new(node_ahead, tracked),
+            up: Half::new(client_ahead, tracked),
+            waker: Waker::noop().clone(),
+            cut: false,
+            closing: false,
+            node_first: false,
+            failed: None,
+        }
+    }
+
     /// Moves what can be moved. `Ready` when both directions are done.
     fn poll(&mut self) -> Poll<io::Result<()>> {
         if let Some(error) = self.failed.take() {
@@ -124,17 +139,8 @@ impl Tunnel {
         let Self { _slot, _permit, call, node_ahead, node } = *self;
         let tracked = call.kind() == WorkKind::WebSocket;
         let is_socket = client.is_socket();
-        let pipe = Rc::new(RefCell::new(Pipe {
-            node,
-            client,
-            down: Half::new(&node_ahead, tracked),
-            up: Half::new(&client_ahead, tracked),
-            waker: Waker::noop().clone(),
-            cut: false,
-            closing: false,
-            node_first: false,
-            failed: None,
-        }));
+        let pipe = Pipe::new((node, &node_ahead), (client, &client_ahead), tracked);
+        let pipe = Rc::new(RefCell::new(pipe));
         let entry = is_socket.then(|| Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>));
         let mut task = Waker::noop().clone();
         let result: io::Result<()> = poll_fn(|cx| {
@@ -180,53 +186,19 @@ impl Tunnel {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
 
+    use super::shortcut::tests::Count;
     use super::*;
-
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    impl Task {
-        /// Resolves when it was woken so many times.
-        async fn woken(&self, times: usize) {
-            while self.0.load(Ordering::Relaxed) < times {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    async fn pair() -> io::Result<(Stream, TcpStream)> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let peer = TcpStream::connect(listener.local_addr()?).await?;
-        Ok((Stream::new(listener.accept().await?.0), peer))
-    }
+    use crate::net::pair;
 
     /// A tunnel whose task is nobody but the count of how often it was woken.
-    async fn opened() -> io::Result<(Rc<RefCell<Pipe<Stream>>>, Entry, Arc<Task>, TcpStream, TcpStream)> {
+    async fn opened() -> io::Result<(Rc<RefCell<Pipe<Stream>>>, Entry, Arc<Count>, TcpStream, TcpStream)> {
         let ((node, node_peer), (client, client_peer)) = (pair().await?, pair().await?);
-        let pipe = Rc::new(RefCell::new(Pipe {
-            node,
-            client,
-            down: Half::new(&[], true),
-            up: Half::new(&[], true),
-            waker: Waker::noop().clone(),
-            cut: false,
-            closing: false,
-            node_first: false,
-            failed: None,
-        }));
-        let (entry, task) = (Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>), Arc::new(Task::default()));
+        let pipe = Rc::new(RefCell::new(Pipe::new((node, &[]), (client, &[]), true)));
+        let (entry, task) = (Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>), Arc::new(Count::default()));
         pipe.borrow_mut().waker = entry.waker(Arc::clone(&task).into());
         assert!(pipe.borrow_mut().poll().is_pending());
         Ok((pipe, entry, task, node_peer, client_peer))
@@ -244,7 +216,7 @@ mod tests {
             client.read_exact(&mut message).await?;
             assert_eq!(&message, b"\x81\x05world");
         }
-        assert_eq!((task.0.load(Ordering::Relaxed), pipe.borrow().up.moved, pipe.borrow().down.moved), (0, 35, 35));
+        assert_eq!((task.times(), pipe.borrow().up.moved, pipe.borrow().down.moved), (0, 35, 35));
         drop(node);
         task.woken(1).await;
         assert!(pipe.borrow_mut().poll().is_pending() && pipe.borrow().node_first);
@@ -265,7 +237,7 @@ mod tests {
         let stuck = async {
             let mut seen = 0;
             while !pipe.borrow().client.pulse().is_blocked() {
-                let woken = task.0.load(Ordering::Relaxed);
+                let woken = task.times();
                 if woken > seen || pipe.borrow().down.is_paused() {
                     seen = woken;
                     assert!(pipe.borrow_mut().poll().is_pending());
@@ -278,7 +250,7 @@ mod tests {
             () = stuck => {}
         }
         // As soon as there is room it is woken.
-        let woken = task.0.load(Ordering::Relaxed);
+        let woken = task.times();
         assert!(woken > 0 && pipe.borrow_mut().poll().is_pending());
         let mut taken = vec![0; pipe.borrow().down.moved];
         client.read_exact(&mut taken).await?;

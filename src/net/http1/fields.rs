@@ -75,18 +75,21 @@ pub fn write(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 }
 
 /// Writes a field that holds a number, without an allocation for its digits.
-pub(super) fn write_number(out: &mut Vec<u8>, name: &HeaderName, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut first = digits.len();
+pub(super) fn write_number(out: &mut Vec<u8>, name: &HeaderName, number: u64) {
+    write(out, name, decimal(number, &mut [0; 20]));
+}
+
+/// A number's digits, in `space`, which has room for the largest. `write!` costs several times as much.
+pub fn decimal(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
+    let mut first = space.len();
     loop {
         first -= 1;
-        digits[first] = b'0' + (number % 10) as u8;
+        space[first] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            break;
+            return &space[first..];
         }
     }
-    write(out, name, &digits[first..]);
 }
 
 /// Whether a field may stand behind a body: none that frames, routes or authorises a message, or says how its body is to be

@@ -199,15 +199,9 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
 
     use super::*;
-
-    async fn pair() -> io::Result<(Stream, TcpStream)> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let client = TcpStream::connect(listener.local_addr()?).await?;
-        Ok((Stream::new(listener.accept().await?.0), client))
-    }
+    use crate::net::pair;
 
     async fn take(stream: &mut Stream, waiting: &mut Waiting, space: &mut [u8]) -> io::Result<usize> {
         poll_fn(|cx| stream.poll_take(cx, waiting, space)).await

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::{LogField, LogFormat, LogPiece};
+use crate::net::http1::decimal;
 
 /// A field of one request.
 pub(super) enum Value<'a> {
@@ -53,12 +54,10 @@ pub(super) fn write<'a>(out: &mut Vec<u8>, format: &LogFormat, value: impl Fn(Lo
 
 /// With its quotes.
 pub(super) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    if is_harmless(text) {
-        out.extend_from_slice(text);
-        out.push(b'"');
-        return;
+    if text.iter().copied().all(is_harmless) {
+        return quoted(out, text);
     }
+    out.push(b'"');
     // What is no UTF-8 is no JSON either.
     for chunk in text.utf8_chunks() {
         json_text(out, chunk.valid());
@@ -69,20 +68,22 @@ pub(super) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
+fn quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
 /// Whether it can stand in any form as it is, as nearly all does.
-fn is_harmless(text: &[u8]) -> bool {
-    text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+fn is_harmless(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 fn json(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::None => out.extend_from_slice(b"null"),
         Value::Text(text) => json_string(out, text),
-        Value::Word(word) => {
-            out.push(b'"');
-            out.extend_from_slice(word);
-            out.push(b'"');
-        }
+        Value::Word(word) => quoted(out, word),
         other => bare(out, other),
     }
 }
@@ -112,9 +113,7 @@ fn plain(out: &mut Vec<u8>, value: &Value<'_>) {
                 out.push(b'-');
             }
             let mut rest = *text;
-            while let Some(at) =
-                rest.iter().position(|byte| *byte < 0x20 || *byte >= 0x7F || matches!(byte, b'"' | b'\\'))
-            {
+            while let Some(at) = rest.iter().position(|byte| !is_harmless(*byte)) {
                 out.extend_from_slice(&rest[..at]);
                 let _ = write!(out, "\\x{:02X}", rest[at]);
                 rest = &rest[at + 1..];
@@ -127,10 +126,10 @@ fn plain(out: &mut Vec<u8>, value: &Value<'_>) {
 
 fn bare(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
-        Value::Number(number) => decimal(out, *number),
+        Value::Number(value) => number(out, *value),
         Value::Time(time) => {
             let micros = time.subsec_micros();
-            decimal(out, time.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
+            number(out, time.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
             out.push(b'.');
             digits(out, u64::from(micros % 1000), 3);
         }
@@ -139,19 +138,8 @@ fn bare(out: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
-/// `write!` costs several times as much, and there are many numbers in a line.
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    // As many digits as the largest number has.
-    let mut text = [b'0'; 20];
-    let mut start = text.len();
-    loop {
-        start -= 1;
-        text[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return out.extend_from_slice(&text[start..]);
-        }
-    }
+fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
 }
 
 /// The last digits of a number; zeros before it, if it has fewer.
@@ -172,7 +160,7 @@ pub(super) fn address(ip: IpAddr) -> Vec<u8> {
         if place > 0 {
             out.push(b'.');
         }
-        decimal(&mut out, u64::from(octet));
+        number(&mut out, u64::from(octet));
     }
     out
 }

@@ -154,32 +154,6 @@ impl Half {
         if self.is_resting() && !from.is_readable() {
             return Poll::Pending;
         }
-        self.work(cx, from, to, last, pieces)
-    }
-
-    /// From a rest, passes on what came. False: there is more to do than that.
-    #[inline]
-    pub fn pass(&mut self, cx: &mut Context<'_>, from: &mut impl Readable, to: &mut impl Readable) -> io::Result<bool> {
-        if !from.is_readable() {
-            return Ok(true);
-        }
-        let _ = SPACE.with_borrow_mut(|space| self.read(cx, from, to, false, space))?;
-        if self.is_resting() {
-            return Ok(true);
-        }
-        // TLS holds what was written until it is flushed, and says only when asked again that nothing more came.
-        let _ = self.work(cx, from, to, false, 1)?;
-        Ok(self.is_resting())
-    }
-
-    fn work(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl Readable,
-        to: &mut impl Readable,
-        last: bool,
-        pieces: usize,
-    ) -> Poll<io::Result<()>> {
         self.paused = false;
         for _ in 0..pieces {
             while !self.is_drained() {
@@ -208,6 +182,21 @@ impl Half {
         }
         self.paused = true;
         Poll::Pending
+    }
+
+    /// From a rest, passes on what came. False: there is more to do than that.
+    #[inline]
+    pub fn pass(&mut self, cx: &mut Context<'_>, from: &mut impl Readable, to: &mut impl Readable) -> io::Result<bool> {
+        if !from.is_readable() {
+            return Ok(true);
+        }
+        let _ = SPACE.with_borrow_mut(|space| self.read(cx, from, to, false, space))?;
+        if self.is_resting() {
+            return Ok(true);
+        }
+        // TLS holds what was written until it is flushed, and says only when asked again that nothing more came.
+        let _ = self.poll(cx, from, to, false, 1)?;
+        Ok(self.is_resting())
     }
 
     /// Reads one piece, and passes on what the other side takes at once.
@@ -264,9 +253,9 @@ mod tests {
     use std::task::Waker;
 
     use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::net::pair;
 
     /// Always has something, and takes everything.
     struct Endless;
@@ -298,9 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_direction_at_rest_is_woken_in_a_task_that_it_has_not_met() -> io::Result<()> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let mut client = TcpStream::connect(listener.local_addr()?).await?;
-        let (mut from, mut half) = (Stream::new(listener.accept().await?.0), Half::new(&[], false));
+        let ((mut from, mut client), mut half) = (pair().await?, Half::new(&[], false));
         let mut nobody = Context::from_waker(Waker::noop());
         assert!(half.poll(&mut nobody, &mut from, &mut Endless, false, 5).is_pending() && half.is_resting());
         half.meet_task();

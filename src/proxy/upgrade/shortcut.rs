@@ -94,18 +94,32 @@ impl Wake for Shortcut {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::cell::Cell;
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
+    /// In a task's place: counts how often it was woken.
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    pub struct Count(AtomicUsize);
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count {
+        pub fn times(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        /// Resolves when it was woken so many times.
+        pub async fn woken(&self, times: usize) {
+            while self.times() < times {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -139,7 +153,7 @@ mod tests {
         let (work, _entry, task, waker) = opened(2);
         let woken = [1, 2, 3, 4].map(|_| {
             waker.wake_by_ref();
-            (task.0.load(Ordering::Relaxed), work.spoilt.get())
+            (task.times(), work.spoilt.get())
         });
         assert_eq!(woken, [(0, false), (0, false), (1, false), (2, true)]);
     }
@@ -159,7 +173,7 @@ mod tests {
         drop(entry);
         let (next, _next_entry, ..) = opened(7);
         waker.wake();
-        assert_eq!((work.left.get(), next.left.get(), task.0.load(Ordering::Relaxed)), (9, 7, 2));
+        assert_eq!((work.left.get(), next.left.get(), task.times()), (9, 7, 2));
         assert_eq!(Rc::strong_count(&work), 1);
     }
 }
