@@ -55,6 +55,8 @@ struct Pipe<C> {
     closing: bool,
     /// The node ended its direction while the client had not.
     node_first: bool,
+    /// Both directions rest, and the tunnel is not to end: the short way is open.
+    at_rest: bool,
     /// What the short way came to, for the task.
     failed: Option<io::Error>,
 }
@@ -71,12 +73,14 @@ impl<C: Readable> Pipe<C> {
             cut: false,
             closing: false,
             node_first: false,
+            at_rest: false,
             failed: None,
         }
     }
 
     /// Moves what can be moved. `Ready` when both directions are done.
     fn poll(&mut self) -> Poll<io::Result<()>> {
+        self.at_rest = false;
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
@@ -96,16 +100,29 @@ impl<C: Readable> Pipe<C> {
         let up_done = up.poll(cx, client, node, false, PIECES)?.is_ready();
         let answered = || up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
         let done = if self.closing { up_done || answered() } else { down_done && up_done };
+        self.at_rest = !self.cut && down.is_resting() && up.is_resting();
         if done { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    /// From a rest, passes on what came. False: there is more to do than that.
+    /// From a rest, passes on what came. There is more to do than that unless it rests again.
     #[inline]
-    fn pass(&mut self) -> io::Result<bool> {
+    fn pass(&mut self) -> io::Result<()> {
+        // Neither an error nor a panic leaves it at rest.
+        self.at_rest = false;
         let Self { node, client, down, up, .. } = self;
         let cx = &mut Context::from_waker(&self.waker);
+        let mut at_rest = true;
+        if node.is_readable() {
+            down.pass(cx, node, client)?;
+            at_rest = down.is_resting();
+        }
         // Who ended first is for the task to see.
-        Ok(down.pass(cx, node, client)? && up.pass(cx, client, node)?)
+        if at_rest && client.is_readable() {
+            up.pass(cx, client, node)?;
+            at_rest = up.is_resting();
+        }
+        self.at_rest = at_rest;
+        Ok(())
     }
 }
 
@@ -113,13 +130,12 @@ impl<C: Readable> Pass for RefCell<Pipe<C>> {
     fn pass(&self) -> bool {
         // Its own task may be at work, and have used up its turn.
         let Ok(mut pipe) = self.try_borrow_mut() else { return false };
-        if pipe.cut || !pipe.down.is_resting() || !pipe.up.is_resting() {
-            return false;
-        }
-        pipe.pass().unwrap_or_else(|error| {
+        if pipe.at_rest
+            && let Err(error) = pipe.pass()
+        {
             pipe.failed = Some(error);
-            false
-        })
+        }
+        pipe.at_rest
     }
 
     fn spoil(&self) {
@@ -141,7 +157,7 @@ impl Tunnel {
         let is_socket = client.is_socket();
         let pipe = Pipe::new((node, &node_ahead), (client, &client_ahead), tracked);
         let pipe = Rc::new(RefCell::new(pipe));
-        let entry = is_socket.then(|| Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>));
+        let entry = is_socket.then(|| Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>)).flatten();
         let mut task = Waker::noop().clone();
         let result: io::Result<()> = poll_fn(|cx| {
             let mut pipe = pipe.borrow_mut();
@@ -198,7 +214,8 @@ mod tests {
     async fn opened() -> io::Result<(Rc<RefCell<Pipe<Stream>>>, Entry, Arc<Count>, TcpStream, TcpStream)> {
         let ((node, node_peer), (client, client_peer)) = (pair().await?, pair().await?);
         let pipe = Rc::new(RefCell::new(Pipe::new((node, &[]), (client, &[]), true)));
-        let (entry, task) = (Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>), Arc::new(Count::default()));
+        let entry = Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>).ok_or(io::ErrorKind::StorageFull)?;
+        let task = Arc::new(Count::default());
         pipe.borrow_mut().waker = entry.waker(Arc::clone(&task).into());
         assert!(pipe.borrow_mut().poll().is_pending());
         Ok((pipe, entry, task, node_peer, client_peer))
@@ -262,6 +279,7 @@ mod tests {
     async fn a_tunnel_that_is_to_end_is_left_to_its_task() -> io::Result<()> {
         let (pipe, _entry, task, _node, mut client) = opened().await?;
         pipe.borrow_mut().cut = true;
+        assert!(pipe.borrow_mut().poll().is_pending());
         client.write_all(b"\x82\x05hello").await?;
         task.woken(1).await;
         assert_eq!(pipe.borrow().up.moved, 0);

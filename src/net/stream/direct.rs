@@ -7,12 +7,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
-use super::{Socket, Stream};
+use super::{Session, Socket, Stream};
 
 /// So much is sent without asking whether there is room.
 const LITTLE: usize = 4096;
@@ -41,17 +42,6 @@ impl Waiting {
     }
 }
 
-/// What one system call came to.
-enum Tried {
-    /// The runtime knows that there is nothing to do, or the kernel said so.
-    NotReady,
-    /// So many bytes, and there may be more to do.
-    Some(usize),
-    /// So many bytes, and no more for now: the runtime was told.
-    Last(usize),
-    Failed(io::Error),
-}
-
 impl Stream {
     /// Whether a read may find something. No system call, and nobody is entered.
     #[inline]
@@ -72,16 +62,10 @@ impl Stream {
         waiting: &mut Waiting,
         space: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = match &mut self.socket {
-            Socket::Plain(tcp) => ready!(poll_recv(tcp, cx, waiting, space))?,
-            Socket::Tls(tls) => {
-                let mut space = ReadBuf::new(space);
-                let result = Pin::new(&mut **tls).poll_read(cx, &mut space);
-                waiting.entered = result.is_pending() && coop::has_budget_remaining();
-                ready!(result)?;
-                space.filled().len()
-            }
-        };
+        let read = ready!(match &mut self.socket {
+            Socket::Plain(tcp) => poll_recv(tcp, cx, waiting, space),
+            Socket::Tls(tls) => poll_decrypt(tls, cx, waiting, space),
+        })?;
         self.pulse.read.set(self.pulse.read.get() + read as u64);
         Poll::Ready(Ok(read))
     }
@@ -95,10 +79,13 @@ impl Stream {
         let turn = ready!(coop::poll_proceed(cx));
         let room = bytes.capacity() - bytes.len();
         let read = loop {
-            match attempt(tcp, Interest::READABLE, room, || tcp.try_read_buf(bytes)) {
-                Tried::Some(read) | Tried::Last(read) => break read,
-                Tried::NotReady => ready!(tcp.poll_read_ready(cx))?,
-                Tried::Failed(error) => return Poll::Ready(Err(error)),
+            let tried = attempt(tcp, Interest::READABLE, room, || {
+                // Only when there is nothing is it the runtime's own error, which has no number.
+                tcp.try_read_buf(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+            });
+            match tried {
+                Poll::Ready(result) => break result?,
+                Poll::Pending => ready!(tcp.poll_read_ready(cx))?,
             }
         };
         turn.made_progress();
@@ -109,12 +96,18 @@ impl Stream {
     /// Writes what is taken at once, by somebody whom nothing has kept waiting. As little as [`Self::poll_take`] does it look at the budget.
     #[inline]
     pub fn poll_give(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        // There is room for a little, nearly always, whatever the runtime knows; it is asked if there is none.
+        if data.len() <= LITTLE
+            && let Socket::Plain(tcp) = &self.socket
+            && let Ok(written) = send(tcp, data)
+        {
+            return self.pulse.count_written(Poll::Ready(Ok(written)), self.forgiving, || data.len());
+        }
+        self.poll_give_asking(cx, data)
+    }
+
+    fn poll_give_asking(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let result = match &mut self.socket {
-            // There is room for a little, nearly always, whatever the runtime knows; it is asked if there is none.
-            Socket::Plain(tcp) if data.len() <= LITTLE => match send(tcp, data) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => poll_send(tcp, cx, data),
-                sent => Poll::Ready(sent),
-            },
             Socket::Plain(tcp) => poll_send(tcp, cx, data),
             Socket::Tls(tls) => return Pin::new(&mut **tls).poll_write(cx, data),
         };
@@ -122,7 +115,21 @@ impl Stream {
     }
 }
 
-#[inline]
+fn poll_decrypt(
+    tls: &mut Session,
+    cx: &mut Context<'_>,
+    waiting: &mut Waiting,
+    space: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut space = ReadBuf::new(space);
+    let result = Pin::new(tls).poll_read(cx, &mut space);
+    waiting.entered = result.is_pending() && coop::has_budget_remaining();
+    ready!(result)?;
+    Poll::Ready(Ok(space.filled().len()))
+}
+
+// In one piece with the runtime's part, which is inlined only where there is one caller.
+#[inline(never)]
 fn poll_recv(
     tcp: &TcpStream,
     cx: &mut Context<'_>,
@@ -134,18 +141,19 @@ fn poll_recv(
         let tried = attempt(tcp, Interest::READABLE, size, || {
             // Whoever was entered has been woken.
             waiting.entered = false;
-            Ok(rustix::net::recv(tcp, &mut *space, RecvFlags::empty())?.0)
+            rustix::net::recv(tcp, &mut *space, RecvFlags::empty()).map(|(read, _)| read)
         });
         match tried {
-            Tried::Some(read) => return Poll::Ready(Ok(read)),
-            Tried::Last(read) => {
-                // Nothing can have come since; if it had, the next read would tell.
-                let _ = waiting.poll(cx, tcp);
+            Poll::Ready(Ok(read)) => {
+                if is_last(read, size) {
+                    // Nothing can have come since; if it had, the next read would tell.
+                    let _ = waiting.poll(cx, tcp);
+                }
                 return Poll::Ready(Ok(read));
             }
-            Tried::NotReady if waiting.is_entered() => return Poll::Pending,
-            Tried::NotReady => ready!(waiting.poll(cx, tcp))?,
-            Tried::Failed(error) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            Poll::Pending if waiting.is_entered() => return Poll::Pending,
+            Poll::Pending => ready!(waiting.poll(cx, tcp))?,
         }
     }
 }
@@ -161,37 +169,46 @@ pub(super) fn poll_write(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> 
 fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
     loop {
         match attempt(tcp, Interest::WRITABLE, data.len(), || send(tcp, data)) {
-            Tried::Some(written) | Tried::Last(written) => return Poll::Ready(Ok(written)),
-            Tried::NotReady => ready!(tcp.poll_write_ready(cx))?,
-            Tried::Failed(error) => return Poll::Ready(Err(error)),
+            Poll::Ready(result) => return Poll::Ready(result.map_err(Into::into)),
+            Poll::Pending => ready!(tcp.poll_write_ready(cx))?,
         }
     }
 }
 
 #[inline]
-fn send(tcp: &TcpStream, data: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(tcp, data, SendFlags::NOSIGNAL)?)
+fn send(tcp: &TcpStream, data: &[u8]) -> Result<usize, Errno> {
+    rustix::net::send(tcp, data, SendFlags::NOSIGNAL)
 }
 
-/// Moves bytes unless the runtime knows that none can be moved.
+/// Moves bytes unless the runtime knows that none can be moved. `Pending` if so, or if the kernel says so: the runtime was told then,
+/// and also when the last byte was moved that can be for now.
 #[inline]
-fn attempt(tcp: &TcpStream, interest: Interest, size: usize, call: impl FnOnce() -> io::Result<usize>) -> Tried {
-    let mut tried = Tried::NotReady;
+fn attempt(
+    tcp: &TcpStream,
+    interest: Interest,
+    size: usize,
+    call: impl FnOnce() -> Result<usize, Errno>,
+) -> Poll<Result<usize, Errno>> {
+    let mut tried = Poll::Pending;
     // Fails where the runtime knows better, or shall know now.
     let _ = tcp.try_io(interest, || {
-        tried = match call() {
-            // Fewer than there is room for: the socket is empty, or full, and the next event will tell of a change.
-            Ok(moved) if moved > 0 && moved < size => Tried::Last(moved),
-            Ok(moved) => Tried::Some(moved),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Tried::NotReady,
-            Err(error) => Tried::Failed(error),
-        };
-        match tried {
-            Tried::Last(_) | Tried::NotReady => Err(io::ErrorKind::WouldBlock.into()),
-            Tried::Some(_) | Tried::Failed(_) => Ok(()),
+        let result = call();
+        if result != Err(Errno::AGAIN) {
+            tried = Poll::Ready(result);
+        }
+        match result {
+            Ok(moved) if !is_last(moved, size) => Ok(()),
+            Ok(_) | Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(_) => Ok(()),
         }
     });
     tried
+}
+
+/// Fewer than there is room for: the socket is empty, or full, and the next event will tell of a change.
+#[inline]
+fn is_last(moved: usize, size: usize) -> bool {
+    moved > 0 && moved < size
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const BUFFER: usize = 16 * 1024;
 thread_local! {
     /// What every tunnel of a worker reads into. What the other side takes at once, which is nearly everything, is never
     /// copied, and an idle tunnel holds nothing.
-    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+    static SPACE: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
 }
 
 /// An end of a tunnel.
@@ -184,30 +184,27 @@ impl Half {
         Poll::Pending
     }
 
-    /// From a rest, passes on what came. False: there is more to do than that.
-    #[inline]
-    pub fn pass(&mut self, cx: &mut Context<'_>, from: &mut impl Readable, to: &mut impl Readable) -> io::Result<bool> {
-        if !from.is_readable() {
-            return Ok(true);
-        }
+    /// From a rest, passes on what came. There is more to do than that unless it rests again.
+    #[inline(never)]
+    pub fn pass(&mut self, cx: &mut Context<'_>, from: &mut impl Readable, to: &mut impl Readable) -> io::Result<()> {
         let _ = SPACE.with_borrow_mut(|space| self.read(cx, from, to, false, space))?;
-        if self.is_resting() {
-            return Ok(true);
+        if !self.is_resting() {
+            // TLS holds what was written until it is flushed, and says only when asked again that nothing more came.
+            let _ = self.poll(cx, from, to, false, 1)?;
         }
-        // TLS holds what was written until it is flushed, and says only when asked again that nothing more came.
-        let _ = self.poll(cx, from, to, false, 1)?;
-        Ok(self.is_resting())
+        Ok(())
     }
 
     /// Reads one piece, and passes on what the other side takes at once.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "it is all that there is to do for a message")]
+    #[inline(always)]
     fn read(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut impl Readable,
         to: &mut impl Readable,
         last: bool,
-        space: &mut [u8],
+        space: &mut [u8; BUFFER],
     ) -> Poll<io::Result<()>> {
         let read = ready!(from.poll_take(cx, &mut self.waiting, space))?;
         let mut data = &space[..read];
@@ -220,17 +217,18 @@ impl Half {
                 *tracker = FrameTracker::default();
             }
         }
-        while !data.is_empty() {
-            match to.poll_give(cx, data)? {
-                Poll::Ready(written) => {
-                    self.count(to, written)?;
-                    data = &data[written..];
-                }
-                Poll::Pending => {
-                    self.rest = Bytes::copy_from_slice(data);
-                    break;
-                }
+        if data.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let written = match to.poll_give(cx, data)? {
+            Poll::Ready(written) => {
+                self.count(to, written)?;
+                written
             }
+            Poll::Pending => 0,
+        };
+        if written < data.len() {
+            self.rest = Bytes::copy_from_slice(&data[written..]);
         }
         Poll::Ready(Ok(()))
     }

@@ -2,13 +2,22 @@
 //! runtime's look at its sockets, passes the message on at once; the task runs when there is anything else to do.
 //!
 //! To enter a task in a queue, find it there and run it is a seventh of what a message costs outside the kernel.
+//!
+//! What the runtime is given to wake is a number, a ticket, and no pointer: it takes a waker and gives it back for each message, and of
+//! a shared one (`Arc`) the holders would be counted each time, with the processor's bus locked. That the functions of such
+//! a waker are sound is the `unsafe` of this file; they take the ticket for nothing but a number.
+
+#![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use slab::Slab;
 
@@ -21,82 +30,111 @@ pub trait Pass {
     fn spoil(&self);
 }
 
-thread_local! {
-    /// By the place of their [`Entry`], with its number.
-    static OPEN: RefCell<Slab<(u64, Rc<dyn Pass>)>> = const { RefCell::new(Slab::new()) };
+/// A way of this thread.
+struct Way {
+    ticket: usize,
+    pass: Rc<dyn Pass>,
+    task: Waker,
 }
 
-/// Numbers are never given twice: a waker may outlast its entry, and may come to another thread.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// By the place in their tickets.
+    static OPEN: RefCell<Slab<Way>> = const { RefCell::new(Slab::new()) };
+}
+
+/// Whom a ticket wakes on a thread that is not its own. Nobody does that but a runtime that ends elsewhere.
+static TASKS: Mutex<BTreeMap<usize, Waker>> = Mutex::new(BTreeMap::new());
+
+/// The next number. A waker may outlast its entry, and may come to another thread.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+/// The lower bits of a ticket are its place, those above it its number, which is given again after 10^12 others.
+const PLACE_BITS: u32 = 24;
 
 /// Keeps a short way open, on the thread that opened it.
 #[derive(Debug)]
 pub struct Entry {
-    place: usize,
-    number: u64,
+    ticket: usize,
 }
 
 impl Entry {
     /// Opens a short way. For what waits for sockets, which only the runtime wakes: while a task is at work it may hold what the
-    /// other end of the way needs.
-    pub fn open(pass: Rc<dyn Pass>) -> Self {
+    /// other end of the way needs. None where a ticket is too narrow for all of them.
+    pub fn open(pass: Rc<dyn Pass>) -> Option<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let place = OPEN.with_borrow_mut(|open| open.insert((number, pass)));
-        Self { place, number }
+        OPEN.with_borrow_mut(|open| {
+            let vacant = open.vacant_entry();
+            if vacant.key() >> PLACE_BITS > 0 || usize::BITS < 64 {
+                return None;
+            }
+            let ticket = number << PLACE_BITS | vacant.key();
+            vacant.insert(Way { ticket, pass, task: Waker::noop().clone() });
+            Some(Self { ticket })
+        })
     }
 
     /// What takes the short way when it is woken, and wakes `task` if that does not lead to the end.
     pub fn waker(&self, task: Waker) -> Waker {
-        Arc::new(Shortcut { place: self.place, number: self.number, task }).into()
+        // What was there is dropped when nothing is borrowed any more: it may be the last that knew of a task.
+        let _before = tasks().insert(self.ticket, task.clone());
+        let _before = OPEN.with_borrow_mut(|open| mem::replace(&mut open[place(self.ticket)].task, task));
+        // SAFETY: the functions of the table use what they are given as a number only, own nothing, and may be called on any thread.
+        unsafe { Waker::from_raw(raw(ptr::without_provenance(self.ticket))) }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        let task = tasks().remove(&self.ticket);
         // A thread that ends has let go of it already.
-        let pass = OPEN.try_with(|open| open.borrow_mut().try_remove(self.place));
-        // Dropped when nothing is borrowed any more: it may be the last that knew of it.
-        drop(pass);
+        let way = OPEN.try_with(|open| open.borrow_mut().try_remove(place(self.ticket)));
+        // Dropped when nothing is borrowed any more: they may be the last that knew of something.
+        drop((task, way));
     }
 }
 
-struct Shortcut {
-    place: usize,
-    number: u64,
-    task: Waker,
+fn place(ticket: usize) -> usize {
+    ticket & ((1 << PLACE_BITS) - 1)
 }
 
-impl Shortcut {
-    fn take(&self) -> bool {
-        let found = OPEN.try_with(|open| match open.try_borrow().ok()?.get(self.place) {
-            Some((number, pass)) if *number == self.number => Some(Rc::clone(pass)),
-            _ => None,
-        });
-        let Ok(Some(pass)) = found else { return false };
-        // A panic ends what it happens in, as in a task, and not the thread.
-        catch_unwind(AssertUnwindSafe(|| pass.pass())).unwrap_or_else(|_| {
-            pass.spoil();
-            false
-        })
-    }
+fn tasks() -> MutexGuard<'static, BTreeMap<usize, Waker>> {
+    TASKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Wake for Shortcut {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
+static TABLE: RawWakerVTable = RawWakerVTable::new(raw, wake, wake, |_| ());
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.take() {
-            self.task.wake_by_ref();
-        }
+fn raw(ticket: *const ()) -> RawWaker {
+    RawWaker::new(ticket, &TABLE)
+}
+
+fn wake(ticket: *const ()) {
+    let ticket = ticket.addr();
+    let found = OPEN.try_with(|open| match open.try_borrow().ok()?.get(place(ticket)) {
+        Some(way) if way.ticket == ticket => Some(Rc::clone(&way.pass)),
+        _ => None,
+    });
+    let Ok(Some(pass)) = found else {
+        let task = tasks().get(&ticket).cloned();
+        return task.map(Waker::wake).unwrap_or_default();
+    };
+    // A panic ends what it happens in, as in a task, and not the thread.
+    let passed = catch_unwind(AssertUnwindSafe(|| pass.pass())).unwrap_or_else(|_| {
+        pass.spoil();
+        false
+    });
+    if !passed {
+        // A task may let go of its way when it is woken, but not before it runs.
+        let task = OPEN
+            .with_borrow(|open| open.get(place(ticket)).filter(|way| way.ticket == ticket).map(|way| way.task.clone()));
+        task.map(Waker::wake).unwrap_or_default();
     }
 }
 
 #[cfg(test)]
 pub mod tests {
     use std::cell::Cell;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::Arc;
+    use std::task::Wake;
 
     use super::*;
 
@@ -143,7 +181,8 @@ pub mod tests {
 
     fn opened(left: i32) -> (Rc<Work>, Entry, Arc<Count>, Waker) {
         let work = Rc::new(Work { left: Cell::new(left), spoilt: Cell::default() });
-        let (entry, task) = (Entry::open(Rc::clone(&work) as Rc<dyn Pass>), Arc::new(Count::default()));
+        let entry = Entry::open(Rc::clone(&work) as Rc<dyn Pass>).expect("there is a place");
+        let task = Arc::new(Count::default());
         let waker = entry.waker(Arc::clone(&task).into());
         (work, entry, task, waker)
     }
@@ -159,21 +198,33 @@ pub mod tests {
     }
 
     #[test]
-    fn a_waker_that_outlasts_its_entry_or_comes_to_another_thread_wakes_the_task() {
-        let (work, entry, task, waker) = opened(9);
-        let other = waker.clone();
+    fn on_another_thread_a_waker_wakes_the_task_and_takes_no_way_that_is_in_its_place_there() {
+        let (work, _entry, task, waker) = opened(9);
         std::thread::spawn(move || {
-            // The place is taken there, too, by somebody else.
-            let (else_work, _else_entry, ..) = opened(5);
-            other.wake();
-            assert_eq!(else_work.left.get(), 5);
+            let (here, _entry, ..) = opened(5);
+            waker.wake();
+            assert_eq!(here.left.get(), 5);
         })
         .join()
         .expect("no panic");
+        assert_eq!((work.left.get(), task.times()), (9, 1));
+    }
+
+    #[test]
+    fn a_waker_that_outlasts_its_entry_wakes_nobody_and_nothing_is_kept_for_it() {
+        let (work, entry, task, waker) = opened(9);
         drop(entry);
-        let (next, _next_entry, ..) = opened(7);
+        let (next, _entry, ..) = opened(7);
         waker.wake();
-        assert_eq!((work.left.get(), next.left.get(), task.times()), (9, 7, 2));
-        assert_eq!(Rc::strong_count(&work), 1);
+        assert_eq!((work.left.get(), next.left.get(), task.times()), (9, 7, 0));
+        assert_eq!((Rc::strong_count(&work), Arc::strong_count(&task)), (1, 1));
+    }
+
+    #[test]
+    fn a_task_that_takes_its_place_is_woken_instead() {
+        let (_work, entry, former, _) = opened(0);
+        let task = Arc::new(Count::default());
+        entry.waker(Arc::clone(&task).into()).wake_by_ref();
+        assert_eq!((former.times(), Arc::strong_count(&former), task.times()), (0, 1, 1));
     }
 }
