@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::proxy_header::Introduction;
@@ -93,7 +93,21 @@ async fn connect_by_name(authority: &str) -> io::Result<TcpStream> {
 }
 
 async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
-    not_itself(TcpStream::connect(address).await?)
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.ip().to_canonical().is_loopback() {
+        without_pacing(&socket);
+    }
+    not_itself(socket.connect(address).await?)
+}
+
+/// For a way on which nothing can be congested. The system may have a congestion control that sends by the clock (BBR): that costs
+/// time for each piece sent, and whoever has begun with it keeps the clock.
+fn without_pacing(socket: &TcpSocket) {
+    // One of the two that every Linux has; where it fails, everything works as well.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
@@ -112,6 +126,15 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn over_loopback_nothing_is_sent_by_the_clock() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let stream = connect_tcp(listener.local_addr()?).await?;
+        assert_eq!(rustix::net::sockopt::tcp_congestion(&stream)?, "reno");
+        Ok(())
+    }
 
     #[tokio::test]
     async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() -> io::Result<()> {
