@@ -3,14 +3,15 @@
 //!
 //! To enter a task in a queue, find it there and run it is a seventh of what a message costs outside the kernel.
 //!
-//! What the runtime is given to wake is a number, a ticket, and no pointer: it takes a waker and gives it back for each message, and of
-//! a shared one (`Arc`) the holders would be counted each time, with the processor's bus locked. That the functions of such
-//! a waker are sound is the `unsafe` of this file; they take the ticket for nothing but a number.
+//! What the runtime is given to wake is a number, a ticket, and no pointer: it takes a waker and gives it back for each message, and the
+//! holders of a shared one (`Arc`) would be counted each time, by two locked instructions. That the functions of such a waker
+//! are sound is the `unsafe` of this file; they take the ticket for nothing but a number.
 
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -42,7 +43,8 @@ thread_local! {
     static OPEN: RefCell<Slab<Way>> = const { RefCell::new(Slab::new()) };
 }
 
-/// Whom a ticket wakes on a thread that is not its own. Nobody does that but a runtime that ends elsewhere.
+/// Whom a ticket wakes on a thread that is not its own, where nobody wakes it but a runtime that ends. Locked when a way opens and
+/// ends, and for no message.
 static TASKS: Mutex<BTreeMap<usize, Waker>> = Mutex::new(BTreeMap::new());
 
 /// The next number. A waker may outlast its entry, and may come to another thread.
@@ -55,6 +57,8 @@ const PLACE_BITS: u32 = 24;
 #[derive(Debug)]
 pub struct Entry {
     ticket: usize,
+    /// Another thread has somebody else's way in that place.
+    _here: PhantomData<Rc<()>>,
 }
 
 impl Entry {
@@ -69,7 +73,7 @@ impl Entry {
             }
             let ticket = number << PLACE_BITS | vacant.key();
             vacant.insert(Way { ticket, pass, task: Waker::noop().clone() });
-            Some(Self { ticket })
+            Some(Self { ticket, _here: PhantomData })
         })
     }
 
