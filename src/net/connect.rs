@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use super::pacing;
 use super::proxy_header::Introduction;
 use super::stream::{Pulse, Stream};
 use super::tls::Client;
@@ -94,17 +95,8 @@ async fn connect_by_name(authority: &str) -> io::Result<TcpStream> {
 
 async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if address.ip().to_canonical().is_loopback() {
-        without_pacing(&socket);
-    }
+    pacing::leave_out(&socket, address);
     not_itself(socket.connect(address).await?)
-}
-
-/// For a way on which nothing can be congested. The system may have a congestion control that sends by the clock (BBR): that costs
-/// time for each piece sent, and whoever has begun with it keeps the clock.
-fn without_pacing(socket: &TcpSocket) {
-    // Every Linux has it; where it is refused, everything works as well.
-    let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
 }
 
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
@@ -125,7 +117,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn over_loopback_nothing_is_sent_by_the_clock() -> io::Result<()> {
+    async fn to_a_node_on_this_machine_nothing_is_sent_by_the_clock() -> io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let stream = connect_tcp(listener.local_addr()?).await?;
         assert_eq!(rustix::net::sockopt::tcp_congestion(&stream)?, "reno");

@@ -10,6 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::pacing;
+
 /// Connections that wait to be accepted, for each worker. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -45,6 +47,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    pacing::leave_out(&socket, address);
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -72,6 +75,18 @@ mod tests {
         assert_eq!(counts.iter().sum::<usize>(), clients.len());
         // 200 fair choices among 4 leave one out once in 10^24.
         assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn to_a_client_on_this_machine_nothing_is_sent_by_the_clock() -> io::Result<()> {
+        for socket in bind(([127, 0, 0, 1], 0).into(), 2)? {
+            assert_eq!(rustix::net::sockopt::tcp_congestion(&socket)?, "reno");
+        }
+        let socket = &bind(([127, 0, 0, 1], 0).into(), 1)?[0];
+        let _client = TcpStream::connect(socket.local_addr()?)?;
+        // Connected over loopback, it waits in the queue already.
+        assert_eq!(rustix::net::sockopt::tcp_congestion(socket.accept()?.0)?, "reno");
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod connect;
 pub mod http1;
 pub mod http2;
 pub mod listener;
+mod pacing;
 pub mod proxy_header;
 pub mod stream;
 pub mod tls;
