@@ -102,7 +102,8 @@ impl Answer {
                 let (stream, ahead, slot) = upstream.into_tunnel();
                 call.set_kind(if websocket { WorkKind::WebSocket } else { WorkKind::Tunnel });
                 call.enter(Stage::Flow, settings.timeouts.tunnel);
-                RespBody::Tunnel(Box::new(Tunnel::new(stream, ahead, call, permit, slot)))
+                let half_closed = settings.timeouts.body;
+                RespBody::Tunnel(Box::new(Tunnel::new((stream, ahead), call, half_closed, permit, slot)))
             }
             Rest::Whole(bytes, feed) => {
                 if let Feed::Http1(upstream) = feed {

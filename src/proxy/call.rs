@@ -158,6 +158,12 @@ impl Call {
         }
     }
 
+    /// Told by a tunnel: from now on, silence of this length ends it, if none shorter does.
+    pub fn limit_silence(&self, limit: Duration) {
+        self.limit.set(limit.min(self.limit.get()));
+        self.restarted.set(true);
+    }
+
     /// Told by the handler when the call is counted among its service's.
     pub fn set_ticket(&self, ticket: Ticket) {
         *self.ticket.borrow_mut() = Some(ticket);

@@ -12,6 +12,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -36,6 +37,8 @@ pub struct Tunnel {
     /// What the node sent right behind its 101.
     node_ahead: Bytes,
     call: Registered,
+    /// How long the other side of a WebSocket may be silent when one has ended.
+    half_closed: Duration,
     // Held for their drop: the claim on the node and the place among its connections.
     _permit: Permit,
     _slot: Slot,
@@ -144,21 +147,28 @@ impl<C: Readable> Pass for RefCell<Pipe<C>> {
 }
 
 impl Tunnel {
-    /// A tunnel to `node`, for a call that got its 101.
-    pub fn new(node: Stream, node_ahead: Bytes, call: Registered, permit: Permit, slot: Slot) -> Self {
-        Self { node, node_ahead, call, _permit: permit, _slot: slot }
+    /// A tunnel to `node`, with what came behind its 101, for the call that got that.
+    pub fn new(
+        (node, node_ahead): (Stream, Bytes),
+        call: Registered,
+        half_closed: Duration,
+        permit: Permit,
+        slot: Slot,
+    ) -> Self {
+        Self { node, node_ahead, call, half_closed, _permit: permit, _slot: slot }
     }
 
     /// Runs to the end of both directions.
     pub async fn run(self: Box<Self>, client: impl Readable + 'static, client_ahead: Bytes) {
         // Dropped the other way round.
-        let Self { _slot, _permit, call, node_ahead, node } = *self;
+        let Self { _slot, _permit, half_closed, call, node_ahead, node } = *self;
         let tracked = call.kind() == WorkKind::WebSocket;
         let is_socket = client.is_socket();
         let pipe = Pipe::new((node, &node_ahead), (client, &client_ahead), tracked);
         let pipe = Rc::new(RefCell::new(pipe));
         let entry = is_socket.then(|| Entry::open(Rc::clone(&pipe) as Rc<dyn Pass>)).flatten();
         let mut task = Waker::noop().clone();
+        let mut whole = tracked;
         let result: io::Result<()> = poll_fn(|cx| {
             let mut pipe = pipe.borrow_mut();
             if !task.will_wake(cx.waker()) {
@@ -175,6 +185,11 @@ impl Tunnel {
                 return Poll::Ready(Ok(()));
             }
             let polled = pipe.poll();
+            if whole && (pipe.down.ended || pipe.up.ended) {
+                whole = false;
+                // No WebSocket says more than what is on its way already: a Close has been sent, or never will be.
+                call.limit_silence(half_closed);
+            }
             if polled.is_pending() && (pipe.down.is_paused() || pipe.up.is_paused()) {
                 // Others have their turn, and the runtime a look at their sockets, before this task goes on.
                 let _ = pin!(tokio::task::yield_now()).poll(cx);

@@ -189,6 +189,27 @@ async fn half_a_tunnel_may_end_before_the_other() {
 }
 
 #[tokio::test]
+async fn a_websocket_whose_client_has_ended_does_not_wait_for_its_node_as_long_as_an_open_one() {
+    for (protocol, waits) in [("websocket", false), ("echo", true)] {
+        let node = TestNode::start(move |mut peer| async move {
+            peer.request().await;
+            peer.send(SWITCH.replace("echo", protocol)).await;
+            // It is told of its client's end, and keeps its own side open.
+            while peer.bytes(1).await.is_some() {}
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let proxy = single(&[node.address], "timeouts = { body = \"200ms\", tunnel = \"1h\" }");
+        let mut client = Client::connect(proxy.address).await;
+        client.send(ASK.replace("echo", protocol)).await;
+        assert_eq!(client.response("GET").await.expect("a response").status, 101);
+        tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.expect("half closed");
+        let closed = timeout(Duration::from_secs(if waits { 2 } else { 30 }), client.closed()).await;
+        assert_eq!(closed.is_err(), waits, "{protocol}");
+    }
+}
+
+#[tokio::test]
 async fn a_cut_websocket_gets_a_close_frame_and_is_listed() {
     let node = websocket_node().await;
     let proxy = single(&[node.0], "");
