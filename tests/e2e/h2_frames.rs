@@ -10,16 +10,20 @@ mod streams;
 mod uploads;
 mod windows;
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::support::PATIENCE;
+use crate::support::control::single;
 use crate::support::frames::{PING, PROTOCOL_ERROR};
 use crate::support::http2::{frame, get};
 use crate::support::node::TestNode;
 use crate::support::strict::{Heard, Strict};
+use crate::support::tls::{self, Authority, TlsClient, listener};
+use crate::support::{PATIENCE, Proxy, app};
 
 /// What has to come of it.
 #[derive(Clone, Copy, Debug)]
@@ -68,18 +72,53 @@ async fn node() -> TestNode {
     .await
 }
 
+/// A proxy that speaks TLS, and a client that speaks HTTP/2 in it.
+struct Secure {
+    proxy: Proxy,
+    client: Arc<ClientConfig>,
+    /// Its folder holds the proxy's certificate.
+    _authority: Authority,
+}
+
+impl Secure {
+    fn new(node: &TestNode, more: &str) -> Self {
+        let mut authority = Authority::new();
+        let files = authority.issue("app", &["app.test"]);
+        let proxy = Proxy::listening(&app(&[node.address], more), &listener(&[&files], ""), 1);
+        let mut client = authority.client();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        Self { proxy, client: Arc::new(client), _authority: authority }
+    }
+
+    /// A connection on which nothing was said but the handshake.
+    async fn silent(&self) -> Strict<TlsClient> {
+        Strict::over(tls::connect(&self.client, self.proxy.address, "app.test").await.expect("a handshake"))
+    }
+}
+
 /// The stream of the request that shows whether a connection goes on.
 const NEXT: u32 = 9_001;
 
-/// Tries every case, all at once, and panics with the list of those that came out differently.
-async fn check(address: SocketAddr, node: &TestNode, cases: Vec<Case>) {
-    let tried = cases.iter().map(|case| try_one(address, case));
+/// Tries every case, in the clear and over TLS, all at once, and panics with the list of those that came out differently.
+async fn check(node: &TestNode, cases: Vec<Case>) {
+    let (clear, secure) = (single(&[node.address], ""), Secure::new(node, ""));
+    let in_clear = join_all(cases.iter().map(async |case| {
+        let client = Strict::connect(clear.address, &[]).await;
+        try_one(client, case).await
+    }));
+    let over_tls = join_all(cases.iter().map(async |case| {
+        let client = secure.silent().await.greeted(&[]).await;
+        try_one(client, case).await
+    }));
+    let (in_clear, over_tls) = join(in_clear, over_tls).await;
     let mut failures = Vec::new();
-    for (case, (came, fine)) in cases.iter().zip(join_all(tried).await) {
-        // The table of what was seen: `--nocapture`.
-        println!("{} {}: {came}", if fine { "ok    " } else { "FAILED" }, case.what);
-        if !fine {
-            failures.push(format!("{}: wanted {:?}, and what came was {came}", case.what, case.want));
+    for (how, outcomes) in [("in the clear", in_clear), ("over TLS", over_tls)] {
+        for (case, (came, fine)) in cases.iter().zip(outcomes) {
+            // The table of what was seen: `--nocapture`.
+            println!("{} {}, {how}: {came}", if fine { "ok    " } else { "FAILED" }, case.what);
+            if !fine {
+                failures.push(format!("{}, {how}: wanted {:?}, and what came was {came}", case.what, case.want));
+            }
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
@@ -88,8 +127,7 @@ async fn check(address: SocketAddr, node: &TestNode, cases: Vec<Case>) {
 }
 
 /// What came of a case, and whether that is fine.
-async fn try_one(address: SocketAddr, case: &Case) -> (String, bool) {
-    let mut client = Strict::connect(address, &[]).await;
+async fn try_one<S: AsyncRead + AsyncWrite + Unpin>(mut client: Strict<S>, case: &Case) -> (String, bool) {
     client.send(&case.sends).await;
     let came = match case.want {
         Goodbye(_) => {
@@ -139,7 +177,7 @@ async fn try_one(address: SocketAddr, case: &Case) -> (String, bool) {
 }
 
 /// Whether a connection answers one more request.
-async fn serves_on(client: &mut Strict) -> bool {
+async fn serves_on<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Strict<S>) -> bool {
     if client.goodbye.is_none() && !client.is_over {
         client.send(get(NEXT, "/next")).await;
         client.run_for(PATIENCE, |client| client.ended(NEXT) || client.goodbye.is_some()).await;

@@ -12,7 +12,6 @@ use crate::support::strict::Strict;
 #[tokio::test]
 async fn blocks_that_cannot_be_read_end_the_connection() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let whole = head("GET", "/bad", &[]);
     let fine = head("GET", "/fine", &[]);
     let with = |more: &[u8]| frame(HEADERS, 5, 1, &[&whole, more].concat());
@@ -84,7 +83,7 @@ async fn blocks_that_cannot_be_read_end_the_connection() {
             Answer(1, 200),
         ),
     ];
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }
 
 /// A request through an encoder.

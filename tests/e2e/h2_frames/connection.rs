@@ -59,7 +59,6 @@ fn slow_and(then: Vec<u8>) -> Vec<u8> {
 #[tokio::test]
 async fn frames_have_their_form() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let large = vec![0; 16_385];
     let whole = head("GET", "/fine", &[]);
     let reserved = |mut bytes: Vec<u8>| {
@@ -124,7 +123,7 @@ async fn frames_have_their_form() {
         let sends = after(frame(HEADERS, END_STREAM, 1, &whole), bytes);
         case(&format!("4.3 {what} within a head"), sends, Goodbye(&[PROTOCOL_ERROR]))
     }));
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }
 
 #[tokio::test]
@@ -150,7 +149,7 @@ async fn settings_are_checked_obeyed_and_acknowledged() {
             Goodbye(&[FLOW_CONTROL_ERROR]),
         ),
     ];
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
     // What is fine is acknowledged, each by itself; the last value of one counts.
     for values in [
         &[][..],
@@ -179,7 +178,6 @@ async fn settings_are_checked_obeyed_and_acknowledged() {
 #[tokio::test]
 async fn pings_goodbyes_and_window_updates_have_their_form() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let most = (1 << 31) - 1;
     let cases: Vec<Case> = vec![
         case("6.7 PING of a stream", slow_and(frame(PING, 0, 1, &[0; 8])), Goodbye(&[PROTOCOL_ERROR])),
@@ -235,7 +233,7 @@ async fn pings_goodbyes_and_window_updates_have_their_form() {
         case("7 a code that nobody knows in RST_STREAM", slow_and(reset(1, 0xFFFF_FFFF)), Nothing),
         case("5.4.2 a reset is answered by nothing", slow_and(reset(1, CANCEL)), Whatever(1, &[])),
     ];
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 //! other stream anything.
 
 use super::{Answer, Case, Goodbye, Malformed, Reset, case, check, node};
-use crate::support::control::single;
 use crate::support::frames::*;
 use crate::support::http2::frame;
 
@@ -19,7 +18,6 @@ fn bad(what: &str, fields: &[(&str, &str)]) -> Case {
 #[tokio::test]
 async fn pseudo_fields_are_those_that_there_are_each_once_and_first() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let cases = vec![
         bad("8.3 no :method", &[SCHEME, HOST, PATH]),
         bad("8.3 no :scheme", &[METHOD, HOST, PATH]),
@@ -88,13 +86,12 @@ async fn pseudo_fields_are_those_that_there_are_each_once_and_first() {
             Answer(1, 200),
         ),
     ];
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }
 
 #[tokio::test]
 async fn fields_have_their_form_and_leave_http_1_alone() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let mut cases: Vec<Case> = [
         ("8.2 upper case", "X-Upper", "y"),
         ("8.2 one letter in upper case", "host-x-A", "y"),
@@ -146,13 +143,12 @@ async fn fields_have_their_form_and_leave_http_1_alone() {
             Malformed(1),
         ),
     ]);
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }
 
 #[tokio::test]
 async fn bodies_are_as_long_as_they_say() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let sized = |length: &str, end: bool| {
         let head = head("POST", "/echo", &[("content-length", length)]);
         frame(HEADERS, if end { 5 } else { 4 }, 1, &head)
@@ -247,5 +243,5 @@ async fn bodies_are_as_long_as_they_say() {
             Goodbye(&[PROTOCOL_ERROR]),
         ),
     ];
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }

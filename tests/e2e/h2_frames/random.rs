@@ -1,13 +1,13 @@
 //! Clients that do anything that they may, in any order, and some that do what nobody may: each gets what is its own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
-use futures_util::future::join_all;
-use tokio::io::AsyncWriteExt;
+use futures_util::future::{join, join_all};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::Secure;
 use super::pieces::{mirror, recorded};
 use super::uploads::{body, passes, told};
 use super::windows::text;
@@ -17,7 +17,7 @@ use crate::support::hpack::Encoder;
 use crate::support::http2::{frame, get};
 use crate::support::node::TestNode;
 use crate::support::strict::Strict;
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 /// `/sum` tells of a body, `/early` answers before it, `/slow` never, and every other path is a size.
 async fn node() -> TestNode {
@@ -41,8 +41,8 @@ async fn node() -> TestNode {
 }
 
 /// A client, what it has to get on which stream, and what it has to send.
-struct Player {
-    client: Strict,
+struct Player<S> {
+    client: Strict<S>,
     random: Rng,
     encoder: Encoder,
     next: u32,
@@ -54,10 +54,11 @@ struct Player {
     dear: usize,
 }
 
-impl Player {
-    async fn new(address: SocketAddr, seed: u64) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Player<S> {
+    /// On a connection on which nothing was said.
+    async fn new(client: Strict<S>, seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
-        let client = Strict::connect(address, &[(INITIAL_WINDOW_SIZE, random.u32(0..100_000))]).await;
+        let client = client.greeted(&[(INITIAL_WINDOW_SIZE, random.u32(0..100_000))]).await;
         Self {
             client,
             random,
@@ -211,29 +212,42 @@ impl Player {
     }
 }
 
+async fn play(client: Strict<impl AsyncRead + AsyncWrite + Unpin>, seed: u64) {
+    let mut player = Player::new(client, seed).await;
+    for _ in 0..250 {
+        player.step().await;
+    }
+    player.finish(seed).await;
+}
+
 #[tokio::test]
 async fn clients_that_do_anything_they_may_get_their_answers_and_lose_no_window() {
     let node = node().await;
     let proxy = single(&[node.address], "");
-    let players = (0..10).map(|seed| {
-        let address = proxy.address;
-        async move {
-            let mut player = Player::new(address, seed).await;
-            for _ in 0..250 {
-                player.step().await;
-            }
-            player.finish(seed).await;
-        }
-    });
-    join_all(players).await;
-    until("the node is free", || proxy.node(node.address).inflight() == 0).await;
-    assert_eq!(proxy.pool.stats().iter().map(|stats| stats.abusive.get()).sum::<u64>(), 0);
+    let secure = Secure::new(&node, "");
+    let in_clear = join_all((0..10).map(async |seed| play(Strict::silent(proxy.address).await, seed).await));
+    let over_tls = join_all((10..20).map(async |seed| play(secure.silent().await, seed).await));
+    join(in_clear, over_tls).await;
+    for proxy in [&proxy, &secure.proxy] {
+        until("the node is free", || proxy.node(node.address).inflight() == 0).await;
+        assert_eq!(proxy.pool.stats().iter().map(|stats| stats.abusive.get()).sum::<u64>(), 0);
+    }
+}
+
+async fn offend(mut client: Strict<impl AsyncRead + AsyncWrite + Unpin>, wrong: &[u8]) {
+    client.note_grant(0, 1 << 30);
+    client.send(wrong).await;
+    let _ = client.stream.shutdown().await;
+    // Whatever it says is in good order, and then it ends: the strict client sees to the one, the deadline to the other.
+    client.allow_windows();
+    assert!(client.run_for(PATIENCE, |client| client.is_over).await, "{wrong:02X?}");
 }
 
 #[tokio::test]
 async fn frames_that_are_wrong_anywhere_harm_nobody_else() {
     let node = mirror().await;
     let proxy = single(&[node.address], "");
+    let secure = Secure::new(&node, "");
     let (bytes, _) = recorded();
     let mut bystander = Strict::connect(proxy.address, &[]).await;
     let mut random = Rng::with_seed(5);
@@ -254,19 +268,15 @@ async fn frames_that_are_wrong_anywhere_harm_nobody_else() {
                 wrong
             })
             .collect();
-        let address = proxy.address;
-        join_all(wrong.iter().map(|wrong| async move {
-            let mut client = Strict::silent(address).await;
-            client.note_grant(0, 1 << 30);
-            client.send(wrong).await;
-            let _ = client.stream.shutdown().await;
-            // Whatever it says is in good order, and then it ends: the strict client sees to the one, the deadline to the other.
-            client.allow_windows();
-            assert!(client.run_for(crate::support::PATIENCE, |client| client.is_over).await, "{wrong:02X?}");
-        }))
-        .await;
+        let (in_clear, over_tls) = wrong.split_at(wrong.len() / 2);
+        let in_clear =
+            join_all(in_clear.iter().map(async |wrong| offend(Strict::silent(proxy.address).await, wrong).await));
+        let over_tls = join_all(over_tls.iter().map(async |wrong| offend(secure.silent().await, wrong).await));
+        join(in_clear, over_tls).await;
         bystander.send(get(2 * round + 1, "/fine")).await;
         assert_eq!(bystander.answer(2 * round + 1).await.status(), 200);
     }
-    until("the node is free", || proxy.node(node.address).inflight() == 0).await;
+    for proxy in [&proxy, &secure.proxy] {
+        until("the node is free", || proxy.node(node.address).inflight() == 0).await;
+    }
 }

@@ -44,7 +44,7 @@ async fn streams_have_their_states() {
     ];
     // Behind the highest number there is none for the next request.
     let (last, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.what.contains("highest"));
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
     let mut client = Strict::connect(proxy.address, &[]).await;
     client.send(&last[0].sends).await;
     assert_eq!(client.answer((1 << 31) - 1).await.text(), "fine");
@@ -107,7 +107,6 @@ async fn streams_beyond_the_limit_are_refused_and_the_others_served() {
 #[tokio::test]
 async fn data_and_headers_have_their_form() {
     let node = node().await;
-    let proxy = single(&[node.address], "");
     let fine = head("GET", "/fine", &[]);
     let padded = |padding: u8, more: &[u8], given: usize| [&[padding], more, &vec![0; given][..]].concat();
     let ask = |then: Vec<u8>| [post(1, "/echo"), then].concat();
@@ -236,5 +235,5 @@ async fn data_and_headers_have_their_form() {
         ),
         case("6.10 CONTINUATION first of all", frame(CONTINUATION, 4, 0, &fine), Goodbye(&[PROTOCOL_ERROR])),
     ];
-    check(proxy.address, &node, cases).await;
+    check(&node, cases).await;
 }

@@ -1,5 +1,7 @@
 //! Bodies of requests: what a client is given of the windows comes back for every byte, however it was spent.
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::support::control::single;
 use crate::support::frames::{CANCEL, DATA, END_STREAM, NO_ERROR, REFUSED_STREAM, post, reset};
 use crate::support::http2::{frame, get};
@@ -116,7 +118,7 @@ async fn send_regardless(client: &mut Strict, id: u32, size: usize) {
 }
 
 /// A good upload that is larger than the connection's window can be if some of it was lost.
-pub(super) async fn passes(client: &mut Strict, id: u32) {
+pub(super) async fn passes<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Strict<S>, id: u32) {
     let body = data(1_300_000);
     client.send(post(id, "/sum")).await;
     client.upload(id, &body, (16_384, 0), false).await;

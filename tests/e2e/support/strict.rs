@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -66,8 +66,8 @@ impl Heard {
 }
 
 /// The connection.
-pub struct Strict {
-    pub stream: TcpStream,
+pub struct Strict<S = TcpStream> {
+    pub stream: S,
     inbox: Vec<u8>,
     pub decoder: Decoder,
     /// HEADERS that CONTINUATION has to end: the stream, whether that ends with it, and what came.
@@ -95,17 +95,20 @@ pub struct Strict {
 impl Strict {
     /// A connection with the preface and these settings sent, and those of the proxy read and acknowledged.
     pub async fn connect(address: SocketAddr, values: &[(u16, u32)]) -> Self {
-        let mut this = Self::silent(address).await;
-        this.send(PREFACE).await;
-        this.set(values).await;
-        this.run("the settings", |this| this.unsettled.is_empty() && !this.settings.is_empty()).await;
-        this
+        Self::silent(address).await.greeted(values).await
     }
 
     /// A connection on which nothing was said.
     pub async fn silent(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
+        Self::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Strict<S> {
+    /// A connection on which nothing was said, over this.
+    pub fn over(stream: S) -> Self {
         Self {
             stream,
             inbox: Vec::new(),
@@ -125,9 +128,22 @@ impl Strict {
         }
     }
 
+    /// Sends the preface and these settings, and takes those of the proxy.
+    pub async fn greeted(mut self, values: &[(u16, u32)]) -> Self {
+        self.send(PREFACE).await;
+        self.set(values).await;
+        self.run("the settings", |this| this.unsettled.is_empty() && !this.settings.is_empty()).await;
+        self
+    }
+
     /// Sends; `false` once the proxy takes nothing more.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        matches!(timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await, Ok(Ok(())))
+        let sent = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            // TLS may hold the last of it.
+            self.stream.flush().await
+        };
+        matches!(timeout(PATIENCE, sent).await, Ok(Ok(())))
     }
 
     /// Sends SETTINGS.
