@@ -76,6 +76,8 @@ struct Rest {
 enum Order {
     /// Finish what is under way, take nothing more.
     Close,
+    /// HTTP/2: the client had time to see that, whether or not it said so.
+    TakeNoMore,
     /// A head has been arriving for too long.
     HeadTimeout,
     /// HTTP/2: ask the client for a sign of life.

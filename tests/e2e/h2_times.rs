@@ -151,6 +151,29 @@ async fn a_connection_without_requests_is_closed_with_goaway() {
 }
 
 #[tokio::test]
+async fn a_client_that_ignores_that_it_should_begin_no_more_streams_is_served_no_more_after_a_time() {
+    let node = stalling(EVENTS).await;
+    let proxy = single(&[node.address], "[limits]\nidle = \"300ms\"\nhead = \"300ms\"");
+    // Answers no PING.
+    let mut client = RawFrames::connect(proxy.address, &[]).await;
+    let mut goodbyes = Vec::new();
+    while goodbyes.len() < 2 {
+        let Some((kind, _, _, payload)) = client.frame().await else { break };
+        if kind == 7 {
+            goodbyes.push(payload);
+            // The first one it may not have seen: what keeps the connection up, or is on its way to.
+            client.send(if goodbyes.len() == 1 { get(1, "/events") } else { get(3, "/x") }).await;
+        }
+    }
+    assert_eq!(goodbyes, [[0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]);
+    client.send(frame(3, 0, 1, &[0, 0, 0, 8])).await;
+    while let Some((_, _, id, _)) = client.frame().await {
+        assert_ne!(id, 3, "nothing is answered there");
+    }
+    assert_eq!(node.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn a_client_that_is_gone_is_noticed_and_one_that_only_listens_is_not() {
     let node = stalling(EVENTS).await;
     let proxy = single(&[node.address], "[limits]\nping = \"300ms\"\nidle = \"300ms\"");

@@ -146,7 +146,7 @@ impl Server {
             Some(Order::Kill) => return Poll::Ready(Err(Stop::End(End::Dropped))),
             Some(Order::HeadTimeout) => return Poll::Ready(Err(Stop::End(End::HeadTimeout))),
             Some(Order::Close) => self.closes = true,
-            Some(Order::Ping) | None => {}
+            Some(Order::TakeNoMore | Order::Ping) | None => {}
         }
         // A request that is on its way already is answered, and told that it is the last one.
         if self.closes && self.line.is_quiet() {
@@ -209,7 +209,7 @@ impl Server {
         match self.front.order.take() {
             Some(Order::Kill) => return false,
             Some(Order::Close) => self.closes = true,
-            Some(Order::HeadTimeout | Order::Ping) | None => {}
+            Some(Order::TakeNoMore | Order::HeadTimeout | Order::Ping) | None => {}
         }
         true
     }

@@ -91,6 +91,7 @@ impl Server {
             Some(Order::Kill) => return Poll::Ready(End::Dropped),
             Some(Order::HeadTimeout) => return self.abort(Reason::ENHANCE_YOUR_CALM),
             Some(Order::Close) => self.link.close(),
+            Some(Order::TakeNoMore) => self.link.borrow().take_no_more(),
             // Any byte from the client counts as life, so what the answer says does not matter.
             Some(Order::Ping) => self.link.ping(),
             None => {}
@@ -197,6 +198,8 @@ pub fn check(front: &Front, meter: &Meter, now: Instant, limits: &Limits, closin
         // The streams have their limits; without one, all that is left is to say goodbye.
         if !front.is_busy() && now - since.max(rest.since) >= limits.head {
             front.kill();
+        } else if now - since >= limits.head && front.order.get().is_none() {
+            front.give(Order::TakeNoMore);
         }
     } else if closing || now - rest.since >= limits.idle {
         rest.closing = Some(now);

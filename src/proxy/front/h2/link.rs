@@ -392,7 +392,14 @@ impl State {
 
     /// The client has seen that it should begin no more streams.
     pub fn pinged_back(&mut self, payload: &[u8]) {
-        if self.course == Course::Closing && payload == FAREWELL {
+        if payload == FAREWELL {
+            self.take_no_more();
+        }
+    }
+
+    /// Begins no more streams of a client that was asked to ask for none.
+    pub fn take_no_more(&mut self) {
+        if self.course == Course::Closing {
             self.course = Course::Closed;
             frame::write_goaway(self.wire.back(), self.last, Reason::NO_ERROR);
         }
