@@ -30,6 +30,7 @@ fn shop() -> ServiceStatus {
         versions: Vec::new(),
         nodes: Vec::new(),
         refused: Vec::new(),
+        unsaved: None,
     }
 }
 

@@ -154,6 +154,7 @@ pub(crate) fn service(name: &str, source: &Path) -> ServiceStatus {
             node("v2", "10.0.0.6:5002", NodeState::Joining),
         ],
         refused: Vec::new(),
+        unsaved: None,
     }
 }
 

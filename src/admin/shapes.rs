@@ -89,6 +89,7 @@ pub(super) static SHAPES: &[Shape] = &[
             ("versions", "[VersionStatus]"),
             ("nodes", "[NodeStatus]"),
             ("refused", "[Refused]"),
+            ("unsaved", "text?"),
         ],
     ),
     (

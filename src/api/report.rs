@@ -153,6 +153,9 @@ pub struct ServiceStatus {
     pub nodes: Vec<NodeStatus>,
     /// Versions that were refused and are not tried again until they change.
     pub refused: Vec<Refused>,
+    /// Why the newest of this is not on disk, so that a crash now would forget it. Not told to those who follow a change: its end is.
+    #[serde(default)]
+    pub unsaved: Option<String>,
 }
 
 /// The rollout in progress.

@@ -142,5 +142,13 @@ pub async fn maintenance(args: &MaintenanceArgs, session: &mut Session<'_>) -> R
 fn tell(service: &ServiceStatus, text: &str, json: bool, session: &mut Session<'_>) -> Result<u8, Failure> {
     let text = if json { serde_json::to_string(service).map_err(Failure::internal)? } else { text.to_owned() };
     session.screen.line(&text);
+    warn(service, session);
     Ok(0)
+}
+
+/// What was decided serves, but would not outlive a crash.
+pub(super) fn warn(service: &ServiceStatus, session: &mut Session<'_>) {
+    if let Some(why) = &service.unsaved {
+        session.screen.complain(&format!("warning: {why}"));
+    }
 }

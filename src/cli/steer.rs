@@ -8,6 +8,7 @@ use super::Session;
 use super::client::of_service;
 use super::failure::Failure;
 use super::follow::{End, Follow, follow, now};
+use super::halt;
 use super::limit::{Asked, Patience};
 use super::trial;
 use super::wait;
@@ -91,8 +92,10 @@ pub async fn run_waiting(steering: Steering, args: &WaitingArgs, session: &mut S
     })
 }
 
-async fn steer(steering: Steering, service: &str, session: &Session<'_>) -> Result<ServiceStatus, Failure> {
-    session.client.post(&target(steering, service)).await
+async fn steer(steering: Steering, service: &str, session: &mut Session<'_>) -> Result<ServiceStatus, Failure> {
+    let service = session.client.post(&target(steering, service)).await?;
+    halt::warn(&service, session);
+    Ok(service)
 }
 
 /// Where the API is asked to steer.

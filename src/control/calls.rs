@@ -9,8 +9,9 @@ use super::controller::{Controller, Happened};
 use super::entry::{Draining, Entry};
 use super::followers::{self, ended};
 use super::report;
+use super::settle::DURABLE_WITHIN;
 use super::words;
-use crate::api::{Call, Ended, Outcome, Progress, Refusal, RefusalKind, Reply, Request, Steering};
+use crate::api::{Call, Ended, Outcome, Progress, Refusal, RefusalKind, Reply, Request, ServiceStatus, Steering};
 use crate::config;
 use crate::model::{NodeAddress, ServiceName, Version};
 use crate::rollout::{Event, Phase};
@@ -61,7 +62,9 @@ impl Controller {
                 return Some(Caller { asks: Asks::Steer { service, steering, by, only_if }, reply });
             }
             Request::Halt { service, halting, by } => {
-                self.halt(&service, halting, &by).map_or_else(Reply::Refused, |status| Reply::Service(Box::new(status)))
+                let status = self.halt(&service, halting, &by);
+                self.answer_when_saved(status, reply);
+                return None;
             }
             Request::History { service } => match self.entries.get(&service) {
                 Some(entry) => Reply::History(entry.told_history().rev().cloned().collect()),
@@ -84,12 +87,30 @@ impl Controller {
             Asks::Wait { service, version } => {
                 self.follow(&service, version.as_ref()).map_or_else(Reply::Refused, Reply::Progress)
             }
-            Asks::Steer { service, steering, by, only_if } => self
-                .check_tag(&service, &only_if)
-                .and_then(|()| self.steer(&service, steering, by))
-                .map_or_else(Reply::Refused, |status| Reply::Service(Box::new(status))),
+            Asks::Steer { service, steering, by, only_if } => {
+                let status = self.check_tag(&service, &only_if).and_then(|()| self.steer(&service, steering, by));
+                return self.answer_when_saved(status, caller.reply);
+            }
         };
         let _ = caller.reply.send(answer);
+    }
+
+    /// Answers with a service as it is after what an operator decided, as soon as a crash would not forget that. A disk that fails
+    /// or hangs keeps nobody from deciding, and is told.
+    fn answer_when_saved(&self, status: Result<ServiceStatus, Refusal>, reply: oneshot::Sender<Reply>) {
+        let writer = self.writer.clone();
+        let saved = async move {
+            let mut status = match status {
+                Ok(status) => Box::new(status),
+                Err(refusal) => return Reply::Refused(refusal),
+            };
+            if let Some(writer) = writer {
+                let saved = writer.flush(&status.name, DURABLE_WITHIN).await;
+                status.unsaved = saved.err().map(|error| error.to_string());
+            }
+            Reply::Service(status)
+        };
+        tokio::task::spawn_local(async { reply.send(saved.await) });
     }
 
     /// Whether what the asker saw is still so.

@@ -31,10 +31,16 @@ const HOLDERS_WITHIN: Duration = Duration::from_millis(250);
 impl Controller {
     /// The state of everything, or of one service. What holds draining nodes open is as it was when last asked.
     pub(super) fn status(&self, only: Option<&ServiceName>) -> Status {
-        let services = match only {
+        let mut services: Vec<_> = match only {
             Some(name) => self.entries.get(name).map(service).into_iter().collect(),
             None => self.entries.values().map(service).collect(),
         };
+        let journal = self.writer.as_ref().and_then(|writer| writer.last_error());
+        if let (Some(writer), true) = (&self.writer, journal.is_some()) {
+            for service in &mut services {
+                service.unsaved = writer.error_of(&service.name).map(|error| error.to_string());
+            }
+        }
         Status {
             schema: SCHEMA,
             sluice: env!("CARGO_PKG_VERSION").into(),
@@ -45,7 +51,7 @@ impl Controller {
             ready: *self.ready.borrow(),
             load: self.load(),
             config: self.config_status(),
-            journal: self.writer.as_ref().and_then(|writer| writer.last_error()),
+            journal,
             listeners: self.listeners.report(),
             certificates: self.held.status(),
             services,
@@ -188,6 +194,7 @@ pub(super) fn service(entry: &Entry) -> ServiceStatus {
         versions,
         nodes,
         refused: machine.refused().to_vec(),
+        unsaved: None,
     }
 }
 

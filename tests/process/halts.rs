@@ -56,10 +56,6 @@ fn a_forgotten_hold_ends_by_itself_also_over_a_restart() {
     eventually("it is over", || proxy.service("shop").filter(|shop| shop.halt.is_none()));
 
     assert_eq!(site.verb(&["hold", "shop", "--for", "1h"]).status.code(), Some(0));
-    let record = || super::support::record(&site.path("state"), "shop");
-    // Not the one before, whose end may not be on disk yet.
-    let long = |halt: &Value| Some(halt["until"].as_u64()? > halt["since"].as_u64()? + 60_000);
-    eventually("it is on disk", || long(&record()["state"]["halt"]).filter(|long| *long));
     proxy.kill();
     let proxy = site.start();
     let address = proxy.address();
@@ -168,4 +164,17 @@ fn what_is_under_way_goes_on_when_the_traffic_is_stopped() {
         echo();
     }
     assert_eq!(get(proxy.address(), "any", "/").expect("an answer").status, 503);
+}
+
+#[test]
+fn what_an_operator_was_told_is_done_outlives_a_crash_right_behind_it() {
+    let (site, _nodes) = site("");
+    for round in 0..10 {
+        let proxy = site.start();
+        assert_eq!(proxy.service("shop").expect("a status").halt.is_some(), round % 2 == 1, "{round}");
+        let how = if round % 2 == 0 { "" } else { "?undo=true" };
+        let told = proxy.ask("POST", &format!("/v1/services/shop/maintenance{how}"));
+        proxy.kill();
+        assert_eq!(told.map(|answer| answer.status), Some(200), "{round}");
+    }
 }

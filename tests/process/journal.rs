@@ -20,7 +20,15 @@ fn deploys_all_the_same(site: &Site, proxy: &Proxy, text: impl Fn(&str) -> Strin
         assert!(said.contains("cannot save the state of service shop"), "{said}");
     }
     assert_eq!(get(proxy.address(), "shop.test", "/").expect("an answer").header("x-version"), Some("v2"));
+    for verb in [&["maintenance", "shop", "on"][..], &["maintenance", "shop", "off"]] {
+        let done = site.verb(verb);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{said}");
+        assert!(said.contains("warning: cannot save the state of service shop"), "{said}");
+    }
     let told = eventually("the status tells it", || proxy.status()?.journal);
+    let unsaved = proxy.service("shop").expect("a status").unsaved.expect("it is told of the service too");
+    assert!(unsaved.starts_with("cannot save the state of service shop"), "{unsaved}");
     assert!(told.contains("cannot save the state of service shop"), "{told}");
     let shown = String::from_utf8_lossy(&site.verb(&["status"]).stdout).into_owned();
     assert!(shown.contains("NOT SAVED"), "{shown}");

@@ -57,6 +57,7 @@ fn full() -> ServiceStatus {
     });
     shop.nodes.push(node);
     let (nodes, reason) = (vec!["a:1".into()], "r".to_owned());
+    shop.unsaved = Some("the disk is full".into());
     shop.refused.push(Refused { version: "v0".into(), nodes, at: Timestamp(1), reason, outcome: Outcome::Unhealthy });
     shop.halt = Some(HaltStatus {
         kind: HaltKind::Maintenance,

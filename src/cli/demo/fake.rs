@@ -327,6 +327,7 @@ fn status(fake: &Fake) -> Status {
             }],
             nodes: serving.chain(draining).collect(),
             refused: Vec::new(),
+            unsaved: None,
         }],
     }
 }

@@ -297,6 +297,7 @@ mod tests {
                 node("v2", "127.0.0.1:3", NodeState::Joining),
             ],
             refused: Vec::new(),
+            unsaved: None,
         }
     }
 

@@ -81,13 +81,14 @@ impl Deed {
 
     /// What was done, as the verb says it.
     pub fn done(self, service: &ServiceStatus) -> String {
-        match self {
+        let done = match self {
             Self::Steer(steering) => steer::next(steering, service),
             Self::Hold => halt::held(service, halt::HOLD),
             Self::Release => halt::released(service),
             Self::Close => halt::closed(service, halt::RETRY_AFTER),
             Self::Open => halt::opened(service),
-        }
+        };
+        service.unsaved.as_ref().map_or_else(|| done.clone(), |why| format!("{done}; but {why}"))
     }
 
     /// What it would do, for the question before it.
