@@ -9,7 +9,7 @@ mod shortcut;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -103,8 +103,18 @@ impl<C: Readable> Pipe<C> {
         let up_done = up.poll(cx, client, node, false, PIECES)?.is_ready();
         let answered = || up.is_drained() && up.tracker.as_ref().is_some_and(FrameTracker::has_closed);
         let done = if self.closing { up_done || answered() } else { down_done && up_done };
+        if done {
+            if self.closing {
+                // Best effort: both have said all that they have to.
+                let _ = Pin::new(&mut *client).poll_shutdown(cx)?;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         self.at_rest = !self.cut && down.is_resting() && up.is_resting();
-        if done { Poll::Ready(Ok(())) } else { Poll::Pending }
+        Poll::Pending
     }
 
     /// From a rest, passes on what came. There is more to do than that unless it rests again.

@@ -11,7 +11,9 @@ pub struct FrameTracker {
     payload: u64,
     /// A message of several frames has begun and not ended.
     in_message: bool,
-    close_seen: bool,
+    /// The frame whose payload is still to come is a Close.
+    in_close: bool,
+    has_closed: bool,
 }
 
 impl FrameTracker {
@@ -22,7 +24,12 @@ impl FrameTracker {
 
     /// Whether a whole Close frame has passed.
     pub fn has_closed(&self) -> bool {
-        self.close_seen && self.have == 0 && self.payload == 0
+        self.has_closed
+    }
+
+    /// Leaves out what began behind the last whole message.
+    pub fn forget_begun(&mut self) {
+        *self = Self { has_closed: self.has_closed, ..Self::default() };
     }
 
     /// Takes the next piece. Returns how much of it belongs to whole messages, if one ends in it.
@@ -47,6 +54,7 @@ impl FrameTracker {
             if self.payload > 0 {
                 let taken = self.payload.min(data.len() as u64);
                 self.payload -= taken;
+                self.has_closed |= self.in_close && self.payload == 0;
                 data = &data[taken as usize..];
             } else if self.have == 0
                 && let Some((length, payload)) = header_of(data)
@@ -76,7 +84,8 @@ impl FrameTracker {
         if opcode < 8 {
             self.in_message = !last;
         }
-        self.close_seen |= opcode == 8;
+        self.in_close = opcode == 8;
+        self.has_closed |= self.in_close && payload == 0;
     }
 }
 

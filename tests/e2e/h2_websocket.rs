@@ -1,5 +1,6 @@
 //! WebSockets over HTTP/2 (RFC 8441): an extended CONNECT in front, an upgrade of HTTP/1 at the node.
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use h2::ext::Protocol;
 use http::{Request, StatusCode};
@@ -8,12 +9,15 @@ use tokio::io::DuplexStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::control::single;
-use crate::support::http2::{Http2, answer, bytewise};
+use crate::support::frames::{DATA, END_HEADERS, HEADERS, block};
+use crate::support::http2::{Http2, answer, bytewise, frame};
 use crate::support::node::TestNode;
+use crate::support::strict::Strict;
 use crate::support::{PATIENCE, until};
 use crate::tunnel::websocket_node;
 
@@ -161,4 +165,62 @@ async fn a_client_that_leaves_and_a_silent_tunnel_free_the_node() {
     let mut silent = open(&mut client).await;
     while timeout(PATIENCE, silent.next()).await.expect("an end in time").is_some_and(|next| next.is_ok()) {}
     until("the claim is released", || proxy.node(node.0).inflight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_thanks_for_each_message_of_a_tunnel_is_no_flood() {
+    let node = websocket_node().await;
+    let proxy = single(&[node.0], "");
+    let mut client = Strict::connect(proxy.address, &[]).await;
+    let websocket = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    let usual = [(":method", "CONNECT"), (":scheme", "http"), (":authority", "app.test"), (":path", "/chat")];
+    client.send(frame(HEADERS, END_HEADERS, 1, &[block(&usual), block(&websocket)].concat())).await;
+    client.run("the tunnel", |client| client.heard(1).status() == 200).await;
+    // "stream", as a client has to mask it.
+    client.send(frame(DATA, 0, 1, b"\x81\x86\0\0\0\0stream")).await;
+    let mut thanked = 0;
+    // Much more than anybody may send that is of no use.
+    while thanked < 4_000 && !client.is_over {
+        client.step().await;
+        let pieces = client.streams.get(&1).map_or(&[][..], |stream| &stream.pieces).to_vec();
+        for size in &pieces[thanked..] {
+            client.grant(1, *size as u32).await;
+            client.grant(0, *size as u32).await;
+        }
+        thanked = pieces.len();
+    }
+    assert_eq!(client.goodbye, None);
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn a_client_that_ended_its_half_and_leaves_frees_the_node() {
+    // A node that does not mind that its client has ended.
+    let node = TestNode::start(|mut peer| async move {
+        let request = peer.request().await.expect("a request");
+        let key = derive_accept_key(request.header("sec-websocket-key").expect("a key").as_bytes());
+        peer.send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {key}\r\n\r\n"
+        ))
+        .await;
+        while peer.bytes(1).await.is_some() {}
+        peer.send("\x01\x01x").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let proxy = single(&[node.address], "");
+    for leaves in ["a reset", "the end of the connection"] {
+        let mut client = client(proxy.address).await;
+        let (response, mut send) = client.begin(connect("websocket"), false).await;
+        let response = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
+        send.send_data(Bytes::new(), true).expect("an open stream");
+        let mut body = response.into_body();
+        assert_eq!(body.data().await.expect("an answer").expect("no reset").len(), 3, "the node has seen it");
+        if leaves == "a reset" {
+            send.send_reset(h2::Reason::CANCEL);
+        } else {
+            drop((client, send, body));
+        }
+        until(leaves, || proxy.node(node.address).inflight() == 0).await;
+    }
 }

@@ -322,3 +322,32 @@ async fn nothing_follows_the_nodes_own_close_frame() {
     assert_eq!(client.closed().await, b"");
     assert_eq!(cut.all().await.len(), 1);
 }
+
+#[tokio::test]
+async fn nothing_follows_the_nodes_own_close_frame_that_came_with_the_end_of_a_message() {
+    let node = TestNode::start(|mut peer| async move {
+        peer.request().await;
+        // Half a message.
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x01\x02he")
+            .await;
+        // The other half when the client says so, and a Close, and what nobody may send.
+        peer.bytes(1).await;
+        peer.send(b"\x80\x02re\x88\x02\x03\xE9\x81".to_vec()).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let proxy = single(&[node.address], "");
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    assert_eq!(client.response("GET").await.expect("a response").status, 101);
+    assert_eq!(client.bytes(4).await.expect("half a message"), b"\x01\x02he");
+    let cut = proxy.cut(node.address, WorkKind::WebSocket, PATIENCE);
+    // The watchdog looks twice a second; if it is late, this shows less, and still the right thing.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    client.send("!").await;
+    assert_eq!(client.bytes(8).await.expect("the rest"), b"\x80\x02re\x88\x02\x03\xE9");
+    // A Close of its own, to which the proxy adds nothing.
+    client.send(b"\x88\x82\0\0\0\0\x03\xE9").await;
+    assert_eq!(client.closed().await, b"");
+    assert_eq!(cut.all().await.len(), 1);
+}

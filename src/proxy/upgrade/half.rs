@@ -45,6 +45,12 @@ pub trait Readable: AsyncRead + AsyncWrite + Unpin {
         true
     }
 
+    /// Whether the other side has gone, though nothing is read or written. Whoever asks is woken when it has. A socket tells it when
+    /// it is read or written.
+    fn poll_gone(&self, _: &Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Whether who waits for it is woken by the runtime only, never by a task that is at work.
     fn is_socket(&self) -> bool {
         false
@@ -214,7 +220,7 @@ impl Half {
             if let (true, Some(whole)) = (last, whole) {
                 // What follows would be a message begun and never ended.
                 data = &data[..whole];
-                *tracker = FrameTracker::default();
+                tracker.forget_begun();
             }
         }
         if data.is_empty() {

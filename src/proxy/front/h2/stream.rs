@@ -92,7 +92,7 @@ pub async fn run(work: Work) {
     if let Some(key) = websocket {
         let switched = matches!(response.body(), RespBody::Tunnel(_));
         if switched && is_accepted(response.headers(), &key) {
-            return open_tunnel(response, body, sender).await;
+            return open_tunnel(response, body, sender, meter).await;
         }
         if switched || response.status().is_success() {
             // The client would take it for an open WebSocket (RFC 8441 §5).
@@ -220,14 +220,14 @@ fn is_accepted(headers: &HeaderMap, key: &HeaderValue) -> bool {
 }
 
 /// A WebSocket: 200 instead of 101 (RFC 8441 §5), and then its bytes as DATA.
-async fn open_tunnel(response: Response<RespBody>, received: Option<StreamBody>, sender: Sender) {
+async fn open_tunnel(response: Response<RespBody>, received: Option<StreamBody>, sender: Sender, meter: Rc<Meter>) {
     let (mut head, body) = response.into_parts();
     let RespBody::Tunnel(tunnel) = body else { return };
     head.headers.remove(SEC_WEBSOCKET_ACCEPT);
     head.status = StatusCode::OK;
     rewrite(&mut head.headers, &RespBody::Empty);
     if sender.send_head(head.status, &head.headers, false).is_ok() {
-        tunnel.run(Bytewise::new(sender, received), Bytes::new()).await;
+        tunnel.run(Bytewise::new(sender, received, meter), Bytes::new()).await;
     }
 }
 

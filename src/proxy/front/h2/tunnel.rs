@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -9,10 +10,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::super::upgrade::Readable;
 use super::handle::{Sender, StreamBody};
+use super::meter::Meter;
 
 /// Both halves of a stream.
 pub struct Bytewise {
     send: Sender,
+    /// The connection's: what its client takes is paid for with its window updates.
+    meter: Rc<Meter>,
     /// None: the client has ended its half.
     receive: Option<StreamBody>,
     /// What was received and not read yet.
@@ -21,8 +25,8 @@ pub struct Bytewise {
 
 impl Bytewise {
     /// Over a stream whose head has been sent.
-    pub fn new(send: Sender, receive: Option<StreamBody>) -> Self {
-        Self { send, receive, ahead: Bytes::new() }
+    pub fn new(send: Sender, receive: Option<StreamBody>, meter: Rc<Meter>) -> Self {
+        Self { send, meter, receive, ahead: Bytes::new() }
     }
 }
 
@@ -45,12 +49,17 @@ impl AsyncRead for Bytewise {
 }
 
 // What came of it lies in memory: to read in vain costs little.
-impl Readable for Bytewise {}
+impl Readable for Bytewise {
+    fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        self.send.poll_gone(cx)
+    }
+}
 
 impl AsyncWrite for Bytewise {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let sent = ready!(self.send.poll_data(cx, buf, false));
-        Poll::Ready(sent.map_err(|_| io::ErrorKind::ConnectionReset.into()))
+        let sent = ready!(self.send.poll_data(cx, buf, false)).map_err(|_| io::ErrorKind::ConnectionReset)?;
+        self.meter.taken(sent, sent == buf.len());
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
