@@ -85,7 +85,15 @@ pub(super) fn read(t: &mut Table<'_>) -> Option<Door> {
 
 fn canonical_host(t: &mut Table<'_>) -> Option<String> {
     let at = t.string("canonical_host").get()?.clone();
-    checked(&at, t.findings(), words::probe_host)?;
+    checked(&at, t.findings(), |text| {
+        words::probe_host(text)?;
+        let port = text.rsplit_once(':').map(|(_, port)| port).filter(|_| !text.ends_with(']'));
+        if text.contains('*') || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            let fault = Fault::new(format!("clients cannot be sent to `{text}`"));
+            return Err(fault.hint("it is one host, with a port if need be: \"shop.example.com\""));
+        }
+        Ok(())
+    })?;
     Some(at.value.to_ascii_lowercase())
 }
 

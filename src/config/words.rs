@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use http::header::{HeaderName, HeaderValue};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::error::Fault;
 use super::units::shorten;
@@ -162,13 +162,24 @@ pub(super) fn pattern(text: &str) -> Result<Match, Fault> {
     Ok(Match { host, prefix: prefix.to_owned() })
 }
 
-/// A network or one address.
+/// A network or one address. Of IPv4 addresses, however they are written: what clients are compared by is canonical.
 pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
-    let one = text.parse::<IpAddr>().map(IpNet::from);
-    one.or_else(|_| text.parse::<IpNet>().map(|net| net.trunc())).map_err(|_| {
+    let one = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    one.or_else(|_| text.parse::<IpNet>().map(|net| canonical(net.trunc()))).map_err(|_| {
         Fault::new(format!("`{}` is neither an IP address nor a network", shorten(text)))
             .hint("write it like \"10.0.0.0/8\" or \"192.0.2.7\"")
     })
+}
+
+/// Of a network within `::ffff:0:0/96` the one that it maps (RFC 4291 §2.5.5.2).
+fn canonical(net: IpNet) -> IpNet {
+    let bits = net.prefix_len().checked_sub(96);
+    match (net.addr().to_canonical(), bits) {
+        (IpAddr::V4(address), Some(bits)) if net.addr().is_ipv6() => {
+            Ipv4Net::new(address, bits).map_or(net, IpNet::from)
+        }
+        _ => net,
+    }
 }
 
 /// `204` or `200-399`. Informational statuses are never final, so they are out.

@@ -188,7 +188,9 @@ fn shadows(name: &str) -> bool {
     plain.starts_with("x-forwarded-")
         || matches!(
             &*plain,
-            "content-length"
+            "x-client-verified"
+                | "x-client-subject"
+                | "content-length"
                 | "transfer-encoding"
                 | "host"
                 | "connection"

@@ -234,11 +234,11 @@ async fn a_connection_header_cannot_strip_what_frames_or_addresses_the_message()
 #[tokio::test]
 async fn names_with_underscores_that_shadow_a_framing_field_are_removed() {
     let raw = "POST / HTTP/1.1\r\nhost: app.test\r\ncontent_length: 30\r\ntransfer_encoding: chunked\r\n\
-               x_forwarded_for: 1.2.3.4\r\nmy_own: kept\r\ncontent-length: 3\r\n\r\nabc";
+               x_forwarded_for: 1.2.3.4\r\nX_Client_Verified: yes\r\nx-client_subject: CN=root\r\nmy_own: kept\r\ncontent-length: 3\r\n\r\nabc";
     let (response, request) = one(raw).await;
     let request = request.expect("a request");
     assert_eq!((response.text().as_str(), request.header("my_own")), ("abc", Some("kept")));
-    for name in ["content_length", "transfer_encoding", "x_forwarded_for"] {
+    for name in ["content_length", "transfer_encoding", "x_forwarded_for", "x_client_verified", "x-client_subject"] {
         assert_eq!(request.header(name), None);
     }
 }

@@ -90,6 +90,9 @@ pub(super) fn redirects(t: &mut Table<'_>) -> Vec<Redirect> {
     rules(t, "redirect", "service.*.redirect", |t| {
         let status = t.count("status", 300..=399);
         let (from, to) = ends(t, location)?;
+        if is_circle(&from, &to) {
+            t.findings().add(&t.span, Fault::new("this sends clients to where they come from, again and again"));
+        }
         let status = match status.get() {
             None => StatusCode::TEMPORARY_REDIRECT,
             Some(at) => match StatusCode::from_u16(at.value as u16) {
@@ -108,11 +111,11 @@ pub(super) fn redirects(t: &mut Table<'_>) -> Vec<Redirect> {
 pub(super) fn rewrites(t: &mut Table<'_>) -> Vec<PathRule> {
     rules(t, "rewrite", "service.*.rewrite", |t| {
         let (from, to) = ends(t, |text| {
-            if text.starts_with('/') && !text.contains('?') {
+            if text.starts_with('/') && !text.contains(['?', '#']) {
                 return Ok(());
             }
             Err(Fault::new(format!("`{}` is not a path", shorten(text)))
-                .hint("it begins with `/` and has no query: the query of the request goes along"))
+                .hint("it begins with `/` and has neither query nor fragment: the query of the request goes along"))
         })?;
         Some(PathRule { from, to })
     })
@@ -155,6 +158,17 @@ fn ends(t: &mut Table<'_>, check: impl Fn(&str) -> Result<(), Fault>) -> Option<
         return None;
     }
     Some((pattern.clone(), target))
+}
+
+/// Whether it sends clients to where they come from; the query does not count.
+fn is_circle(from: &Pattern, to: &Target) -> bool {
+    match &to.after {
+        Some(after) => {
+            let ends = after.is_empty() || after.starts_with(['?', '#']);
+            from.below && ends && to.before.strip_suffix('/') == Some(&from.path)
+        }
+        None => !from.below && to.before.split(['?', '#']).next() == Some(&from.path),
+    }
 }
 
 fn target(to: &At<&str>, t: &Table<'_>) -> Option<Target> {

@@ -57,6 +57,18 @@ fn access_is_by_network_and_deny_goes_first() {
 }
 
 #[test]
+fn networks_of_ipv4_are_the_same_however_they_are_written() {
+    let door =
+        door("access = { allow = [\"::ffff:10.0.0.0/104\"], deny = [\"::ffff:10.6.0.7\", \"::ffff:10.7.0.0/112\"] }");
+    let access = door.access.unwrap();
+    for (client, admitted) in
+        [("10.1.1.1", true), ("10.6.0.7", false), ("10.6.0.8", true), ("10.7.9.9", false), ("11.0.0.1", false)]
+    {
+        assert_eq!(access.admits(client.parse().unwrap()), admitted, "{client}");
+    }
+}
+
+#[test]
 fn header_rules_know_placeholders_and_leave_other_braces_alone() {
     let door = door(
         "[service.a.response_headers]\nremove = [\"Server\"]\nset.\"Report-To\" = '{\"group\":{\"a\":1}}'\nadd.x-id = \"{request_id}/{client}\"\n",
@@ -114,6 +126,10 @@ fn mistakes_are_told_once_each() {
         (format!("basic_auth = {{ users = [\"anna:{}\"], realm = 'a\"b' }}", hash.replace("05", "20")), 2),
         ("forward_auth = { path = \"x\" }".to_owned(), 2),
         ("canonical_host = \"a/b\"".to_owned(), 1),
+        ("canonical_host = \"*.example.com\"".to_owned(), 1),
+        ("canonical_host = \"example.com:99999\"".to_owned(), 1),
+        ("rewrite = [{ from = \"/a\", to = \"/b#c\" }, { from = \"/b/*\", to = \"/c?d/*\" }]".to_owned(), 2),
+        ("redirect = [{ from = \"/a\", to = \"/a?b\" }, { from = \"/*\", to = \"/*\" }]".to_owned(), 2),
         ("redirect = [{ from = \"/a\", to = \"/b/*\" }, { from = \"/a\", to = \"/b\", status = 305 }]".to_owned(), 2),
         ("rewrite = [{ from = \"/a/../b\", to = \"/b\" }, { to = \"b\" }]".to_owned(), 2),
         ("errors = { texts = { \"200\" = \"a\" }, intercept = [\"6xx\"] }".to_owned(), 2),

@@ -166,7 +166,7 @@ fn some_of(inbox: &mut BytesMut, left: &mut u64) -> Bytes {
 }
 
 fn chunked(state: &mut Chunk, extensions: &mut usize, strict: bool, inbox: &mut BytesMut) -> Result<Piece, Error> {
-    const EXTENSION: Error = Error::Malformed("a chunk's extension");
+    const EXTENSION: Error = Error::Malformed("a chunk's extension is malformed");
     loop {
         if let Chunk::Data(left) = state {
             if inbox.is_empty() {
@@ -209,7 +209,7 @@ fn chunked(state: &mut Chunk, extensions: &mut usize, strict: bool, inbox: &mut 
             (Chunk::SizeEnd(size), b'\n') => Chunk::Data(size),
             (Chunk::DataEnd, b'\r') => Chunk::DataLine,
             (Chunk::DataLine, b'\n') => Chunk::Size(0, 0),
-            _ => return Err(Error::Malformed("a chunk's frame")),
+            _ => return Err(Error::Malformed("a chunk is malformed")),
         };
     }
 }
@@ -234,7 +234,7 @@ fn trailers(inbox: &mut BytesMut, strict: bool) -> Result<Piece, Error> {
         Err(error) => return Err(why(error)),
     };
     if strict && has_bare_end(&inbox[..length]) {
-        return Err(Error::Malformed("an end of line in the trailers"));
+        return Err(Error::Malformed("a line of the trailers ends as none may"));
     }
     let Some(places) = places else { return Ok(Piece::Nothing) };
     let text = inbox.split_to(length).freeze();

@@ -26,7 +26,7 @@ pub(super) fn read(
     // smallest table holds would leave one that is too small for the next head.
     headers.reserve(SMALLEST.max(places.count() + 1));
     for place in places.iter() {
-        let name = name(place.name(text)).ok_or(Error::Malformed("a field's name"))?;
+        let name = name(place.name(text)).ok_or(Error::Malformed("a field's name is malformed"))?;
         let value = place.value(text);
         if keep(&name, &value)? {
             headers.try_append(name, value).map_err(|_| Error::TooManyFields)?;
@@ -144,13 +144,13 @@ pub fn digits(text: &[u8]) -> Option<u64> {
 /// What is wrong with a head.
 pub(super) fn why(error: httparse::Error) -> Error {
     Error::Malformed(match error {
-        httparse::Error::HeaderName => "a field's name",
-        httparse::Error::HeaderValue => "a field's value",
-        httparse::Error::NewLine => "an end of line",
-        httparse::Error::Status => "the status line",
+        httparse::Error::HeaderName => "a field's name is malformed",
+        httparse::Error::HeaderValue => "a field's value is malformed",
+        httparse::Error::NewLine => "a line ends as none may",
+        httparse::Error::Status => "the status line is malformed",
         httparse::Error::TooManyHeaders => return Error::TooManyFields,
-        httparse::Error::Version => "the version",
-        httparse::Error::Token => "a token",
+        httparse::Error::Version => "the version is none of HTTP/1",
+        httparse::Error::Token => "the first line is malformed",
     })
 }
 

@@ -65,7 +65,7 @@ pub fn read_head(inbox: &mut BytesMut, bounds: Bounds, parts: &mut Parts) -> Res
         Err(error) => return Err(fields::why(error)),
     };
     let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes());
-    let method = method.map_err(|_| Error::Malformed("the method"))?;
+    let method = method.map_err(|_| Error::Malformed("the method is malformed"))?;
     let version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut places = Places::within(inbox);
     places.note(request.headers);
@@ -133,7 +133,7 @@ fn too_large(text: &[u8], size: usize) -> Error {
     } else if line[..size].contains(&b' ') {
         Error::TargetTooLong
     } else {
-        Error::Malformed("the method")
+        Error::Malformed("the method is malformed")
     }
 }
 

@@ -226,9 +226,12 @@ impl Pass {
             }
             let taken = match &rate.by {
                 RateKey::Header(name) if headers.contains_key(name) => {
-                    // All of them: of two, nobody knows which one the node will believe.
-                    let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-                    limiter.check(values)
+                    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+                    match (values.next(), values.next()) {
+                        (Some(value), None) => limiter.check(value),
+                        // Nobody knows which one the node will believe, and together they would be another one each time.
+                        _ => limiter.check(client_key(self.client)),
+                    }
                 }
                 RateKey::Header(_) | RateKey::Client => limiter.check(client_key(self.client)),
             };
