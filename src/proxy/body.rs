@@ -274,8 +274,8 @@ impl Relay {
         let rest = match &self.driver {
             Driver::Body(upstream) => upstream.left(),
             Driver::Task(detached) => detached.left(),
-            Driver::Stream(answer) if !answer.is_end_stream() => None,
-            Driver::Stream(_) | Driver::Gone => Some(0),
+            Driver::Stream(answer) => answer.left(),
+            Driver::Gone => Some(0),
         };
         match rest {
             Some(rest) => SizeHint::with_exact(ahead + rest),

@@ -12,6 +12,8 @@ use tokio::time::sleep;
 use crate::support::client::{self, Client};
 use crate::support::control::{refused, single};
 use crate::support::h2node::{H2Node, write};
+use crate::support::http2::get;
+use crate::support::strict::Strict;
 use crate::support::until;
 
 /// What makes nodes HTTP/2 ones.
@@ -181,6 +183,59 @@ async fn heads_without_a_body_stay_without_one() {
         assert_eq!((response.status, response.body.len()), (status, 0), "{method}");
         assert_eq!(response.header("content-length").is_some(), length, "{method} {status}");
         assert_eq!(response.header("transfer-encoding"), None);
+    }
+}
+
+#[tokio::test]
+async fn bytes_behind_a_status_that_has_none_reach_nobody() {
+    let node = H2Node::start(|mut exchange| async move {
+        let status: u16 = exchange.path()[1..].parse().expect("a status");
+        let head = Response::builder().status(status).body(()).expect("a head");
+        let Ok(mut out) = exchange.answer.send_response(head, false) else { return };
+        let _ = out.send_data(Bytes::from_static(b"abc"), true);
+    })
+    .await;
+    let proxy = single(&[node.address], H2C);
+    let (mut client, mut strict) = (Client::connect(proxy.address).await, Strict::connect(proxy.address, &[]).await);
+    for (status, id) in [(204, 1), (304, 3), (200, 5)] {
+        let body = if status == 200 { "abc" } else { "" };
+        client.send(format!("GET /{status} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let response = client.response("GET").await.expect("a response");
+        assert_eq!((response.status, &*response.text()), (status, body));
+        assert_eq!(response.header("content-length").is_none(), status != 200);
+        strict.send(get(id, &format!("/{status}"))).await;
+        let answer = strict.answer(id).await;
+        assert_eq!((answer.status(), &*answer.text(), answer.ended), (status, body, true));
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_the_node_tells_is_told_unless_trailers_follow() {
+    let node = H2Node::start(|mut exchange| async move {
+        let trailers = exchange.path() == "/trailers";
+        let mut head = Response::builder().header("content-length", "6");
+        if trailers {
+            head = head.header("trailer", "x-sum");
+        }
+        let head = head.body(()).expect("a head");
+        let Ok(mut out) = exchange.answer.send_response(head, false) else { return };
+        let _ = write(&mut out, Bytes::from_static(b"abc")).await;
+        sleep(Duration::from_millis(50)).await;
+        let _ = out.send_data(Bytes::from_static(b"def"), !trailers);
+        if trailers {
+            let _ = out.send_trailers(
+                [("x-sum".parse().expect("a name"), "7".parse().expect("a value"))].into_iter().collect(),
+            );
+        }
+    })
+    .await;
+    let proxy = single(&[node.address], H2C);
+    let mut client = Client::connect(proxy.address).await;
+    for (path, length, trailers) in [("/", Some("6"), 0), ("/trailers", None, 1)] {
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te\r\n\r\n")).await;
+        let response = client.response("GET").await.expect("a response");
+        assert_eq!((&*response.text(), response.header("content-length")), ("abcdef", length), "{path}");
+        assert_eq!(response.trailers.len(), trailers, "{path}");
     }
 }
 

@@ -60,9 +60,9 @@ fn read_fields<B>(response: &mut Response<B>, text: &Bytes, places: &Places, met
     fields::read(text, places, response.headers_mut(), |name, value| {
         match *name {
             CONTENT_LENGTH => {
-                lengths += 1;
                 // Several that agree are one (RFC 9110 §8.6).
                 for one in value.as_bytes().split(|byte| *byte == b',') {
+                    lengths += 1;
                     let one = digits(one.trim_ascii()).ok_or(Error::Malformed("the content length is no number"))?;
                     if length.is_some_and(|length| length != one) {
                         return Err(Error::Malformed("two content lengths"));

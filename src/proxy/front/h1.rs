@@ -224,7 +224,7 @@ impl Server {
             return Some(if whole { End::Tunnel(tunnel) } else { End::Dropped });
         }
         let (length, mut coding) = frame(asked, response.status(), &body);
-        if let (Length::AsSaid, Some(length @ 1..)) = (length, body.size_hint().exact())
+        if let (true, Length::AsSaid, Some(length @ 1..)) = (asked.is_head, length, body.size_hint().exact())
             && !response.headers().contains_key(CONTENT_LENGTH)
         {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -72,8 +72,9 @@ pub(super) async fn send(
         Ok(Ok(came)) => {
             let upload = exchange.upload.map(Upload::detach);
             let (head, body) = came.into_parts();
+            let length = head::length(&head.headers);
             *response = Response::from_parts(head, RespBody::Empty);
-            Sent::Response(Feed::Http2(Box::new(Answer::new(body, upload, place))))
+            Sent::Response(Feed::Http2(Box::new(Answer::new(body, length, upload, place))))
         }
         Ok(Err(Failure::Client)) => Sent::Lost(Loss::Upload),
         Ok(Err(Failure::Stream(error))) => failed(&place, error),

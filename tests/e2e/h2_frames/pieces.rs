@@ -201,7 +201,10 @@ async fn answers_without_a_body_bring_no_data() {
             let (head, _) = request.line.split_once(' ').expect("a request line");
             match head {
                 "HEAD" => peer.send("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n").await,
-                "DELETE" => peer.send("HTTP/1.1 204 No Content\r\n\r\n").await,
+                // Which is no node's to say (RFC 9110 §8.6), and an error to clients that look.
+                "DELETE" => peer.send("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n").await,
+                // One field is as good as two.
+                "PATCH" => peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0, 0\r\n\r\n").await,
                 "OPTIONS" => peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n").await,
                 _ => peer.send("HTTP/1.1 304 Not Modified\r\ncontent-length: 500\r\n\r\n").await,
             }
@@ -210,10 +213,17 @@ async fn answers_without_a_body_bring_no_data() {
     .await;
     let proxy = single(&[node.address], "");
     let mut client = Strict::connect(proxy.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
-    for (id, method, status) in [(1, "HEAD", 200), (3, "DELETE", 204), (5, "GET", 304), (7, "OPTIONS", 200)] {
+    for (id, method, status, length) in [
+        (1, "HEAD", 200, Some("500")),
+        (3, "DELETE", 204, None),
+        (5, "GET", 304, Some("500")),
+        (7, "OPTIONS", 200, None),
+        (9, "PATCH", 200, Some("0")),
+    ] {
         client.send(frame(HEADERS, 5, id, &head(method, "/", &[]))).await;
         let answer = client.answer(id).await;
         assert_eq!((answer.status(), answer.body.len(), answer.reset), (status, 0, None), "{method}");
+        assert_eq!(answer.header("content-length"), length, "{method}");
     }
 }
 

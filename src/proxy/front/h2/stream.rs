@@ -101,7 +101,15 @@ pub async fn run(work: Work) {
     }
     let body = std::mem::replace(response.body_mut(), RespBody::Empty);
     rewrite(response.headers_mut(), &body);
-    let ends = is_head || body.is_end_stream();
+    // What has no body by its status has none, whatever a node says or sends (RFC 9110 §6.4.1).
+    let ends = match response.status() {
+        StatusCode::NO_CONTENT => {
+            response.headers_mut().remove(CONTENT_LENGTH);
+            true
+        }
+        StatusCode::NOT_MODIFIED => true,
+        _ => is_head || body.is_end_stream(),
+    };
     // What it holds is let go before the client has read the head.
     let body = if ends {
         drop(body);

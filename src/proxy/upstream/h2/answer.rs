@@ -13,6 +13,8 @@ use crate::proxy::body::BodyError;
 /// What follows the head of a response. Dropped before its end, it resets the stream.
 pub struct Answer {
     recv: RecvStream,
+    /// Bytes that are still to come, if the head tells. More or fewer are an error of the stream.
+    left: Option<u64>,
     /// Bytes that were given on and that the node may send again as many of.
     owed: usize,
     /// All data came; trailers may follow.
@@ -23,13 +25,19 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(recv: RecvStream, upload: Option<Detached>, place: Place) -> Self {
-        Self { recv, owed: 0, data_ended: false, _upload: upload, _place: place }
+    /// `length`: as its head tells it.
+    pub(super) fn new(recv: RecvStream, length: Option<u64>, upload: Option<Detached>, place: Place) -> Self {
+        Self { recv, left: length, owed: 0, data_ended: false, _upload: upload, _place: place }
     }
 
     /// Whether nothing more comes.
     pub fn is_end_stream(&self) -> bool {
         self.recv.is_end_stream()
+    }
+
+    /// Bytes that are still to come, if that is known.
+    pub fn left(&self) -> Option<u64> {
+        if self.is_end_stream() { Some(0) } else { self.left }
     }
 
     /// The next piece, or the trailers. To ask for it says that the client took the last one: only then may the node send
@@ -44,6 +52,7 @@ impl Answer {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.owed = data.len();
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Stream(error)))),

@@ -1,10 +1,11 @@
 //! A request's head and trailers, said in HTTP/2 (RFC 9113 §8).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
+use crate::net::http1::digits;
 use crate::proxy::forwarded::Told;
 use crate::proxy::headers::HOP_BY_HOP;
 
@@ -30,6 +31,16 @@ pub(super) fn request(parts: &Parts, told: Option<&Told>, secure: bool) -> Resul
     *request.headers_mut() = headers;
     *request.version_mut() = Version::HTTP_2;
     Ok(request)
+}
+
+/// How long the body of a response is that says so, and announces no trailers: behind a body whose length stands in its head, HTTP/1
+/// has no place for them.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    let mut told = headers.get_all(CONTENT_LENGTH).iter();
+    match (told.next(), told.next()) {
+        (Some(length), None) if !headers.contains_key(TRAILER) => digits(length.as_bytes()),
+        _ => None,
+    }
 }
 
 /// Removes from trailers what would frame or address a message if it stood in its head (RFC 9110 §6.5.1), and what HTTP/2
