@@ -1,5 +1,6 @@
 //! A listener as the workers see it: what becomes of a connection between `accept` and its first request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -36,6 +37,12 @@ impl Entrance {
             is_tls: accepting.tls.is_some(),
             tls,
         }
+    }
+
+    /// Whether this peer says in a PROXY header whom it connects for.
+    pub fn is_introduced(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.proxy_protocol.iter().any(|net| net.contains(&peer))
     }
 
     /// Whether a connection can be served as it comes.

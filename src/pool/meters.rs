@@ -24,6 +24,9 @@ const SHARDS: usize = 16;
 pub struct Meters {
     limiters: Known<(ServiceName, Rate), Limiter>,
     flights: Known<ServiceName, Flight>,
+    /// All client connections. Not by worker, as requests are: the kernel deals them out by chance, and one costs much more than to
+    /// be counted.
+    pub connections: Arc<Flight>,
     /// Compares the passwords of all services.
     pub passwords: Passwords,
     addresses: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
@@ -117,7 +120,7 @@ impl Drop for Connected {
     }
 }
 
-/// A service's requests under way.
+/// What is under way: requests of a service, connections.
 #[derive(Debug, Default)]
 pub struct Flight(AtomicUsize);
 
@@ -129,7 +132,7 @@ impl Flight {
     }
 }
 
-/// A request that is counted as long as this lives.
+/// One that is counted as long as this lives.
 #[derive(Debug)]
 pub struct Ticket(Arc<Flight>);
 

@@ -58,7 +58,7 @@ pub struct Pool {
     /// One a worker.
     workers: Vec<mpsc::UnboundedSender<Command>>,
     /// One a worker; each written by its own worker only.
-    stats: Vec<Arc<crossbeam_utils::CachePadded<WorkerStats>>>,
+    stats: Arc<[Arc<crossbeam_utils::CachePadded<WorkerStats>>]>,
     /// Taken by the controller.
     suspects: Mutex<Option<mpsc::Receiver<Arc<Node>>>>,
 }
@@ -79,6 +79,8 @@ pub struct Subscription {
     pub commands: mpsc::UnboundedReceiver<Command>,
     /// This worker's counters.
     pub stats: Arc<crossbeam_utils::CachePadded<WorkerStats>>,
+    /// Those of all workers.
+    pub everyone: Arc<[Arc<crossbeam_utils::CachePadded<WorkerStats>>]>,
     /// What workers count together, if the configuration asks for it.
     pub meters: Arc<Meters>,
     /// Where a node is told that failed `eject.failures` times in a row. Never waited for.
@@ -95,19 +97,18 @@ impl Pool {
             last: Mutex::new(None),
             generation: AtomicU64::new(0),
             workers: Vec::new(),
-            stats: Vec::new(),
+            stats: (0..workers).map(|_| Arc::default()).collect(),
             suspects: Mutex::new(Some(receiver)),
         };
         let meters = Arc::new(Meters::default());
         let subscriptions = (0..workers)
             .map(|worker| {
                 let (sender, commands) = mpsc::unbounded_channel();
-                let stats = Arc::new(crossbeam_utils::CachePadded::new(WorkerStats::default()));
                 pool.workers.push(sender);
-                pool.stats.push(Arc::clone(&stats));
+                let (stats, everyone) = (Arc::clone(&pool.stats[worker]), Arc::clone(&pool.stats));
                 let snapshot = Cache::new(Arc::clone(&current));
                 let (meters, suspects) = (Arc::clone(&meters), suspects.clone());
-                Subscription { worker, workers, snapshot, commands, stats, meters, suspects }
+                Subscription { worker, workers, snapshot, commands, stats, everyone, meters, suspects }
             })
             .collect();
         (Arc::new(pool), subscriptions)

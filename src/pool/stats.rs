@@ -216,6 +216,10 @@ pub struct WorkerStats {
     pub handshakes_failed: Count,
     /// Requests answered, by a node or by Sluice itself.
     pub requests: Count,
+    /// Requests that have come.
+    pub begun: Count,
+    /// Of them, those that are over, with their answers' bodies.
+    pub over: Count,
     /// Requests that Sluice answered itself because no node could.
     pub failed: Count,
     /// Requests sent again to another node.
@@ -224,4 +228,13 @@ pub struct WorkerStats {
     pub unrouted: [Count; 5],
     /// HTTP/2 connections that Sluice ended because they brought more trouble than requests.
     pub abusive: Count,
+}
+
+impl WorkerStats {
+    /// Requests under way.
+    pub fn under_way(&self) -> u64 {
+        // What is over is read first, so that there are never fewer than none.
+        let over = self.over.get();
+        self.begun.get().saturating_sub(over)
+    }
 }

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::front::Front;
-use super::worker::Worker;
+use super::worker::{ADDRESS_LIMIT, Worker};
 use crate::net::tls::{Accepted, Greeted, Server};
 use crate::net::{Stream, proxy_header};
 
@@ -85,11 +85,19 @@ pub async fn open(worker: &Worker, front: &Rc<Front>, tcp: TcpStream) -> Option<
 
 async fn prepare(worker: &Worker, front: &Rc<Front>, mut tcp: TcpStream) -> io::Result<Option<Stream>> {
     let entrance = front.entrance();
-    let peer = front.remote().ip().to_canonical();
-    if entrance.proxy_protocol.iter().any(|net| net.contains(&peer))
+    let peer = front.remote().ip();
+    if entrance.is_introduced(peer)
         && let Some(client) = proxy_header::read(&mut tcp).await?
     {
         front.introduce(client);
+        match worker.count_address(client) {
+            Ok(Some(counted)) => front.keep_counted(counted),
+            Ok(None) => {}
+            Err(()) => {
+                worker.refuse(&tcp, entrance.is_tls, ADDRESS_LIMIT);
+                return Ok(None);
+            }
+        }
     }
     let server = match &entrance.tls {
         Some(server) => server,

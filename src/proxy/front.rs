@@ -24,7 +24,7 @@ use super::worker::{Connected, Worker};
 use crate::config::{Limits, Protocol};
 use crate::net::tls::ClientFacts;
 use crate::net::{Pulse, Stream};
-use crate::pool::Entrance;
+use crate::pool::{Entrance, meters};
 
 /// What the rest of the worker sees of a client connection.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct Front {
     meter: OnceCell<Rc<Meter>>,
     /// The watchdog's own: how long nothing is under way.
     rest: Cell<Option<Rest>>,
+    /// Set behind a PROXY header, held for its drop: its place among the connections of the client that it names.
+    counted: OnceCell<meters::Connected>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +122,12 @@ impl Front {
     /// Told by a PROXY header.
     pub fn introduce(&self, client: SocketAddr) {
         self.remote.set(client);
+    }
+
+    /// Told what counts it among the connections of that client.
+    pub fn keep_counted(&self, counted: meters::Connected) {
+        // There is one header.
+        let _ = self.counted.set(counted);
     }
 
     /// Told when the TLS handshake is done.
@@ -258,6 +266,7 @@ pub fn serve(
         arriving: Cell::new(false),
         meter: OnceCell::new(),
         rest: Cell::new(None),
+        counted: OnceCell::new(),
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
     let connected = worker.register(&front);

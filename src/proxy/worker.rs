@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
+pub use self::admission::ADDRESS_LIMIT;
 pub use self::admission::Connected;
 use super::accept::Handshakes;
 use super::access_log::Desk;
@@ -38,6 +39,7 @@ pub struct Worker {
     index: usize,
     workers: usize,
     stats: Arc<crossbeam_utils::CachePadded<WorkerStats>>,
+    everyone: Arc<[Arc<crossbeam_utils::CachePadded<WorkerStats>>]>,
     /// Tells, for one relaxed load, whether `view` is the newest.
     cache: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
@@ -112,13 +114,15 @@ pub fn start(subscriptions: Vec<Subscription>) -> io::Result<Vec<JoinHandle<()>>
 }
 
 async fn run(subscription: Subscription) {
-    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, meters, suspects } = subscription;
+    let Subscription { worker: index, workers, mut snapshot, mut commands, stats, everyone, meters, suspects } =
+        subscription;
     let mut random = fastrand::Rng::new();
     let view = Rc::new(View::new(Arc::clone(snapshot.load()), None, &mut random));
     let worker = Rc::new(Worker {
         index,
         workers,
         stats,
+        everyone,
         cache: RefCell::new(snapshot),
         view: RefCell::new(view),
         nodes: RefCell::default(),
@@ -338,8 +342,10 @@ impl Worker {
         self.view().wake_held();
     }
 
-    /// Whether there are more requests under way than there may be, this one included.
+    /// Whether there are more requests under way than there may be, this one included. An equal part is this worker's own, and
+    /// beyond it it may have what the others leave.
     pub fn is_full(&self, most: usize) -> bool {
         self.calls.borrow().len() > self.part_of(most)
+            && self.everyone.iter().map(|stats| stats.under_way()).sum::<u64>() > most as u64
     }
 }

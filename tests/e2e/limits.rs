@@ -159,6 +159,23 @@ async fn over_the_connection_limit_new_clients_are_refused_and_old_ones_served()
 }
 
 #[tokio::test]
+async fn the_connection_limit_is_one_for_all_workers() {
+    let node = TestNode::answering("ok").await;
+    let text = format!("limits = {{ connections = 9 }}\n{}", app(&[node.address], ""));
+    let proxy = Proxy::with_workers(&text, 4);
+    let mut clients = Vec::new();
+    for number in 0..9 {
+        let mut client = Client::connect(proxy.address).await;
+        assert_eq!(client.get("/").await.status, 200, "{number}");
+        clients.push(client);
+    }
+    for _ in 0..5 {
+        let mut client = Client::connect(proxy.address).await;
+        assert_eq!(client.response("GET").await.expect("an answer").status, 503);
+    }
+}
+
+#[tokio::test]
 async fn a_burst_does_not_get_past_the_connection_limit() {
     let node = TestNode::answering("ok").await;
     let proxy = proxy(&node, "limits = { connections = 5 }", "");

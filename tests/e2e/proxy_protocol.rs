@@ -86,6 +86,37 @@ async fn who_must_introduce_a_client_and_does_not_is_closed_without_an_answer() 
 }
 
 #[tokio::test]
+async fn connections_are_counted_for_the_client_that_the_header_names() {
+    let node = TestNode::answering("ok").await;
+    let services = format!("limits = {{ connections_per_address = 2 }}\n{}", app(&[node.address], ""));
+    let proxy = Proxy::listening(&services, FROM, 2);
+    let mut kept = Vec::new();
+    for (client, status) in [(7, 200), (7, 200), (7, 429), (8, 200), (9, 200), (8, 200), (9, 200), (9, 429), (7, 429)] {
+        let header = format!("PROXY TCP4 192.0.2.{client} 10.0.0.1 4711 80\r\n");
+        let mut peer = introduced(proxy.address, header.as_bytes()).await;
+        if status == 429 {
+            let refused = peer.response("GET").await.expect("an answer");
+            assert_eq!((refused.status, refused.header("x-sluice-error")), (429, Some("address-limit")));
+            peer.closed().await;
+            continue;
+        }
+        assert_eq!(peer.get("/").await.status, status, "{client}");
+        kept.push(peer);
+    }
+    kept.clear();
+    let again = async {
+        loop {
+            let mut peer = introduced(proxy.address, b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n").await;
+            peer.send("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").await;
+            if peer.response("GET").await.is_some_and(|response| response.status == 200) {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, again).await.expect("a place that is given back can be taken");
+}
+
+#[tokio::test]
 async fn from_others_the_header_is_not_taken() {
     let node = TestNode::answering("ok").await;
     let proxy = Proxy::listening(&app(&[node.address], ""), "proxy_protocol = { from = [\"10.0.0.0/8\"] }", 1);

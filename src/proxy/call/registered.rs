@@ -64,6 +64,7 @@ impl Registered {
             moved: Cell::new(started),
         });
         let place = worker.calls.borrow_mut().insert(Rc::clone(&call));
+        worker.stats().begun.add_one();
         Self { worker: Rc::clone(worker), place, call }
     }
 
@@ -84,6 +85,7 @@ impl std::ops::Deref for Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.worker.calls.borrow_mut().try_remove(self.place);
+        self.worker.stats().over.add_one();
         // The claim goes with the call: nothing that still holds the `Rc` may keep a node open.
         self.call.set_node(None);
         *self.call.ticket.borrow_mut() = None;

@@ -14,6 +14,11 @@ use super::Worker;
 use crate::pool::{Entrance, SocketId, meters};
 use crate::proxy::front::{self, Front};
 
+/// What a client gets whose address has as many connections as it may have.
+pub const ADDRESS_LIMIT: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
+    content-length: 0\r\nconnection: close\r\n\r\n";
+
 impl Worker {
     pub(super) fn listen(
         self: &Rc<Self>,
@@ -63,36 +68,33 @@ impl Worker {
     }
 
     fn admit(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, entrance: &ArcSwap<Entrance>) {
-        let limit = self.part_of(self.view().edge().limits.connections);
-        let refuse = |answer: &[u8]| {
-            self.stats.refused.add_one();
-            // Best effort: over the limit nobody is waited for. Over TLS this is no answer.
-            if !entrance.load().is_tls {
-                let _ = stream.try_write(answer);
-            }
-        };
-        if self.fronts.borrow().len() >= limit {
+        let limit = self.view().edge().limits.connections;
+        let refuse = |answer: &[u8]| self.refuse(&stream, entrance.load().is_tls, answer);
+        let Some(place) = self.meters.connections.enter(limit) else {
             return refuse(
                 b"HTTP/1.1 503 Service Unavailable\r\nx-sluice-error: connection-limit\r\nretry-after: 1\r\n\
                 content-length: 0\r\nconnection: close\r\n\r\n",
             );
-        }
-        let Ok(counted) = self.count_address(remote) else {
-            return refuse(
-                b"HTTP/1.1 429 Too Many Requests\r\nx-sluice-error: address-limit\r\nretry-after: 1\r\n\
-                content-length: 0\r\nconnection: close\r\n\r\n",
-            );
+        };
+        let entrance = entrance.load_full();
+        let counted = if entrance.is_introduced(remote.ip()) {
+            // Whom to count it for, its PROXY header tells.
+            None
+        } else if let Ok(counted) = self.count_address(remote) {
+            counted
+        } else {
+            return refuse(ADDRESS_LIMIT);
         };
         self.stats.accepted.add_one();
-        let served = front::serve(Rc::clone(self), stream, remote, entrance.load_full());
+        let served = front::serve(Rc::clone(self), stream, remote, entrance);
         tokio::task::spawn_local(async move {
             served.await;
-            drop(counted);
+            drop((place, counted));
         });
     }
 
-    /// Counts a connection from this peer, if that is limited. `Err`: it has too many.
-    fn count_address(&self, remote: SocketAddr) -> Result<Option<meters::Connected>, ()> {
+    /// Counts a connection from this client, if that is limited. `Err`: it has too many.
+    pub fn count_address(&self, remote: SocketAddr) -> Result<Option<meters::Connected>, ()> {
         let view = self.view();
         let edge = view.edge();
         let Some(most) = edge.limits.connections_per_address else {
@@ -103,6 +105,14 @@ impl Worker {
             return Ok(None);
         }
         self.meters.connect(ip, most).map(Some).ok_or(())
+    }
+
+    /// Tells a client that there is no place for it. Best effort: over a limit nobody is waited for, and over TLS this is no answer.
+    pub fn refuse(&self, stream: &TcpStream, is_tls: bool, answer: &[u8]) {
+        self.stats.refused.add_one();
+        if !is_tls {
+            let _ = stream.try_write(answer);
+        }
     }
 
     /// Enters a client connection.
