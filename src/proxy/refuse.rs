@@ -10,7 +10,7 @@ use hyper::body::Body;
 
 use super::body::{ClientBody, RespBody};
 use super::call::{Call, Registered, Verdict};
-use super::door::Context;
+use super::door::{self, Context};
 use super::error::Fault;
 use super::headers::{self, Seen};
 use super::replay::Source;
@@ -31,7 +31,7 @@ pub fn refuse(worker: &Worker, fault: &Fault) -> Response<RespBody> {
     worker.stats().requests.add_one();
     worker.stats().failed.add_one();
     worker.stats().unrouted[class_of(fault.status().as_u16())].add_one();
-    fault.response()
+    door::tell(worker, fault)
 }
 
 /// Why nobody answered a call that was ended from outside.

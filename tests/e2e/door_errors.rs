@@ -40,6 +40,18 @@ async fn errors_have_the_pages_of_their_service_then_the_general_ones() {
         assert_eq!((head.status, head.body.len()), (status, 0));
         assert_eq!(head.header("content-length"), Some(&*body.len().to_string()));
     }
+    // Nothing is known of these but that they are none.
+    for (request, status, code) in [
+        ("GET / HTTP/1.2\r\nhost: app.test\r\n\r\n".to_owned(), 400, "bad-request"),
+        (format!("GET / HTTP/1.1\r\nhost: app.test\r\ncookie: {}\r\n\r\n", "x".repeat(40_000)), 431, "head-size"),
+        (format!("GET / HTTP/1.1\r\nhost: app.test\r\n{}\r\n", "x: y\r\n".repeat(200)), 431, "header-count"),
+    ] {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(request).await;
+        let response = client.response("GET").await.expect("an answer");
+        assert_eq!((response.status, response.header("x-sluice-error")), (status, Some(code)));
+        assert_eq!(response.text(), "general 4xx");
+    }
 }
 
 #[tokio::test]

@@ -12,8 +12,11 @@ use tokio::process::Command;
 use tokio::sync::Notify;
 
 use crate::support::client::Client;
-use crate::support::http2::{Http2, answer, request, reset};
+use crate::support::control::single;
+use crate::support::frames::{CONTINUATION, HEADERS, head};
+use crate::support::http2::{Http2, answer, frame, request, reset};
 use crate::support::node::TestNode;
+use crate::support::strict::Strict;
 use crate::support::{Proxy, app, until};
 
 #[tokio::test]
@@ -304,5 +307,28 @@ async fn the_first_bytes_decide_however_they_come() {
         let mut stuck = Client::connect(proxy.address).await;
         stuck.send(part).await;
         assert!(stuck.closed().await.len() < 100, "no more than a goodbye to {part:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_may_be_as_large_as_over_http_1_and_what_is_larger_is_told_by_its_kind() {
+    let node = TestNode::answering("ok").await;
+    let proxy = single(&[node.address], "[limits]\nhead_size = \"8KiB\"");
+    let mut client = Strict::connect(proxy.address, &[]).await;
+    let path = |length: usize| format!("/{}", "x".repeat(length));
+    let field = |length: usize| "y".repeat(length);
+    for (id, path, field, status, code) in [
+        (1, path(1), field(7_900), 200, None),
+        (3, path(7_900), field(1), 200, None),
+        (5, path(1), field(8_300), 431, Some("head-size")),
+        (7, path(8_300), field(1), 414, Some("target-size")),
+        (9, path(16_000), field(1), 414, Some("target-size")),
+        (11, path(4_500), field(4_500), 431, Some("head-size")),
+    ] {
+        let block = head("GET", &path, &[("x-field", &field)]);
+        let (first, rest) = block.split_at(block.len().min(16_000));
+        client.send([frame(HEADERS, 1, id, first), frame(CONTINUATION, 4, id, rest)].concat()).await;
+        let answer = client.answer(id).await;
+        assert_eq!((answer.status(), answer.header("x-sluice-error")), (status, code), "{id}");
     }
 }

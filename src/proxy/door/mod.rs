@@ -251,6 +251,12 @@ impl Pass {
     }
 }
 
+/// What is told of a request that nothing is known of.
+pub fn tell(worker: &Worker, fault: &Fault) -> Response<RespBody> {
+    let view = worker.view();
+    pages::Pages { own: None, general: view.edge().errors.as_deref(), request_id: None }.tell(fault, None)
+}
+
 /// For `Retry-After`: rounded up, or the client would come back a moment too early.
 fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)

@@ -175,7 +175,7 @@ impl State {
         self.meter.spend(OTHER);
         let Some(block) = &mut self.block else { return Err(Reason::PROTOCOL_ERROR) };
         block.fields.extend_from_slice(payload);
-        if block.fields.len() > self.head_size + MOST {
+        if block.fields.len() > 2 * self.head_size + MOST {
             // What cannot be kept cannot be read, and heads behind it neither.
             return Err(Reason::ENHANCE_YOUR_CALM);
         }

@@ -116,12 +116,12 @@ impl Link {
     }
 
     fn over(mut wire: Wire, limits: &Limits, meter: Rc<Meter>) -> Rc<Self> {
-        // §6.5.2 counts 32 bytes for each field beyond its text.
-        let head_size = 2 * limits.head_size;
+        let head_size = limits.head_size;
         let settings = [
             (setting::MAX_CONCURRENT_STREAMS, limits.streams as u32),
             (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-            (setting::MAX_HEADER_LIST_SIZE, head_size as u32),
+            // It counts 32 bytes for each field beyond its text (§6.5.2).
+            (setting::MAX_HEADER_LIST_SIZE, 2 * head_size as u32),
             (setting::ENABLE_CONNECT_PROTOCOL, 1),
         ];
         frame::write_settings(wire.back(), &settings);

@@ -19,6 +19,9 @@ use crate::net::http2::hpack::Name;
 /// The longest target that the `http` crate has room for.
 const MOST_TARGET: usize = u16::MAX as usize - 1;
 
+/// Of the 32 bytes that HTTP/2 counts for a field beyond its text (RFC 9113 §6.5.2), HTTP/1 has four: `: ` and an end of line.
+const LIGHTER: usize = 28;
+
 /// The target that a connection asked for last: to ask for the same again, as every call of a gRPC method does, costs no reading.
 #[derive(Debug, Default)]
 pub struct Known(Option<Uri>);
@@ -49,7 +52,7 @@ pub struct Fields {
     length: Option<u64>,
     /// Whether a field came that is no pseudo-header: none of those may follow.
     regular: bool,
-    /// What there may still be of bytes, counted as RFC 9113 §6.5.2 does, and of fields.
+    /// What there may still be of bytes, as HTTP/1 would write them, and of fields.
     bytes_left: usize,
     count_left: usize,
     fault: Option<Fault>,
@@ -72,13 +75,17 @@ impl Fields {
     }
 
     fn keep(&mut self, name: Name, value: Option<HeaderValue>, size: usize) -> Result<(), Fault> {
-        self.bytes_left = self.bytes_left.checked_sub(size).ok_or(Fault::HeadTooLarge)?;
-        let value = value.ok_or(Fault::BadRequest("a field's value"))?;
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(size.saturating_sub(LIGHTER))
+            .ok_or_else(|| if matches!(name, Name::Path) { Fault::TargetTooLong } else { Fault::HeadTooLarge })?;
+        let value = value.ok_or(Fault::BadRequest("a field's value is malformed"))?;
         let place = match name {
             Name::Regular(name) => return self.keep_regular(name, value),
             _ if self.regular => return Err(Fault::BadRequest("a pseudo-header behind a field")),
             Name::Method => {
-                let method = Method::from_bytes(value.as_bytes()).map_err(|_| Fault::BadRequest("the method"))?;
+                let method =
+                    Method::from_bytes(value.as_bytes()).map_err(|_| Fault::BadRequest("the method is malformed"))?;
                 return if self.method.replace(method).is_none() { Ok(()) } else { Err(TWICE) };
             }
             Name::Scheme => &mut self.scheme,
@@ -86,7 +93,7 @@ impl Fields {
             Name::Path => &mut self.path,
             Name::Protocol => &mut self.protocol,
             Name::Status => return Err(Fault::BadRequest("a pseudo-header of answers")),
-            Name::Malformed => return Err(Fault::BadRequest("a field's name")),
+            Name::Malformed => return Err(Fault::BadRequest("a field's name is malformed")),
         };
         if place.replace(value).is_none() { Ok(()) } else { Err(TWICE) }
     }
