@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{HeaderValue, Response, StatusCode, Version};
 
 use super::body::{self, Relay, RespBody, Start};
@@ -50,9 +51,14 @@ pub async fn examine(response: &mut Response<RespBody>, mut feed: Feed, seen: &S
     }
     *response.version_mut() = Version::HTTP_11;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(_), Feed::Http1(upstream)) = (&seen.upgrade, feed) else {
+        let (Some(asked), Feed::Http1(upstream)) = (&seen.upgrade, feed) else {
             return Err(Fault::BadResponse);
         };
+        // What was not asked for would be taken for what was (RFC 9110 §7.8).
+        let mut told = response.headers().get_all(UPGRADE).iter().flat_map(protocols);
+        if !told.all(|told| protocols(asked).any(|asked| asked.eq_ignore_ascii_case(told))) {
+            return Err(Fault::BadResponse);
+        }
         return Ok(Answer { rest: Rest::Tunnel(upstream), came });
     }
     let mut feed = Some(feed);
@@ -68,6 +74,11 @@ pub async fn examine(response: &mut Response<RespBody>, mut feed: Feed, seen: &S
         None => return Err(Fault::BadResponse),
     };
     Ok(Answer { rest, came })
+}
+
+/// The names of an `Upgrade`, without their versions.
+fn protocols(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    headers::tokens(value).filter_map(|protocol| protocol.split('/').next())
 }
 
 impl Answer {

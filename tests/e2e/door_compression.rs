@@ -101,6 +101,19 @@ async fn a_compressed_answer_is_another_one_to_caches() {
     assert_eq!((plain.header("content-encoding"), plain.header("etag")), (None, Some("\"v1\"")));
     assert!(plain.headers.contains(&("vary".into(), "accept-encoding".into())));
     assert_eq!(plain.body.len(), 5000);
+    // HEAD tells what GET would, and 304 which of its answers a cache may go on using.
+    let head = ask(&mut client, "HEAD /5000", &format!("{fields}accept-encoding: gzip, identity\r\n")).await;
+    assert_eq!((head.header("etag"), head.header("content-encoding")), (Some("W/\"v1\""), Some("gzip")));
+    assert_eq!((head.header("content-length"), head.header("accept-ranges")), (None, None));
+    assert!(head.headers.contains(&("vary".into(), "accept-encoding".into())));
+    let same = ask(&mut client, "GET /5000", "status: 304\r\nanswer: etag: \"v1\"\r\naccept-encoding: gzip\r\n").await;
+    assert_eq!(
+        (same.status, same.header("etag"), same.header("vary")),
+        (304, Some("W/\"v1\""), Some("accept-encoding"))
+    );
+    assert_eq!((same.header("content-encoding"), same.body.len()), (None, 0));
+    let plain = ask(&mut client, "GET /5000", "status: 304\r\nanswer: etag: \"v1\"\r\n").await;
+    assert_eq!((plain.header("etag"), plain.header("vary")), (Some("\"v1\""), Some("accept-encoding")));
 }
 
 #[tokio::test]
@@ -117,11 +130,12 @@ async fn what_must_not_be_compressed_goes_as_it_is() {
         ("GET /5000", "answer: content-type: text/html;cache-control: public, no-transform\r\n"),
         ("GET /5000", "cache-control: no-transform\r\n"),
         ("GET /5000", "status: 206\r\nanswer: content-type: text/html;content-range: bytes 0-4999/9999\r\n"),
-        ("HEAD /5000", ""),
+        ("HEAD /2000", ""),
         ("GET /5000", "status: 304\r\n"),
         ("GET /0", "status: 204\r\n"),
         ("GET /5000", "answer: x-no: type\r\n"),
         ("GET /5000", "accept-encoding: gzip;q=0\r\n"),
+        ("GET /5000", "accept-encoding: gzip;q=0.5, identity\r\n"),
     ] {
         let accept = if more.contains("accept-encoding") { "" } else { "accept-encoding: gzip, br, zstd\r\n" };
         let response = ask(&mut client, line, &format!("{accept}{more}")).await;

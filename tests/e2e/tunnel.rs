@@ -168,6 +168,22 @@ async fn what_is_sent_right_behind_the_heads_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_node_changes_to_a_protocol_that_was_asked_for_or_to_none() {
+    for (asked, told, status) in
+        [("websocket", "echo", 502), ("websocket", "WebSocket", 101), ("a/2, Echo", "echo/1", 101), ("echo", "", 101)]
+    {
+        let told = if told.is_empty() { String::new() } else { format!("upgrade: {told}\r\n") };
+        let node =
+            TestNode::sending(format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n{told}\r\n"), false)
+                .await;
+        let proxy = single(&[node.address], "");
+        let mut client = Client::connect(proxy.address).await;
+        client.send(ASK.replace("echo", asked)).await;
+        assert_eq!(client.response("GET").await.expect("a response").status, status, "{asked}, {told}");
+    }
+}
+
+#[tokio::test]
 async fn half_a_tunnel_may_end_before_the_other() {
     let node = TestNode::start(|mut peer| async move {
         peer.request().await;

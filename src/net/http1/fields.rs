@@ -94,7 +94,7 @@ pub fn decimal(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
 
 /// Whether a field may stand behind a body: none that frames, routes or authorises a message, or says how its body is to be
 /// read (RFC 9110 §6.5.1).
-pub(super) fn may_trail(name: &HeaderName) -> bool {
+pub fn may_trail(name: &HeaderName) -> bool {
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     ![
         CONTENT_LENGTH,
@@ -115,8 +115,11 @@ pub(super) fn may_trail(name: &HeaderName) -> bool {
         header::EXPECT,
         header::COOKIE,
         header::SET_COOKIE,
+        header::FORWARDED,
     ]
     .contains(name)
+        // Who somebody is, only we say, and in the head.
+        && !name.as_str().starts_with("x-forwarded-")
 }
 
 /// Whether a list names this option (RFC 9110 §7.6.1).

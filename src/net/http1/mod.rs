@@ -15,7 +15,7 @@ pub mod response;
 
 use std::io;
 
-pub use fields::{decimal, digits, recycle, spare};
+pub use fields::{decimal, digits, may_trail, recycle, spare};
 pub use inbox::Inbox;
 pub use outbox::{Coding, Outbox};
 

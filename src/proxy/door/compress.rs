@@ -24,6 +24,7 @@ use hyper::body::{Body, Frame};
 use super::super::body::{BodyError, RespBody};
 use super::Pass;
 use crate::config::{Coding, Compression};
+use crate::net::http1::digits;
 
 /// Bodies that are being compressed at once on one worker: each takes up to 1 MiB. More go as they are.
 const MOST: usize = 128;
@@ -51,10 +52,12 @@ impl Accepted {
         if forbids(headers) {
             return Self(None);
         }
+        // Who likes it better as it is gets it so.
+        let plain = named(headers, "identity").0.unwrap_or(0.0);
         let mut best: Option<(Coding, f32)> = None;
         for coding in &compression.codings {
             let quality = quality(headers, coding.as_str());
-            if quality > 0.0 && best.is_none_or(|(_, other)| quality > other) {
+            if quality > 0.0 && quality >= plain && best.is_none_or(|(_, other)| quality > other) {
                 best = Some((*coding, quality));
             }
         }
@@ -64,6 +67,12 @@ impl Accepted {
 
 /// How much a client likes a coding, from 0 (not at all) to 1.
 fn quality(headers: &HeaderMap, coding: &str) -> f32 {
+    let (own, any) = named(headers, coding);
+    own.unwrap_or(any)
+}
+
+/// How much it likes the coding of this name, if it names it, and any other.
+fn named(headers: &HeaderMap, coding: &str) -> (Option<f32>, f32) {
     let mut any = 0.0;
     for item in headers.get_all(ACCEPT_ENCODING).iter().flat_map(|line| line.to_str().unwrap_or_default().split(',')) {
         let mut parts = item.split(';').map(str::trim);
@@ -71,12 +80,12 @@ fn quality(headers: &HeaderMap, coding: &str) -> f32 {
         let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         let quality = quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
         if name.eq_ignore_ascii_case(coding) {
-            return quality;
+            return (Some(quality), any);
         } else if name == "*" {
             any = quality;
         }
     }
-    any
+    (None, any)
 }
 
 /// `Cache-Control: no-transform`, of either side.
@@ -90,13 +99,23 @@ fn forbids(headers: &HeaderMap) -> bool {
 /// Compresses an answer, if that may be done.
 pub(super) fn apply(pass: &Pass, busy: &Rc<Cell<usize>>, response: &mut Response<RespBody>) {
     let Some(compression) = &pass.state.door.compression else { return };
+    if response.status() == StatusCode::NOT_MODIFIED {
+        // It says nothing of what it is about, and a cache has to find the answer that it has by this.
+        vary(response.headers_mut());
+        if pass.accepted.0.is_some() {
+            weaken(response.headers_mut());
+        }
+        return;
+    }
     if !is_fit(compression, &pass.method, response) {
         return;
     }
     // To every client: a cache has to know before it gives this answer to another one.
     vary(response.headers_mut());
     let Some(coding) = pass.accepted.0.filter(|_| busy.get() < MOST) else { return };
-    *response.body_mut() = match std::mem::replace(response.body_mut(), RespBody::Empty) {
+    let body = match std::mem::replace(response.body_mut(), RespBody::Empty) {
+        // It would be.
+        body if pass.method == Method::HEAD && body.is_end_stream() => body,
         RespBody::Full(bytes) => {
             let Some(compressed) = whole(coding, &bytes) else {
                 *response.body_mut() = RespBody::Full(bytes);
@@ -106,30 +125,37 @@ pub(super) fn apply(pass: &Pass, busy: &Rc<Cell<usize>>, response: &mut Response
         }
         body => RespBody::Compressed(Box::new(Compressed::new(coding, body, busy))),
     };
+    *response.body_mut() = body;
     let headers = response.headers_mut();
     for name in STALE {
         headers.remove(name);
     }
+    weaken(headers);
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
+}
+
+/// The bytes differ from the node's (RFC 9110 §8.8.1).
+fn weaken(headers: &mut HeaderMap) {
     if let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"))
         && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
     {
-        // The bytes differ from the node's (RFC 9110 §8.8.1).
         headers.insert(ETAG, weak);
     }
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
 }
 
 fn is_fit(compression: &Compression, method: &Method, response: &Response<RespBody>) -> bool {
     let (status, headers) = (response.status(), response.headers());
     let bare =
         [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT, StatusCode::NOT_MODIFIED];
-    if status.is_informational() || bare.contains(&status) || method == Method::HEAD {
+    if status.is_informational() || bare.contains(&status) {
         return false;
     }
     if headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_RANGE) || forbids(headers) {
         return false;
     }
     let length = match response.body() {
+        // As it would be for GET, as far as that is told.
+        _ if method == Method::HEAD => headers.get(CONTENT_LENGTH).and_then(|length| digits(length.as_bytes())),
         RespBody::Full(bytes) => Some(bytes.len() as u64),
         RespBody::Relay(_) => response.body().size_hint().exact(),
         _ => return false,

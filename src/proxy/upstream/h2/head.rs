@@ -1,11 +1,11 @@
 //! A request's head and trailers, said in HTTP/2 (RFC 9113 §8).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
-use crate::net::http1::digits;
+use crate::net::http1::{digits, may_trail};
 use crate::proxy::forwarded::Told;
 use crate::proxy::headers::HOP_BY_HOP;
 
@@ -43,10 +43,10 @@ pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-/// Removes from trailers what would frame or address a message if it stood in its head (RFC 9110 §6.5.1), and what HTTP/2
-/// forbids.
+/// Removes from trailers what may not stand there, over HTTP/1 and HTTP/2 alike.
 pub(super) fn clean(trailers: &mut HeaderMap) {
-    for name in HOP_BY_HOP.into_iter().chain([HOST, CONTENT_LENGTH]) {
+    let banned = |name: &&HeaderName| HOP_BY_HOP.contains(name) || !may_trail(name);
+    while let Some(name) = trailers.keys().find(banned).cloned() {
         trailers.remove(name);
     }
 }
@@ -67,6 +67,17 @@ mod tests {
         assert_eq!(request.headers().len(), 2);
         assert_eq!(request.headers()["te"], "trailers");
         assert_eq!(request.headers()["cookie"], "a=1; b=2");
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_what_the_head_has_to_say() {
+        let fields = ["x-sum", "authorization", "x-forwarded-for", "te", "connection", "content-type", "grpc-status"];
+        let mut trailers: http::HeaderMap =
+            fields.iter().map(|name| (name.parse().unwrap(), "x".parse().unwrap())).collect();
+        super::clean(&mut trailers);
+        let mut left: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-sum"]);
     }
 
     #[test]
