@@ -120,7 +120,6 @@ async fn streams_that_are_reset_at_once_end_their_client() {
     // In one piece, so that the reset is there before the request is looked at; and each for itself.
     for together in [true, false] {
         let mut client = RawFrames::connect(proxy.address, &[]).await;
-        let mut sent = 0;
         for number in 0..3_000u32 {
             let id = 2 * number + 1;
             let reset = frame(3, 0, id, &[0, 0, 0, 8]);
@@ -134,9 +133,9 @@ async fn streams_that_are_reset_at_once_end_their_client() {
             if !fine {
                 break;
             }
-            sent += 1;
         }
-        assert!(sent < 3_000, "never ended, together: {together}");
+        // All of it may lie in the kernel's buffers before the proxy has its turn.
+        assert!([None, Some(11)].contains(&client.goodbye().await), "together: {together}");
         until("the node is free", || proxy.node(node.address).inflight() == 0).await;
     }
     bystander.stays_fine().await;

@@ -222,6 +222,33 @@ async fn answers_without_a_body_end_with_their_head() {
 }
 
 #[tokio::test]
+async fn curl_gets_an_answer_that_comes_before_its_upload_is_through() {
+    let node = TestNode::answering("ok").await;
+    let proxy = Proxy::with_workers(&app(&[node.address], "limits = { body = \"1KiB\" }"), 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("upload");
+    std::fs::write(&file, vec![b'x'; 2_000_000]).expect("a file");
+    for _ in 0..10 {
+        let Ok(curl) = Command::new("curl")
+            .args(["-s", "--http2-prior-knowledge", "-w", "%{http_code} %{header_json}", "--data-binary"])
+            .arg(format!("@{}", file.display()))
+            .arg(format!("http://{}/", proxy.address))
+            .output()
+            .await
+        else {
+            println!("there is no curl here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&curl.stdout);
+        assert!(
+            curl.status.success() && said.contains("413 ") && said.contains("body-size"),
+            "{}: {said}",
+            curl.status
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_early_answer_ends_the_upload_and_nothing_else() {
     let node = TestNode::start(|mut peer| async move {
         while let Some(request) = peer.head().await {

@@ -48,6 +48,21 @@ impl Sender {
         Poll::Pending
     }
 
+    /// Whether the client sends no more.
+    pub fn is_heard(&self) -> bool {
+        !self.link.borrow().streams[self.key].receives
+    }
+
+    /// The same. Whoever asks is woken when that is so.
+    pub fn poll_heard(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_heard() {
+            return Poll::Ready(());
+        }
+        let stream = &mut self.link.borrow().streams[self.key];
+        stream.keep_owner(cx.waker());
+        Poll::Pending
+    }
+
     /// Says a head that is not the last one (RFC 9110 §15.2). Best effort.
     pub fn send_interim(&self, status: StatusCode, headers: &HeaderMap) {
         let state = &mut *self.link.borrow();

@@ -35,6 +35,8 @@ const PIECES: usize = 8;
 /// A client that takes too little of a stream still gets more time if it takes this much for each of the others meanwhile:
 /// then the line is slow, and not the client.
 const FAIR: u64 = 1024;
+/// How long a client that has its answer may go on sending.
+const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// A stream that is to be served.
 pub struct Work {
@@ -121,13 +123,29 @@ pub async fn run(work: Work) {
         return;
     }
     recycle(std::mem::take(response.headers_mut()));
-    let Some(body) = body else { return answered(&meter) };
+    let Some(body) = body else {
+        answered(&meter);
+        return linger(&sender).await;
+    };
     let mut pump = Pump { body, waiting: Bytes::new(), last: false, stalled: None };
     match poll_fn(|cx| pump.poll(cx, &mut sender, &state, &front, &meter)).await {
-        Ok(None) => answered(&meter),
+        Ok(None) => {
+            answered(&meter);
+            drop(pump);
+            linger(&sender).await;
+        }
         Ok(Some(reason)) => sender.reset(reason),
         Err(Gone) => {}
     }
+}
+
+/// Lets a client that has its answer, and is still sending, find that out by itself (RFC 9113 §8.1 allows to reset its stream at
+/// once): common ones lose the answer over a reset right behind it. What it sends meanwhile is dropped, and is no more than its window.
+async fn linger(sender: &Sender) {
+    if sender.is_heard() {
+        return;
+    }
+    let _ = tokio::time::timeout(LINGER_TIME, poll_fn(|cx| sender.poll_heard(cx))).await;
 }
 
 /// A stream's place in its connection's count.

@@ -109,6 +109,10 @@ impl StreamState {
         self.receives = false;
         self.trailers = trailers.map(Box::new);
         self.wake_reader();
+        if !self.sends {
+            // It may be waiting for just this.
+            self.wake_owner();
+        }
     }
 
     /// The next of what came. `None`: the stream ended before its time.
