@@ -61,6 +61,8 @@ pub struct Front {
     rest: Cell<Option<Rest>>,
     /// Set behind a PROXY header, held for its drop: its place among the connections of the client that it names.
     counted: OnceCell<meters::Connected>,
+    /// Set when it was to end at once.
+    killed: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,7 +182,14 @@ impl Front {
 
     /// Ends the connection now.
     pub fn kill(&self) {
+        self.killed.set(true);
         self.give(Order::Kill);
+    }
+
+    /// Whether it was ended while the client took nothing. What the system holds for such a client, it would go on offering for
+    /// minutes, up to megabytes of it, and outside of every limit.
+    pub fn is_given_up(&self) -> bool {
+        self.killed.get() && self.pulse.is_blocked()
     }
 
     fn give(&self, order: Order) {
@@ -267,6 +276,7 @@ pub fn serve(
         meter: OnceCell::new(),
         rest: Cell::new(None),
         counted: OnceCell::new(),
+        killed: Cell::new(false),
     });
     // Not in the future: a burst is accepted before any task of it runs, and has to count.
     let connected = worker.register(&front);

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::io::AsyncReadExt;
+use tokio::time::{sleep, timeout};
 
 use crate::support::client::{Client, Response};
 use crate::support::control::{BlackHole, single};
 use crate::support::node::TestNode;
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 /// All limits in these tests.
 const LIMIT: Duration = Duration::from_millis(300);
@@ -150,6 +151,15 @@ async fn a_client_that_does_not_read_is_dropped_and_the_node_freed() {
     let claimed = proxy.node(node.address);
     until("the request is at the node", || claimed.inflight() == 1).await;
     until("the claim is released", || claimed.inflight() == 0).await;
+    // Nor does the system go on offering what it holds.
+    let mut space = vec![0; 1 << 20];
+    let end = loop {
+        match timeout(PATIENCE, client.stream.read(&mut space)).await.expect("an end in time") {
+            Ok(1..) => {}
+            end => break end,
+        }
+    };
+    assert!(end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "{end:?}");
 }
 
 #[tokio::test]

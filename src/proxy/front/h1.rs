@@ -72,7 +72,7 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
     let (line, outbox) = (Line::new(stream), Outbox::with_backlog(BACKLOG));
     let mut server = Server { worker, front, line, outbox, closes: false, told_by_end: false };
     match server.serve(bounds).await {
-        End::Dropped if server.told_by_end => server.line.reset(),
+        End::Dropped if server.told_by_end || server.front.is_given_up() => server.line.reset(),
         End::Dropped => {}
         // In a box, as every rare path: its state would lie in each connection.
         End::Closed { unread } => Box::pin(server.close(unread)).await,

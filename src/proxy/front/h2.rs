@@ -78,6 +78,9 @@ pub async fn run(worker: Rc<Worker>, front: Rc<Front>, stream: Stream) {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.front.is_given_up() {
+            self.link.reset_at_end();
+        }
         // Its streams' tasks may live on for a moment.
         self.link.end();
     }

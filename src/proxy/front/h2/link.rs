@@ -225,6 +225,11 @@ impl Link {
         frame::write(self.borrow().wire.back(), (kind::PING, 0), 0, &[0; 8]);
     }
 
+    /// Has the connection's end be a reset.
+    pub fn reset_at_end(&self) {
+        self.borrow().wire.reset_at_end();
+    }
+
     /// The connection is over, whatever was to be said.
     pub fn end(&self) {
         let state = &mut *self.borrow();

@@ -142,6 +142,13 @@ impl Wire {
         }
     }
 
+    /// Has the connection's end be a reset.
+    pub fn reset_at_end(&self) {
+        if let Some(stream) = &self.stream {
+            stream.reset_at_end();
+        }
+    }
+
     /// Closes the connection, whatever waits.
     pub fn close(&mut self) {
         self.stream = None;
